@@ -1,0 +1,95 @@
+"""Signed links and ids: purpose-bound tokens that name a row without showing its id, and are checked without a look-up.
+
+A token holds a 16-octet synthetic IV, the HMAC of (epoch, id), and the id masked by it: the construction of SIV
+(RFC 5297) with HMAC-SHA-256 in both places. Whoever forges one must forge 128 bits of HMAC.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service.domain.keys import Keyring, Purpose, keyed_digest
+
+_LINK = re.compile(r"[A-Za-z0-9_-]{48}")
+_EPOCH_OCTETS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a valid link token says: which subscriber, and at which epoch it was signed."""
+
+    subscriber: bytes
+    epoch: int
+
+
+class LinkSigner:
+    """Signs and reads the 48-character tokens of one purpose: key number, epoch, IV, masked subscriber id."""
+
+    def __init__(self, keyring: Keyring, purpose: Purpose) -> None:
+        self._digests: dict[int, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {}
+        for number in keyring.secrets:
+            key = keyring.derive(purpose, number)
+            self._digests[number] = keyed_digest(key), keyed_digest(key[::-1])
+        self._number = keyring.current
+
+    def sign(self, subscriber: bytes, epoch: int = 0) -> str:
+        """The token for a 16-octet subscriber id; `epoch` (below 2**24) makes older tokens tell themselves apart."""
+        mac, mask = self._digests[self._number]
+        head = self._number.to_bytes(1, "big") + epoch.to_bytes(_EPOCH_OCTETS, "big")
+        iv = mac(head + subscriber)[:16]
+        masked = int.from_bytes(subscriber, "big") ^ int.from_bytes(mask(iv)[:16], "big")
+        return base64.urlsafe_b64encode(head + iv + masked.to_bytes(16, "big")).decode("ascii")
+
+    def read(self, token: str) -> Claim | None:
+        """The claim of a token of this purpose; None for any other text. Takes the same time for every forgery."""
+        if _LINK.fullmatch(token) is None:
+            return None
+        raw = base64.urlsafe_b64decode(token)
+        digests = self._digests.get(raw[0])
+        if digests is None:
+            return None
+        mac, mask = digests
+        head, iv, masked = raw[:4], raw[4:20], raw[20:]
+        subscriber = (int.from_bytes(masked, "big") ^ int.from_bytes(mask(iv)[:16], "big")).to_bytes(16, "big")
+        if not hmac.compare_digest(mac(head + subscriber)[:16], iv):
+            return None
+        return Claim(subscriber, int.from_bytes(raw[1:4], "big"))
+
+
+class DeliverySigner:
+    """The ids that a delivery shows to the world: its Message-ID and its envelope sender, the same over retries."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        # The oldest key: a delivery that is retried after a new key was added must keep its ids.
+        self._message_id = keyed_digest(keyring.derive(Purpose.MESSAGE_ID, keyring.oldest))
+        key = keyring.derive(Purpose.ENVELOPE, keyring.oldest)
+        self._mac, self._mask = keyed_digest(key), keyed_digest(key[::-1])
+
+    def message_id(self, delivery: int) -> str:
+        """The left side of the Message-ID: 32 hexadecimal digits that show nothing of the delivery."""
+        return self._message_id(delivery.to_bytes(8, "big")).hex()[:32]
+
+    def envelope(self, delivery: int) -> str:
+        """The local part of the envelope sender: `b-` and 39 characters of lower-case base32 (VERP)."""
+        octets = delivery.to_bytes(8, "big")
+        iv = self._mac(octets)[:16]
+        masked = bytes(a ^ b for a, b in zip(octets, self._mask(iv), strict=False))
+        return "b-" + base64.b32encode(iv + masked).decode("ascii").rstrip("=").lower()
+
+    def read_envelope(self, local_part: str) -> int | None:
+        """The delivery that an envelope sender names; None for one we never made."""
+        encoded = local_part.lower().removeprefix("b-").upper()
+        if not local_part.lower().startswith("b-") or len(encoded) != 39:
+            return None
+        try:
+            raw = base64.b32decode(encoded + "=")
+        except (binascii.Error, ValueError):
+            return None
+        iv, masked = raw[:16], raw[16:]
+        octets = bytes(a ^ b for a, b in zip(masked, self._mask(iv), strict=False))
+        return int.from_bytes(octets, "big") if hmac.compare_digest(self._mac(octets)[:16], iv) else None
