@@ -66,6 +66,9 @@ def configure(*, json: bool, level: str = "INFO") -> None:
     handler.setFormatter(_AddresslessFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     handler.addFilter(_AddressFilter())
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    # Libraries tell their own steps at INFO; an operator wants ours.
+    for chatty in ("alembic", "celery", "kombu", "uvicorn", "httpx", "asyncio", "mail.log"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def get(name: str) -> Any:

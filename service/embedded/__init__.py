@@ -1,0 +1,1 @@
+"""Parts that run inside the installation where none are set: a local Valkey, a local inbox, and their supervisor."""

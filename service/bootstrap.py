@@ -1,0 +1,161 @@
+"""The only place that picks concrete parts: settings, database, keys, relay, clock, queue; and Celery's app."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service import config, log
+from service.clock import Clock, SystemClock
+from service.domain.errors import ConfigurationError
+from service.domain.keys import Keyring, Purpose
+from service.domain.tokens import DeliverySigner, LinkSigner
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from service.queue import Bell
+    from service.store import Database, Sealer
+
+
+@dataclass
+class Services:
+    """The parts of one process, each made when first asked for."""
+
+    settings: config.Settings
+    clock: Clock
+
+    @cached_property
+    def keyring(self) -> Keyring:
+        """The keys; raises ConfigurationError where the file is missing."""
+        return read_keyring(self.settings.keyring_path)
+
+    @cached_property
+    def sealer(self) -> Sealer:
+        """What seals addresses."""
+        from service.store import Sealer
+
+        return Sealer(self.keyring)
+
+    @cached_property
+    def unsubscribe_links(self) -> LinkSigner:
+        """Signs and reads `/u/TOKEN`."""
+        return LinkSigner(self.keyring, Purpose.UNSUBSCRIBE)
+
+    @cached_property
+    def preference_links(self) -> LinkSigner:
+        """Signs and reads `/p/TOKEN`."""
+        return LinkSigner(self.keyring, Purpose.PREFERENCES)
+
+    @cached_property
+    def delivery_ids(self) -> DeliverySigner:
+        """Signs the ids a delivery shows to the world."""
+        return DeliverySigner(self.keyring)
+
+    @cached_property
+    def database(self) -> Database:
+        """The database, whose schema must be current and whose keyring this one."""
+        from service.store import schema
+
+        database = self._unchecked_database()
+        schema.require_current(database)
+        return database
+
+    def upgrade_database(self) -> tuple[str | None, str]:
+        """Create or migrate the schema, with a new keyring for a new database; the revisions before and after."""
+        from service.store import schema
+
+        self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self.settings.keyring_path.exists():
+            self._create_keyring()
+        database = self._unchecked_database()
+        before, after = schema.upgrade(database)
+        schema.adopt_keyring(database)
+        return before, after
+
+    def _unchecked_database(self) -> Database:
+        from service.store import Database
+
+        return Database(self.settings.resolved_database_url(), self.sealer)
+
+    def _create_keyring(self) -> None:
+        from service.store import Database, Sealer, schema
+
+        keyring = Keyring.create(os.urandom)
+        database = Database(self.settings.resolved_database_url(), Sealer(keyring))
+        if schema.exists(database):
+            raise ConfigurationError(
+                f"{self.settings.keyring_path}: no keyring, but the database was sealed with one; restore the file "
+                "from your backup or point TYDZEN_SECRET_KEY_FILE at it"
+            )
+        database.close()
+        write_keyring(self.settings.keyring_path, keyring)
+
+    @cached_property
+    def bell(self) -> Bell:
+        """What wakes the workers."""
+        from service.queue import CeleryBell
+
+        return CeleryBell(celery_application(self.settings))
+
+
+def read_keyring(path: Path) -> Keyring:
+    """The keyring in that file; raises ConfigurationError that says what to restore."""
+    try:
+        text = path.read_text("ascii")
+    except FileNotFoundError:
+        raise ConfigurationError(
+            f"{path}: no keyring here; a new installation makes one with: tydzen db upgrade"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path}: the keyring cannot be read ({type(error).__name__})") from None
+    return Keyring.parse(text, str(path))
+
+
+def write_keyring(path: Path, keyring: Keyring) -> None:
+    """Write a new keyring, readable by its owner only, and durable before anything is sealed with it."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        file.write(keyring.render())
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def services(**overrides: Any) -> Services:
+    """The parts for this process; `overrides` are flags, which win over the environment and `.env`."""
+    settings = config.load(**overrides)
+    log.configure(json=settings.log_json, level=settings.log_level)
+    return Services(settings, SystemClock())
+
+
+def redis_url(settings: config.Settings) -> str:
+    """Where the broker is: the one set, or the embedded one's socket."""
+    from service.embedded import valkey
+
+    return settings.redis_url or valkey.socket_url(settings.data_dir)
+
+
+def celery_application(settings: config.Settings) -> Celery:
+    """Celery's app over these settings."""
+    from celery import Celery
+
+    from service.queue import celery_settings
+
+    app = Celery("tydzen", include=["service.jobs"])
+    app.conf.update(celery_settings(redis_url(settings)))
+    return app
+
+
+def __getattr__(name: str) -> Any:
+    """`celery_app`, made when asked for: a help text on the command line must not wait for Celery."""
+    if name != "celery_app":
+        raise AttributeError(name)
+    settings = config.load()
+    log.configure(json=settings.log_json, level=settings.log_level)
+    app = celery_application(settings)
+    globals()[name] = app
+    return app

@@ -1,0 +1,35 @@
+"""The command tree, and the one place where an error becomes a message and an exit code."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from service.cli import ops
+from service.cli.output import Exit, exit_code, say
+from service.domain.errors import TydzenError
+
+app = typer.Typer(
+    name="tydzen",
+    help="One analytical issue a week, in several languages, to every reader in the languages that reader chose.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+ops.register(app)
+
+
+def main() -> None:
+    """Run one command; the process's exit code is the one of the interface."""
+    try:
+        app(standalone_mode=True)
+    except TydzenError as error:
+        say(str(error))
+        sys.exit(exit_code(error))
+    except KeyboardInterrupt:
+        say("interrupted")
+        sys.exit(Exit.INTERRUPTED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(Exit.OK)

@@ -1,0 +1,75 @@
+"""Settings of one installation: flag over environment over `.env`. Read by bootstrap only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.domain.errors import ConfigurationError
+
+ENV_FILE = ".env"
+# Shown as they are by `config show`; everything else that may carry a password is masked.
+MASKED = frozenset({"database_url", "redis_url", "smtp_url", "inbound_url"})
+
+
+class Settings(BaseSettings):
+    """What can be set; each field is the variable TYDZEN_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="TYDZEN_", env_file=ENV_FILE, extra="ignore", env_ignore_empty=True)
+
+    data_dir: Path = Field(Path("var"), description="keys, journals, embedded services, inbox")
+    database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory")
+    redis_url: str | None = Field(None, description="broker and throttle; unset: embedded Valkey")
+    smtp_url: str | None = Field(None, description="smtp://user:pass@host:port?tls=…; unset: local inbox")
+    inbound_url: str | None = Field(None, description="mailbox for unsubscribe mails and bounces")
+    base_url: str | None = Field(None, description="public URL of the site; unset: the publication's")
+    rate: float = Field(0, ge=0, description="mails per second, whole installation; 0 = as fast as the relay takes")
+    secret_key_file: Path | None = Field(None, description="keyring; unset: secret.key in the data directory")
+    helo_name: str | None = Field(None, description="name said in EHLO; unset: the sender's domain")
+    lease_seconds: int = Field(60, ge=5, description="how long a worker keeps a batch without a sign of life")
+    host_away_minutes: int = Field(
+        60, ge=1, description="how long a lost host's letters wait before they are uncertain"
+    )
+    late_hours: int = Field(12, ge=0, description="a slot missed by less is sent late; by more, an operator decides")
+    batch_size: int = Field(1000, ge=1, le=1000, description="letters in one batch at the most")
+    inbox_port: int = Field(2525, ge=1, le=65535, description="port of the local inbox (SMTP)")
+    web_host: str = Field("127.0.0.1", description="address the site listens on")
+    web_port: int = Field(8000, ge=1, le=65535, description="port of the site")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_json: bool = Field(False, description="log lines as JSON")
+
+    @property
+    def keyring_path(self) -> Path:
+        """Where the keyring is."""
+        return self.secret_key_file or self.data_dir / "secret.key"
+
+    @property
+    def journal_dir(self) -> Path:
+        """Where the journals of this host's workers are."""
+        return self.data_dir / "journals"
+
+    @property
+    def inbox_dir(self) -> Path:
+        """The Maildir of the local inbox."""
+        return self.data_dir / "inbox"
+
+    def resolved_database_url(self) -> str:
+        """The database URL, with the default filled in."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'tydzen.sqlite3').absolute()}"
+
+    def resolved_smtp_url(self) -> str:
+        """The relay's URL, with the default filled in."""
+        return self.smtp_url or f"smtp://127.0.0.1:{self.inbox_port}?tls=none"
+
+
+def load(**overrides: Any) -> Settings:
+    """The settings; raises ConfigurationError naming the variable that cannot be used, never its value."""
+    try:
+        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        name = "TYDZEN_" + "_".join(str(part) for part in first["loc"]).upper()
+        raise ConfigurationError(f"{name}: {first['msg'].lower()}") from None

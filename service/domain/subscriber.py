@@ -1,0 +1,44 @@
+"""Who gets the mail: the states of a subscriber, why an address must not be mailed, and what lifts that."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class SubscriberStatus(StrEnum):
+    """Where a subscriber stands; only an active one is mailed."""
+
+    PENDING = "pending"
+    ACTIVE = "active"
+    UNSUBSCRIBED = "unsubscribed"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+
+
+class SuppressionReason(StrEnum):
+    """Why an address must not be mailed."""
+
+    ERASED = "erased"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    OPERATOR = "operator"
+
+
+# A newly confirmed sign-up shows that the reader wants the mail again; a complaint or an operator's word outlives it.
+LIFTED_BY_CONFIRMATION = frozenset({SuppressionReason.ERASED, SuppressionReason.BOUNCED})
+
+
+def public_id(subscriber: bytes) -> str:
+    """The id operators see, in tables, logs and JSON: `s_` and 32 hexadecimal digits."""
+    return "s_" + subscriber.hex()
+
+
+def read_public_id(text: str) -> bytes | None:
+    """The id written as `s_…`; None for any other text."""
+    digits = text.removeprefix("s_")
+    if not text.startswith("s_") or len(digits) != 32:
+        return None
+    try:
+        return bytes.fromhex(digits)
+    except ValueError:
+        return None

@@ -1,0 +1,140 @@
+"""The bell: names of jobs, and ringing one by name after commit. Arguments are ids; the database is the truth.
+
+A lost hint costs seconds, because the sweep looks into the database; so ringing never fails and never waits long.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from celery import Celery
+from kombu.entity import Queue
+from kombu.exceptions import OperationalError
+
+from service import log
+from service.store import Session
+
+SEND_BATCH = "tydzen.send_batch"
+SEND_NOTICE = "tydzen.send_notice"
+TICK = "tydzen.tick"
+JOB_NAMES = (SEND_BATCH, SEND_NOTICE, TICK)
+
+BULK = "bulk"
+NOTICES = "notices"
+TICK_SECONDS = 15
+
+# A caller that rings waits at most this long, in seconds, for a broker that is away.
+_RING_SECONDS = 0.1
+
+_log = log.get("queue")
+
+
+class Bell(Protocol):
+    """Something that wakes workers."""
+
+    def ring(self, job: str, *ids: int | str) -> bool:
+        """Hint that `job` has work for these ids; False where the hint was lost. Never raises."""
+        ...
+
+
+def ring_after_commit(session: Session, bell: Bell, job: str, *ids: int | str) -> None:
+    """Ring once the transaction is durable, and never for one that is not."""
+    session.after_commit(lambda: _ring(bell, job, *ids))
+
+
+def _ring(bell: Bell, job: str, *ids: int | str) -> None:
+    bell.ring(job, *ids)
+
+
+class CeleryBell:
+    """Rings through Celery's broker, with a connection of its own that gives up within a fraction of a second."""
+
+    def __init__(self, app: Celery) -> None:
+        self._app = app
+        self._connection: Any = None
+        self._silent_until = 0.0
+
+    def ring(self, job: str, *ids: int | str) -> bool:
+        """As `Bell.ring`; after a failure the broker is left alone for a second, so that loops are not slowed."""
+        from time import monotonic
+
+        if monotonic() < self._silent_until:
+            return False
+        try:
+            if self._connection is None:
+                self._connection = self._app.connection_for_write(
+                    connect_timeout=_RING_SECONDS,
+                    transport_options={
+                        **self._app.conf.broker_transport_options,
+                        "socket_connect_timeout": _RING_SECONDS,
+                        "socket_timeout": _RING_SECONDS,
+                        "max_retries": 0,
+                    },
+                )
+            queue = NOTICES if job == SEND_NOTICE else BULK
+            self._app.send_task(job, args=list(ids), queue=queue, connection=self._connection, retry=False)
+        except (OperationalError, OSError, self._app.connection_for_write().transport.connection_errors) as error:
+            self._silent_until = monotonic() + 1.0
+            self._forget_connection()
+            _log.warning("hint-lost", job=job, ids=list(ids), error=type(error).__name__)
+            return False
+        return True
+
+    def _forget_connection(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.collapse()
+
+
+def celery_settings(redis_url: str) -> dict[str, Any]:
+    """Celery's settings for hints over Redis, each with its reason."""
+    return {
+        "broker_url": _broker_url(redis_url),
+        # Results would pile up in Redis and name readers' batches; the database holds what became of each.
+        "task_ignore_result": True,
+        # JSON and nothing else: a pickled task from a broker that was broken into is code.
+        "accept_content": ["json"],
+        "task_serializer": "json",
+        # One hint at a time: a hint that waits in a busy process is a batch that another could have sent.
+        "worker_prefetch_multiplier": 1,
+        # Acknowledge on receipt: losing a hint costs seconds, but a redelivered one only costs work.
+        "task_acks_late": False,
+        # Redis has no redelivery that can be relied on, so the time-out must never fire within a batch's life.
+        "broker_transport_options": {
+            "visibility_timeout": 86400,
+            # Two queues with a strict order: a notice never waits behind the hints of a weekly run.
+            "queue_order_strategy": "priority",
+            "socket_keepalive": True,
+            # Notices a dead connection to the broker (a firewall that forgets) within half a minute.
+            "health_check_interval": 25,
+        },
+        "task_default_queue": BULK,
+        "task_queues": [Queue(NOTICES), Queue(BULK)],
+        "task_create_missing_queues": False,
+        # A worker outlives its broker: it waits and goes on when the broker is back.
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": 4,
+        # The batch in hand is not Redis's business: it is finished whatever becomes of the connection.
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        # A batch may be of a slow relay; what ends it is its own lease and the sessions' deadlines, not a timer.
+        "task_time_limit": None,
+        # Worker-to-worker gossip, mingle and events are traffic nobody here reads.
+        "worker_send_task_events": False,
+        "worker_enable_remote_control": False,
+        # Logs are ours, with addresses cut out; Celery must not replace the root handlers.
+        "worker_hijack_root_logger": False,
+        "worker_redirect_stdouts": False,
+        # Processes are recycled by memory alone: a connection pool is worth keeping.
+        "worker_max_memory_per_child": 400_000,
+        "timezone": "UTC",
+        "beat_schedule": {"tick": {"task": TICK, "schedule": TICK_SECONDS, "options": {"expires": TICK_SECONDS}}},
+        # The beat keeps no file: a tick is idempotent and the slots are in the database.
+        "beat_scheduler": "celery.beat:Scheduler",
+        "beat_max_loop_interval": 5,
+    }
+
+
+def _broker_url(redis_url: str) -> str:
+    """Kombu's spelling of a Redis URL: it knows sockets as redis+socket."""
+    return redis_url.replace("unix://", "redis+socket://", 1)

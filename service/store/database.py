@@ -1,0 +1,177 @@
+"""The engine and the `Session` that everything above holds: one transaction, opened and committed at the edge."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from service.domain.errors import ConfigurationError
+from service.store.errors import DatabaseAwayError, DuplicateError
+from service.store.sealing import Sealer
+
+SQLITE_BUSY_SECONDS = 30
+
+
+class Session:
+    """One transaction. Statements raise DatabaseAwayError or DuplicateError, never an error of the driver's."""
+
+    def __init__(self, connection: Connection, sealer: Sealer) -> None:
+        self._connection = connection
+        self._after_commit: list[Callable[[], None]] = []
+        self.sealer = sealer
+        self.postgresql = connection.dialect.name == "postgresql"
+
+    def execute(self, statement: sa.Executable, parameters: Any = None) -> CursorResult[Any]:
+        """The result of one statement."""
+        with translated():
+            return self._connection.execute(statement, parameters)
+
+    def scalar(self, statement: sa.Executable, parameters: Any = None) -> Any:
+        """The first column of the first row, or None."""
+        with translated():
+            return self._connection.scalar(statement, parameters)
+
+    def stream(self, statement: sa.Executable, chunk: int = 1000) -> Iterator[Any]:
+        """Rows as they come, never all in memory."""
+        with translated():
+            options = {"stream_results": True, "max_row_buffer": chunk}
+            with self._connection.execution_options(**options).execute(statement) as result:
+                for part in result.partitions(chunk):
+                    yield from part
+
+    def after_commit(self, call: Callable[[], None]) -> None:
+        """Have `call` run once the transaction is durable; never, if it is not. It must not raise."""
+        self._after_commit.append(call)
+
+    def now(self) -> dt.datetime:
+        """The database's clock: leases of all hosts are compared by this one."""
+        if self.postgresql:
+            instant: dt.datetime = self.scalar(sa.text("SELECT clock_timestamp()"))
+            return instant.astimezone(dt.UTC)
+        return dt.datetime.now(dt.UTC)
+
+    @property
+    def connection(self) -> Connection:
+        """The connection below, for `store` only."""
+        return self._connection
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's errors into ours; parameters are never part of them."""
+    try:
+        yield
+    except IntegrityError as error:
+        # The driver's detail may echo values of the row: only the constraint's name goes on.
+        name = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "a unique rule"
+        raise DuplicateError(f"the database refused a row: {name}") from None
+    except DBAPIError as error:
+        kind = type(error.orig).__name__
+        if error.connection_invalidated or kind in {"OperationalError", "InterfaceError", "AdminShutdown"}:
+            raise DatabaseAwayError(f"the database is away or busy ({kind}); is it running?") from None
+        raise
+    except SQLAlchemyError as error:
+        if isinstance(error, sa.exc.TimeoutError):
+            raise DatabaseAwayError("no database connection came free in time") from None
+        raise
+
+
+class Database:
+    """The engine of one process, with the keys that open what it holds."""
+
+    def __init__(self, url: str, sealer: Sealer, *, pool_size: int = 5) -> None:
+        self.url = checked_url(url)
+        self.sealer = sealer
+        self._engine = _engine(self.url, pool_size)
+        self._pid = os.getpid()
+
+    @property
+    def postgresql(self) -> bool:
+        """Whether this is PostgreSQL (else SQLite)."""
+        return self.url.get_backend_name() == "postgresql"
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """A transaction that writes: committed at the end of the block, rolled back by an exception."""
+        with translated(), self.engine.connect() as connection:
+            with connection.begin():
+                session = Session(connection, self.sealer)
+                yield session
+            for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
+                call()
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A transaction that only reads: on SQLite it takes no write lock."""
+        with translated(), self.engine.connect().execution_options(tydzen_read=True) as connection, connection.begin():
+            yield Session(connection, self.sealer)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine, made new after a fork: a connection must never be shared by two processes."""
+        if os.getpid() != self._pid:
+            self._engine.dispose(close=False)
+            self._pid = os.getpid()
+        return self._engine
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+
+def checked_url(url: str) -> URL:
+    """The parsed database URL; raises ConfigurationError for a database this service does not speak to."""
+    try:
+        parsed = make_url(url)
+    except sa.exc.ArgumentError:
+        raise ConfigurationError(
+            "TYDZEN_DATABASE_URL is not a database URL (postgresql+psycopg://… or sqlite:///…)"
+        ) from None
+    if parsed.drivername in {"postgresql", "postgres"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    if parsed.drivername not in {"postgresql+psycopg", "sqlite", "sqlite+pysqlite"}:
+        raise ConfigurationError(
+            f"TYDZEN_DATABASE_URL names {parsed.drivername}; use postgresql+psycopg://… or sqlite:///…"
+        )
+    return parsed
+
+
+def _engine(url: URL, pool_size: int) -> Engine:
+    if url.get_backend_name() == "postgresql":
+        return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=pool_size, max_overflow=5)
+    engine = sa.create_engine(
+        url,
+        hide_parameters=True,
+        poolclass=sa.pool.QueuePool,
+        pool_size=pool_size,
+        connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(dbapi: Any, _record: Any) -> None:
+        # The driver's own BEGIN is deferred: a read that turns into a write fails at once in spite of busy_timeout.
+        dbapi.isolation_level = None
+        cursor = dbapi.cursor()
+        cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute("PRAGMA temp_store = MEMORY")
+        cursor.execute("PRAGMA cache_size = -16000")
+        cursor.execute("PRAGMA secure_delete = ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        reading = connection.get_execution_options().get("tydzen_read", False)
+        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+    return engine

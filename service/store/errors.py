@@ -1,0 +1,13 @@
+"""What the database can answer besides data, in words that nothing above needs SQLAlchemy to catch."""
+
+from __future__ import annotations
+
+from service.domain.errors import ConflictError, UnavailableError
+
+
+class DatabaseAwayError(UnavailableError):
+    """The database did not answer, or the transaction was lost with the connection; its outcome may be unknown."""
+
+
+class DuplicateError(ConflictError):
+    """A row that must be unique is there already."""

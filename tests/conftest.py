@@ -1,0 +1,94 @@
+"""Real parts for tests: a PostgreSQL and a SQLite database, each migrated, new for every test."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import uuid
+from pathlib import Path
+
+import pytest
+
+from service.domain.keys import Keyring
+from service.store import Database, Sealer, schema
+from tests.servers import postgresql_server
+
+KEYRING = Keyring({1: bytes(range(32))})
+
+
+class FakeClock:
+    """A clock that stands still until a test moves it."""
+
+    def __init__(self, now: dt.datetime) -> None:
+        self._now = now
+
+    def now(self) -> dt.datetime:
+        return self._now
+
+    def advance(self, **by: float) -> None:
+        self._now += dt.timedelta(**by)
+
+    def set(self, now: dt.datetime) -> None:
+        self._now = now
+
+
+@pytest.fixture
+def clock():
+    return FakeClock(dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC))
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory):
+    """The URL of a running PostgreSQL server shared by all test processes, with a migrated template database."""
+    with postgresql_server(tmp_path_factory, Sealer(KEYRING)) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sqlite") / "template.sqlite3"
+    database = Database(f"sqlite:///{path}", Sealer(KEYRING))
+    schema.upgrade(database)
+    schema.adopt_keyring(database)
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    database.close()
+    return path
+
+
+def sqlite_copy(template: Path, folder: Path) -> str:
+    path = folder / f"{uuid.uuid4().hex}.sqlite3"
+    path.write_bytes(template.read_bytes())
+    return f"sqlite:///{path}"
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, tmp_path):
+    """A migrated, empty database: each test that asks for it runs on SQLite and on PostgreSQL."""
+    yield from _database(request, request.param, tmp_path)
+
+
+@pytest.fixture
+def sqlite_database(request, tmp_path):
+    yield from _database(request, "sqlite", tmp_path)
+
+
+@pytest.fixture
+def postgresql_database(request, tmp_path):
+    yield from _database(request, "postgresql", tmp_path)
+
+
+def _database(request, kind, tmp_path):
+    if kind == "sqlite":
+        made = Database(sqlite_copy(request.getfixturevalue("sqlite_template"), tmp_path), Sealer(KEYRING))
+        yield made
+        made.close()
+        return
+    server = request.getfixturevalue("postgresql")
+    name = f"t{os.getpid()}_{uuid.uuid4().hex[:12]}"
+    made = Database(server.create(name), Sealer(KEYRING))
+    yield made
+    made.close()
+    server.drop(name)

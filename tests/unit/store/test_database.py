@@ -1,0 +1,42 @@
+import pytest
+
+from service.domain.errors import ConfigurationError
+from service.domain.keys import Keyring
+from service.store import Database, DuplicateError, Sealer, schema
+from service.store.tables import meta
+
+
+def test_a_new_database_has_the_schema_and_the_keyring(database):
+    schema.require_current(database)
+
+
+def test_another_keyring_is_refused_and_the_message_names_the_setting(database):
+    other = Database(database.url.render_as_string(hide_password=False), Sealer(Keyring({1: b"x" * 32})))
+    with pytest.raises(ConfigurationError, match="TYDZEN_SECRET_KEY_FILE"):
+        schema.require_current(other)
+    other.close()
+
+
+def test_a_second_row_of_the_same_key_is_a_duplicate_and_names_no_value(database):
+    with database.begin() as session:
+        session.execute(meta.insert().values(key="k", value="canary-value"))
+    with pytest.raises(DuplicateError) as caught, database.begin() as session:
+        session.execute(meta.insert().values(key="k", value="canary-value"))
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_calls_after_commit_run_only_when_it_is_durable(database):
+    rung = []
+    with database.begin() as session:
+        session.after_commit(lambda: rung.append("first"))
+    with pytest.raises(ZeroDivisionError), database.begin() as session:
+        session.after_commit(lambda: rung.append("second"))
+        1 / 0  # noqa: B018
+    assert rung == ["first"]
+
+
+def test_sqlite_is_durable_at_every_commit(sqlite_database):
+    with sqlite_database.engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2
