@@ -11,7 +11,7 @@ import pytest
 
 from service.domain.keys import Keyring
 from service.store import Database, Sealer, schema
-from tests.servers import postgresql_server
+from tests.servers import postgresql_server, valkey_server
 
 KEYRING = Keyring({1: bytes(range(32))})
 
@@ -41,6 +41,13 @@ def clock():
 def postgresql(tmp_path_factory):
     """The URL of a running PostgreSQL server shared by all test processes, with a migrated template database."""
     with postgresql_server(tmp_path_factory, Sealer(KEYRING)) as server:
+        yield server
+
+
+@pytest.fixture
+def valkey(tmp_path):
+    """A real Valkey of this test alone: `url`, `start()`, `kill()`, `flushall()`, `freeze()`, `thaw()`."""
+    with valkey_server(tmp_path / "valkey") as server:
         yield server
 
 

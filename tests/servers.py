@@ -6,9 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
+import socket
 from pathlib import Path
 
 import psycopg
+
+from service.embedded import valkey
 
 
 class PostgresqlServer:
@@ -79,3 +83,67 @@ def _locked(path: Path):
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+class ValkeyServer:
+    """A real Valkey on a Unix socket (and, if asked, on a TCP port) that a test may kill, empty and start again."""
+
+    def __init__(self, folder: Path, *, tcp: bool = False) -> None:
+        self.folder = folder
+        self.port = free_port() if tcp else None
+        self.process = None
+
+    @property
+    def url(self) -> str:
+        """As TYDZEN_REDIS_URL takes it."""
+        return f"redis://127.0.0.1:{self.port}/0" if self.port else valkey.socket_url(self.folder)
+
+    def start(self) -> None:
+        options = ["--port", str(self.port), "--bind", "127.0.0.1"] if self.port else []
+        self.process = valkey.start(self.folder, options=options)
+
+    def kill(self) -> None:
+        """SIGKILL: nothing is said to anyone."""
+        self.process.kill()
+        self.process.wait()
+
+    def freeze(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.thaw()
+            valkey.stop(self.process)
+
+    def command(self, *words: str) -> bytes:
+        """The raw answer to one command."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(5)
+            connection.connect(str(valkey.socket_path(self.folder)))
+            encoded = [word.encode() for word in words]
+            connection.sendall(b"*%d\r\n" % len(encoded) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w) for w in encoded))
+            return connection.recv(65536)
+
+    def flushall(self) -> None:
+        assert self.command("FLUSHALL") == b"+OK\r\n"
+
+
+@contextlib.contextmanager
+def valkey_server(folder: Path, *, tcp: bool = False):
+    """A running ValkeyServer, stopped at the end whatever the test did to it."""
+    server = ValkeyServer(folder, tcp=tcp)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def free_port() -> int:
+    """A TCP port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
