@@ -8,6 +8,9 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import psycopg
@@ -140,6 +143,53 @@ def valkey_server(folder: Path, *, tcp: bool = False):
         yield server
     finally:
         server.stop()
+
+
+class InboxServer:
+    """The local inbox as a process of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        command = [sys.executable, "-m", "service.embedded.inbox", "127.0.0.1", str(self.port), str(folder)]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        wait_for_port(self.port, self.process)
+
+    @property
+    def url(self) -> str:
+        """As TYDZEN_SMTP_URL takes it."""
+        return f"smtp://127.0.0.1:{self.port}?tls=none"
+
+    def mails(self) -> list[bytes]:
+        """The mails as filed, envelope on top, oldest first."""
+        return [path.read_bytes() for path in sorted((self.folder / "new").iterdir())]
+
+    def stop(self) -> bytes:
+        """End it; everything it wrote to stderr."""
+        self.process.terminate()
+        return self.process.communicate(timeout=10)[1]
+
+
+@contextlib.contextmanager
+def inbox_server(folder: Path):
+    """A running InboxServer."""
+    server = InboxServer(folder)
+    try:
+        yield server
+    finally:
+        if server.process.returncode is None:
+            server.stop()
+
+
+def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 10) -> None:
+    """Until something listens there, or the process has ended."""
+    give_up = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return
+        assert process.poll() is None, f"the process ended with {process.returncode}"
+        assert time.monotonic() < give_up, f"nothing listens on port {port}"
+        time.sleep(0.01)
 
 
 def free_port() -> int:
