@@ -1,0 +1,60 @@
+"""The addresses of a publication's pages, as mails and pages link to them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from service.domain.content import Article, Publication
+from service.domain.errors import InvalidInputError
+from service.domain.slots import MARKERS, Slot
+from service.domain.weeks import Week
+
+
+@dataclass(frozen=True, slots=True)
+class Addresses:
+    """Builds absolute URLs below `base`, which has no slash at its end."""
+
+    base: str
+    publication: Publication
+
+    @classmethod
+    def of(cls, publication: Publication, base_url: str) -> Addresses:
+        """The addresses below `base_url`; raises InvalidInputError for one that is not http or https."""
+        if not base_url.startswith(("https://", "http://")):
+            raise InvalidInputError(f'base URL "{base_url}" is not absolute; set TYDZEN_BASE_URL to https://…')
+        return cls(base_url.rstrip("/"), publication)
+
+    def home(self, language: str) -> str:
+        """The site's first page."""
+        return f"{self.base}/{language}/"
+
+    def issue(self, language: str, week: Week) -> str:
+        """An issue to read in the browser; its images lie below."""
+        return f"{self.base}/{language}/issues/{week}/"
+
+    def article(self, language: str, article: Article) -> str:
+        """The permalink of an article in one language."""
+        section = self.publication.section(article.section)
+        slug = section.slugs.get(language, article.section) if section else article.section
+        return f"{self.base}/{language}/{quote(slug)}/{quote(article.slug)}"
+
+    def archive(self, language: str) -> str:
+        """All issues."""
+        return f"{self.base}/{language}/issues/"
+
+    def feed(self, language: str) -> str:
+        """The Atom or RSS feed."""
+        return f"{self.base}/{language}/feed.xml"
+
+    def privacy(self, language: str) -> str:
+        """What is known about readers and what is not."""
+        return f"{self.base}/{language}/privacy"
+
+    def unsubscribe(self) -> str:
+        """The marker's address: the token takes its place in each letter."""
+        return f"{self.base}/u/{MARKERS[Slot.UNSUBSCRIBE]}"
+
+    def preferences(self) -> str:
+        """The marker's address: the token takes its place in each letter."""
+        return f"{self.base}/p/{MARKERS[Slot.PREFERENCES]}"

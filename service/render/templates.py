@@ -1,0 +1,64 @@
+"""The templates folder: its Jinja environment, which escapes all but plain text, and its catalogues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, select_autoescape
+
+from service.domain.errors import ConfigurationError
+from service.render.catalogue import Catalogues, load_catalogues
+from service.render.mjml_source import check_templates
+from service.render.typography import bind
+
+FOLDER = Path(__file__).resolve().parents[2] / "templates"
+
+
+@dataclass(frozen=True, slots=True)
+class Templates:
+    """What a designer or translator touches, loaded and checked."""
+
+    folder: Path
+    catalogues: Catalogues
+    _environment: Environment
+
+    def render(self, name: str, **values: object) -> str:
+        """The template `name`; all that is not Markup is escaped, unless the name says `.txt`.
+
+        Raises ConfigurationError with file and line for a template that is missing, wrong or names no given value.
+        """
+        try:
+            return self._environment.get_template(name).render(**values)
+        except TemplateError as error:
+            place = f"{getattr(error, 'name', None) or name}:{getattr(error, 'lineno', None) or '?'}"
+            raise ConfigurationError(f"template {place}: {error}; every value it names must be given") from error
+
+
+@lru_cache(maxsize=8)
+def load_templates(folder: Path = FOLDER) -> Templates:
+    """The templates below `folder`, kept for the life of the process.
+
+    Raises ConfigurationError that lists each MJML tag or attribute that would be passed over, with file and line.
+    """
+    if not folder.is_dir():
+        raise ConfigurationError(f"there is no templates folder {folder}; install the service with its templates")
+    mistakes = check_templates(folder)
+    if mistakes:
+        raise ConfigurationError("templates that MJML would not render as written:\n" + "\n".join(map(str, mistakes)))
+    return Templates(folder, load_catalogues(folder / "locale"), _environment(folder))
+
+
+def _environment(folder: Path) -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=select_autoescape(disabled_extensions=("txt", "txt.j2"), default=True, default_for_string=True),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        # mrml takes white space without a line feed for text: an include that ends in none would stop it in mj-head.
+        keep_trailing_newline=True,
+    )
+    environment.filters["bind"] = bind
+    return environment

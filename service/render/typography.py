@@ -1,0 +1,28 @@
+"""Where a line may not break: what a typesetter does for Belarusian and Russian by hand."""
+
+from __future__ import annotations
+
+import re
+
+NO_BREAK = "\u00a0"
+# A word of one letter (у, ў, і, з, к, в, о …) never ends a line in Cyrillic typesetting; neither does a dash begin one.
+_ONE_LETTER = re.compile(r"(?<![\w’'\u00a0-])([А-Яа-яЁёІіЎў]) (?=\w)")
+_DASH = re.compile(r"(?<=[\w\d»”’)]) (?=[—–] )")
+_DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2}) (?=[А-Яа-яЁёІіЎў]{3,}\b)")
+
+
+def bind(text: str) -> str:
+    """`text` with no-break spaces for single spaces that a line must not end on; Latin text keeps its spaces.
+
+    The words stay the same: comparing two parts of a mail only needs `unbind`.
+    """
+    if not any("\u0400" <= letter <= "\u04ff" for letter in text):
+        return text
+    # Twice, since in "і з ёй" the second match begins inside the first one's look-ahead.
+    bound = _ONE_LETTER.sub(rf"\1{NO_BREAK}", _ONE_LETTER.sub(rf"\1{NO_BREAK}", text))
+    return _DAY_AND_MONTH.sub(rf"\1{NO_BREAK}", _DASH.sub(NO_BREAK, bound))
+
+
+def unbind(text: str) -> str:
+    """`text` with ordinary spaces again."""
+    return text.replace(NO_BREAK, " ")
