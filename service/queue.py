@@ -16,8 +16,9 @@ from service.store import Session
 
 SEND_BATCH = "tydzen.send_batch"
 SEND_NOTICE = "tydzen.send_notice"
+PLAN_MAILING = "tydzen.plan_mailing"
 TICK = "tydzen.tick"
-JOB_NAMES = (SEND_BATCH, SEND_NOTICE, TICK)
+JOB_NAMES = (SEND_BATCH, SEND_NOTICE, PLAN_MAILING, TICK)
 
 BULK = "bulk"
 NOTICES = "notices"

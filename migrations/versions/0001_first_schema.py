@@ -77,7 +77,8 @@ def upgrade() -> None:
     )
     op.create_table(
         "notices",
-        sa.Column("id", sa.LargeBinary(length=16), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("seal_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column("kind", sa.String(length=40), nullable=False),
         sa.Column("once", sa.String(length=160), nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
@@ -132,7 +133,6 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False),
         sa.Column("host", sa.String(length=64), nullable=False),
         sa.Column("boot", sa.String(length=64), nullable=False),
-        sa.Column("journal", sa.String(length=120), nullable=False),
         sa.Column("relay", sa.String(length=120), nullable=False),
         sa.Column("started_at", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
@@ -217,10 +217,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.BigInteger(), nullable=True),
         sa.Column("finished_at", sa.BigInteger(), nullable=True),
         sa.Column("excluded", sa.JSON(), nullable=False),
+        sa.Column("slices", sa.Integer(), nullable=True),
         sa.Column("planned_slices", sa.Integer(), server_default="0", nullable=False),
-        sa.Column("batch_base", sa.BigInteger(), nullable=True),
-        sa.Column("batch_span", sa.BigInteger(), nullable=True),
-        sa.Column("batch_size", sa.Integer(), nullable=True),
         sa.ForeignKeyConstraint(["issue_id"], ["issues.id"], name=op.f("fk_mailings_issue_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_mailings")),
     )

@@ -1,0 +1,1 @@
+"""How an issue is mailed: released, planned, rendered, sent, accounted for."""

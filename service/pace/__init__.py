@@ -1,0 +1,1 @@
+"""Rates: token buckets in Valkey, shared by all workers of the installation."""

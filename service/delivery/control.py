@@ -1,0 +1,73 @@
+"""What an operator does to a mailing: pause, resume, cancel, retry, change its rate. Each takes effect at the gate."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from service.delivery.plan import FIRST_RINGS
+from service.domain.errors import InvalidInputError
+from service.domain.mailing import MailingEvent, MailingState, require
+from service.queue import SEND_BATCH, Bell, ring_after_commit
+from service.store import Session, audit, batches, interventions, mailings
+from service.store.instants import stored
+
+
+def pause(session: Session, mailing: int, *, actor: str, now: dt.datetime, reason: str | None = None) -> None:
+    """Stop at the next gate of every worker; letters past it are finished. Raises ConflictError, NotFoundError."""
+    state = require(mailing, mailings.lock(session, mailing).state, MailingEvent.PAUSE)
+    mailings.move(session, mailing, state, now=now, reason=reason)
+    _audit(session, mailing, "mailing.pause", actor, now)
+
+
+def resume(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.datetime) -> None:
+    """Go on sending. Raises ConflictError where the mailing is not paused, NotFoundError."""
+    state = require(mailing, mailings.lock(session, mailing).state, MailingEvent.RESUME)
+    mailings.move(session, mailing, state, now=now)
+    _ring(session, mailing, bell, now)
+    _audit(session, mailing, "mailing.resume", actor, now)
+
+
+def cancel(session: Session, mailing: int, *, actor: str, now: dt.datetime) -> int:
+    """End the mailing: what is not sent yet is skipped as cancelled; how many. Raises ConflictError, NotFoundError."""
+    state = require(mailing, mailings.lock(session, mailing).state, MailingEvent.CANCEL)
+    mailings.move(session, mailing, state, now=now, reason=f"cancelled by {actor}")
+    cancelled = interventions.cancel_rest(session, mailing, now_ms=stored(now))
+    _audit(session, mailing, "mailing.cancel", actor, now)
+    return cancelled
+
+
+def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.datetime) -> int:
+    """Try again, now, whoever may be tried again; how many. Raises ConflictError, NotFoundError."""
+    found = mailings.lock(session, mailing)
+    state = require(mailing, found.state, MailingEvent.RETRY)
+    if found.slices is None or found.planned_slices < found.slices:
+        # Cancelled while it was planned: its audience is not whole, so planning goes on first.
+        state = MailingState.PLANNING
+    again = interventions.retry(session, mailing, now_ms=stored(now))
+    if again or state is MailingState.PLANNING:
+        mailings.move(session, mailing, state, now=now)
+        _ring(session, mailing, bell, now)
+    _audit(session, mailing, "mailing.retry", actor, now)
+    return again
+
+
+def set_rate(session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime) -> None:
+    """Change the rate, in mails per second, effective with the next group; 0 leaves the installation's.
+
+    Raises InvalidInputError for a negative rate, NotFoundError.
+    """
+    if not 0 <= rate < 1_000_000:
+        raise InvalidInputError(f"rate {rate:g} is not a number of mails per second (0 = the installation's rate)")
+    mailings.get(session, mailing)
+    mailings.set_rate(session, mailing, rate or None)
+    _audit(session, mailing, "mailing.rate", actor, now, rate=rate)
+
+
+def _ring(session: Session, mailing: int, bell: Bell, now: dt.datetime) -> None:
+    batches.forget_rings(session, mailing)
+    for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS, mailing=mailing):
+        ring_after_commit(session, bell, SEND_BATCH, batch)
+
+
+def _audit(session: Session, mailing: int, action: str, actor: str, now: dt.datetime, **details: float) -> None:
+    audit.append(session, at=now, actor=actor, action=action, subject=f"mailing:{mailing}", details=details)

@@ -1,0 +1,72 @@
+"""Progress: numbers that add up, and the end of a mailing when no delivery is left to do."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from service import log
+from service.domain.mailing import MailingState
+from service.store import Session, batches, mailings
+from service.store.mailings import Counts, Mailing
+
+_log = log.get("progress")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """A mailing in numbers: candidates = planned + excluded, planned = the sum of `counts` over its states."""
+
+    mailing: Mailing
+    counts: Counts
+    editions: Mapping[str, Counts]
+
+    @property
+    def excluded(self) -> int:
+        """Subscribers of the audience who were not planned."""
+        return sum(self.mailing.excluded.values())
+
+    @property
+    def candidates(self) -> int:
+        """Everybody the audience named."""
+        return self.counts.planned + self.excluded
+
+    @property
+    def done(self) -> int:
+        """Deliveries that need nothing more."""
+        return self.counts.planned - self.counts.unfinished
+
+    @property
+    def not_reached(self) -> int:
+        """Readers who should have got the mail and, as far as we know, did not."""
+        return self.counts.refused + self.counts.uncertain + self.counts.expired
+
+
+def status(session: Session, mailing: int) -> Status:
+    """The mailing's numbers now, a sum over its batches; raises NotFoundError."""
+    found = mailings.get(session, mailing)
+    by_chain = mailings.counts(session, mailing)
+    return Status(found, sum(by_chain.values(), Counts()), by_chain)
+
+
+def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:
+    """Whether the mailing has just become `sent`: it was sending, and no batch of it is open."""
+    if batches.open_count(session, mailing):
+        return False
+    done = mailings.move(session, mailing, MailingState.SENT, now=now, from_state=MailingState.SENDING)
+    if done:
+        _log.info("mailing-sent", mailing=mailing)
+    return done
+
+
+def finish_all(session: Session, *, now: dt.datetime) -> int:
+    """Finish every mailing that has nothing left to do; how many."""
+    sending = mailings.in_states(session, [MailingState.SENDING])
+    return sum(finish(session, mailing.id, now=now) for mailing in sending)
+
+
+def reopen(session: Session, changed: Collection[int], *, now: dt.datetime) -> None:
+    """Take a finished mailing back to sending where one of these batches has deliveries to do again."""
+    for mailing in batches.reopened_mailings(session, changed):
+        mailings.move(session, mailing, MailingState.SENDING, now=now, from_state=MailingState.SENT)

@@ -1,0 +1,71 @@
+"""From what the relay said to what the delivery becomes: the table of replies, applied."""
+
+from __future__ import annotations
+
+import datetime as dt
+import random
+from collections.abc import Iterable
+
+from service.domain.delivery import DeliveryState
+from service.domain.replies import ReplyClass
+from service.domain.retries import next_attempt
+from service.mail.letter import Outcome
+from service.store import Session, outcomes
+from service.store.gate import first_attempt_at
+from service.store.instants import loaded, stored
+from service.store.outcomes import Result
+
+# Each class of reply and the state it leads to; a deferral that has lasted too long expires instead.
+STATES: dict[ReplyClass, DeliveryState] = {
+    ReplyClass.ACCEPTED: DeliveryState.ACCEPTED,
+    ReplyClass.HARD: DeliveryState.REFUSED,
+    ReplyClass.POLICY: DeliveryState.REFUSED,
+    ReplyClass.CONTENT: DeliveryState.REFUSED,
+    ReplyClass.PROTOCOL: DeliveryState.REFUSED,
+    ReplyClass.SOFT: DeliveryState.DEFERRED,
+    ReplyClass.TRANSIENT: DeliveryState.DEFERRED,
+    ReplyClass.RELAY: DeliveryState.DEFERRED,
+    ReplyClass.UNCERTAIN: DeliveryState.UNCERTAIN,
+    ReplyClass.NOT_SENT: DeliveryState.PENDING,
+}
+# A mailbox that is full for good is refused at last, but never suppressed by one reply.
+GIVEN_UP: dict[ReplyClass, DeliveryState] = {ReplyClass.SOFT: DeliveryState.REFUSED}
+
+
+def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> set[int]:
+    """Write what the relay said of each attempt; returns the batches whose counts changed."""
+    results = [result_of(session, outcome, now) for outcome in spoken]
+    return outcomes.record(session, results, now_ms=stored(now))
+
+
+def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
+    """Where `outcome` leaves its delivery, by the table of replies and the schedule of retries."""
+    state = STATES[outcome.reply_class]
+    if state in {DeliveryState.ACCEPTED, DeliveryState.PENDING}:
+        return Result(outcome.delivery_id, outcome.attempt, state, outcome.reply_class.value)
+    due: dt.datetime | None = None
+    if state is DeliveryState.DEFERRED:
+        due = _due_again(session, outcome.delivery_id, outcome.attempt, now)
+        if due is None:
+            state = GIVEN_UP.get(outcome.reply_class, DeliveryState.EXPIRED)
+    return Result(
+        outcome.delivery_id,
+        outcome.attempt,
+        state,
+        outcome.reply_class.value,
+        due_ms=None if due is None else stored(due),
+        reason=outcome.reply_class.value,
+        code=outcome.code or None,
+        enhanced=outcome.enhanced,
+        reply=outcome.text,
+        phase=outcome.phase.value,
+        relay=outcome.relay,
+        suppress=outcome.reply_class is ReplyClass.HARD,
+    )
+
+
+def _due_again(session: Session, delivery: int, attempt: int, now: dt.datetime) -> dt.datetime | None:
+    first = first_attempt_at(session, delivery)
+    # The jitter spreads load; nothing secret hangs on it.
+    spread = random.random()  # noqa: S311
+    return next_attempt(now if first is None else loaded(first), attempt, now, spread)

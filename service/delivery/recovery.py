@@ -1,0 +1,121 @@
+"""Recovery: what dead workers left open is decided by their journals, and only a host that stays away by a deadline."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import log
+from service.clock import Clock
+from service.delivery import progress
+from service.delivery.recording import result_of
+from service.domain.delivery import DeliveryState
+from service.domain.errors import InvalidInputError
+from service.domain.replies import Phase, ReplyClass
+from service.mail import autopsy
+from service.mail.autopsy import Fate, JournalContents
+from service.mail.host import host_id
+from service.mail.letter import Outcome
+from service.store import Database, Session, batches, outcomes, senders
+from service.store.instants import stored
+from service.store.outcomes import OpenAttempt, Result
+
+KEEP_JOURNALS = dt.timedelta(days=7)
+HOST_AWAY = "host away"
+WORKER_DIED = "worker died"
+
+_log = log.get("recovery")
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """Settles the accounts of dead workers of this host, and of hosts that stay away."""
+
+    database: Database
+    data_dir: Path
+    clock: Clock
+    host_away_seconds: float
+
+    def settle_journals(self) -> int:
+        """Settle every dead journal of this host, and tell the database that the host is there; how many were settled.
+
+        Idempotent, and safe beside other processes that do the same: an attempt is settled once.
+        """
+        host = host_id(self.data_dir)
+        with self.database.begin() as session:
+            senders.seen(session, host)
+        settled = 0
+        for path in autopsy.unsettled(self.data_dir):
+            try:
+                if not autopsy.is_dead(path):
+                    continue
+                self._settle(path)
+            except FileNotFoundError:
+                continue  # another process settled it first
+            settled += 1
+        autopsy.prune(self.data_dir, older_than=self.clock.now() - KEEP_JOURNALS)
+        return settled
+
+    def _settle(self, path: Path) -> None:
+        try:
+            contents = autopsy.read(path)
+        except InvalidInputError:
+            # Its owner died before its first record could count; a sender without a journal is settled as one away.
+            autopsy.settle(path)
+            return
+        with self.database.begin() as session:
+            left = outcomes.open_attempts(session, contents.sender_id)
+            results = [self._result(session, contents, attempt) for attempt in left]
+            changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
+            batches.settle(session, sorted(changed))
+            progress.reopen(session, changed, now=self.clock.now())
+            senders.settle(session, contents.sender_id)
+        autopsy.settle(path)
+        _log.info("journal-settled", sender=contents.sender_id, attempts=len(left), records=len(contents.records))
+
+    def _result(self, session: Session, contents: JournalContents, left: OpenAttempt) -> Result:
+        verdict = contents.verdict(left.delivery, left.attempt)
+        if verdict.fate is Fate.UNCERTAIN:
+            return _uncertain(left, "the worker died between the final dot and its reply", WORKER_DIED)
+        outcome = Outcome(
+            left.delivery,
+            left.attempt,
+            verdict.reply_class or ReplyClass.NOT_SENT,
+            verdict.code,
+            verdict.enhanced,
+            "read from the journal of the worker, which died",
+            Phase.DOT,
+            relay="",
+            past_dot=verdict.fate is Fate.REPLIED,
+        )
+        return result_of(session, outcome, self.clock.now())
+
+    def give_up_lost_hosts(self) -> int:
+        """Make the open letters of hosts that stayed away uncertain; how many. A host that returns still decides."""
+        lost = 0
+        with self.database.begin() as session:
+            for sender in senders.away(session, self.host_away_seconds):
+                left = [one for one in outcomes.open_attempts(session, sender.id) if one.state is _ATTEMPTING]
+                results = [_uncertain(one, "its host has not come back", HOST_AWAY) for one in left]
+                changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
+                batches.settle(session, sorted(changed))
+                lost += len(left)
+        if lost:
+            _log.warning("host-away", letters=lost)
+        return lost
+
+
+_ATTEMPTING = DeliveryState.ATTEMPTING
+
+
+def _uncertain(left: OpenAttempt, evidence: str, reason: str) -> Result:
+    return Result(
+        left.delivery,
+        left.attempt,
+        DeliveryState.UNCERTAIN,
+        ReplyClass.UNCERTAIN.value,
+        reason=reason,
+        reply=evidence,
+        phase="dot",
+    )

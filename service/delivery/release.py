@@ -1,0 +1,89 @@
+"""Releasing an issue: one production mailing per issue, by an operator, at a set time or by the weekly slot."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Collection, Sequence
+
+from service import log
+from service.domain.errors import CheckFailedError, ConflictError
+from service.domain.mailing import MailingState
+from service.queue import PLAN_MAILING, Bell, ring_after_commit
+from service.store import Session, audit, mailings
+
+# What stands against sending an issue, each finding naming the language and the article; empty: nothing. The editorial
+# checks answer this; they are passed in, because packages of one floor do not know each other.
+Check = Callable[[Session, str], Sequence[str]]
+
+_log = log.get("release")
+
+
+def send(
+    session: Session,
+    week: str,
+    bell: Bell,
+    check: Check,
+    *,
+    actor: str,
+    now: dt.datetime,
+    rate: float | None = None,
+    audience: Collection[bytes] | None = None,
+    at: dt.datetime | None = None,
+) -> int:
+    """The id of a new mailing of the issue: planned at once, or at `at`.
+
+    `rate` is the mailing's own, in mails per second; `audience` restricts it to these subscribers. Raises NotFoundError,
+    ConflictError naming the first mailing where there is one, CheckFailedError naming what blocks.
+    """
+    refuse_second(session, week)
+    blocking = check(session, week)
+    if blocking:
+        raise CheckFailedError(f"issue {week} cannot be sent yet:\n" + "\n".join(f"  {line}" for line in blocking))
+    later = at is not None and at > now
+    state = MailingState.SCHEDULED if later else MailingState.PLANNING
+    made = mailings.create(
+        session,
+        week,
+        state=state,
+        rate=rate or None,
+        audience="all" if audience is None else "file",
+        actor=actor,
+        release_at=at,
+        now=now,
+    )
+    if made is None:
+        refuse_second(session, week)
+        raise ConflictError(f"issue {week} is being sent by somebody else at this moment; see: tydzen mailing list")
+    if audience is not None:
+        mailings.add_audience(session, made, audience)
+    audit.append(session, at=now, actor=actor, action="issue.send", subject=f"mailing:{made}", details={"week": week})
+    if not later:
+        ring_after_commit(session, bell, PLAN_MAILING, made)
+    return made
+
+
+def refuse_second(session: Session, week: str) -> None:
+    """Raise ConflictError where the issue has a mailing already."""
+    first = mailings.of_issue(session, week)
+    if first is not None:
+        raise ConflictError(
+            f"issue {week} is mailing {first.id} already ({first.state.value}); see: tydzen mailing status {first.id}"
+        )
+
+
+def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime) -> list[int]:
+    """Start planning the mailings whose time has come; cancels those that something blocks now. Returns the cancelled."""
+    cancelled = []
+    for mailing in mailings.in_states(session, [MailingState.SCHEDULED]):
+        if mailing.release_at is not None and mailing.release_at > now:
+            continue
+        blocking = check(session, mailing.week)
+        state = MailingState.CANCELLED if blocking else MailingState.PLANNING
+        reason = "; ".join(blocking) or None
+        moved = mailings.move(session, mailing.id, state, now=now, reason=reason, from_state=MailingState.SCHEDULED)
+        if moved and blocking:
+            cancelled.append(mailing.id)
+            _log.error("mailing-blocked", mailing=mailing.id, reason=reason)
+        elif moved:
+            ring_after_commit(session, bell, PLAN_MAILING, mailing.id)
+    return cancelled

@@ -1,0 +1,184 @@
+"""Batches: claimed with a lease and a fence, counted in place, rung again when nobody works on them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState
+from service.domain.mailing import MailingState
+from service.store.database import Session
+from service.store.instants import database_now
+from service.store.locks import serialise_batch_ids
+from service.store.tables import batches, deliveries, mailings
+
+_SENDING = MailingState.SENDING.value
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A batch in one worker's hands: nothing it does counts once the fence has moved on."""
+
+    batch: int
+    mailing: int
+    chain: str
+    rendition: int | None
+    fence: int
+
+
+def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, now_ms: int) -> Claim | None:
+    """Take the batch for `lease_seconds`, by the database's clock.
+
+    None where it is closed, somebody else's, not due before `now_ms`, or of a mailing that is not sending.
+    """
+    clock = database_now(postgresql=session.postgresql)
+    sending = sa.exists().where(mailings.c.id == batches.c.mailing_id, mailings.c.state == _SENDING)
+    statement = (
+        batches.update()
+        .where(
+            batches.c.id == batch,
+            batches.c.open,
+            batches.c.lease_until <= clock,
+            batches.c.due_at <= now_ms,
+            sending,
+        )
+        .values(fence=batches.c.fence + 1, lease_until=clock + int(lease_seconds * 1000), sender_id=sender)
+        .returning(batches.c.mailing_id, batches.c.chain, batches.c.rendition_id, batches.c.fence)
+    )
+    row = session.execute(statement).first()
+    return None if row is None else Claim(batch, row.mailing_id, row.chain, row.rendition_id, row.fence)
+
+
+def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
+    """The ids of the batch's pending deliveries, deferred ones that are due among them."""
+    due = (
+        deliveries.update()
+        .where(
+            deliveries.c.batch_id == claimed.batch,
+            deliveries.c.state == int(DeliveryState.DEFERRED),
+            deliveries.c.due_at <= now_ms,
+        )
+        .values(state=int(DeliveryState.PENDING), due_at=None)
+    )
+    woken = session.execute(due).rowcount
+    if woken:
+        add_counts(session, claimed.batch, {DeliveryState.DEFERRED: -woken, DeliveryState.PENDING: woken})
+    statement = sa.select(deliveries.c.id).where(
+        deliveries.c.batch_id == claimed.batch, deliveries.c.state == int(DeliveryState.PENDING)
+    )
+    return list(session.execute(statement.order_by(deliveries.c.id)).scalars())
+
+
+def add_counts(session: Session, batch: int, deltas: Mapping[DeliveryState, int]) -> None:
+    """Change the batch's counts by state, in the same transaction as its deliveries."""
+    changes = {batches.c[state.label]: batches.c[state.label] + delta for state, delta in deltas.items() if delta}
+    if changes:
+        session.execute(batches.update().where(batches.c.id == batch).values(changes))
+
+
+def set_rendition(session: Session, claimed: Claim, rendition: int) -> None:
+    """Give a batch that was made for moved readers its rendition."""
+    session.execute(batches.update().where(batches.c.id == claimed.batch).values(rendition_id=rendition))
+
+
+def renew(session: Session, claimed: Claim, lease_seconds: float) -> bool:
+    """Whether the lease still ran and now runs for `lease_seconds`."""
+    clock = database_now(postgresql=session.postgresql)
+    statement = (
+        batches.update()
+        .where(batches.c.id == claimed.batch, batches.c.fence == claimed.fence, batches.c.lease_until > clock)
+        .values(lease_until=clock + int(lease_seconds * 1000))
+    )
+    return session.execute(statement).rowcount == 1
+
+
+def give_back(session: Session, claimed: Claim) -> bool:
+    """End the claim: close the batch where all its deliveries are final, else leave it due. True where it is closed."""
+    settle(session, [claimed.batch])
+    freed = (
+        batches.update()
+        .where(batches.c.id == claimed.batch, batches.c.fence == claimed.fence)
+        .values(lease_until=0)
+        .returning(batches.c.open)
+    )
+    row = session.execute(freed).first()
+    return row is not None and not row.open
+
+
+def settle(session: Session, changed: Sequence[int]) -> None:
+    """Close those batches whose deliveries are all final, reopen the others, and set when each is due again."""
+    for batch in changed:
+        earliest = (
+            sa.select(sa.func.min(deliveries.c.due_at))
+            .where(deliveries.c.batch_id == batch, deliveries.c.state == int(DeliveryState.DEFERRED))
+            .scalar_subquery()
+        )
+        waiting = sa.and_(batches.c.pending == 0, batches.c.deferred > 0)
+        unfinished = batches.c.pending + batches.c.attempting + batches.c.deferred
+        session.execute(
+            batches.update()
+            .where(batches.c.id == batch)
+            .values(open=unfinished > 0, due_at=sa.case((waiting, sa.func.coalesce(earliest, 0)), else_=0))
+        )
+
+
+def to_ring(
+    session: Session, *, now_ms: int, quiet_seconds: float, limit: int, mailing: int | None = None
+) -> list[int]:
+    """Open, due, unclaimed batches of sending mailings that nobody rang within `quiet_seconds`, marked as rung."""
+    clock = database_now(postgresql=session.postgresql)
+    chosen = (
+        sa.select(batches.c.id)
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
+        .where(
+            mailings.c.state == _SENDING,
+            batches.c.open,
+            batches.c.lease_until <= clock,
+            batches.c.due_at <= now_ms,
+            batches.c.pending + batches.c.deferred > 0,
+            batches.c.rung_at <= clock - int(quiet_seconds * 1000),
+        )
+        .order_by(batches.c.id)
+        .limit(limit)
+    )
+    if mailing is not None:
+        chosen = chosen.where(batches.c.mailing_id == mailing)
+    if session.postgresql:
+        chosen = chosen.with_for_update(of=batches, skip_locked=True)
+    found = list(session.execute(chosen).scalars())
+    if found:
+        session.execute(batches.update().where(batches.c.id.in_(found)).values(rung_at=clock))
+    return found
+
+
+def forget_rings(session: Session, mailing: int) -> None:
+    """Let every batch of the mailing be rung at once (after a resume or a retry)."""
+    session.execute(batches.update().where(batches.c.mailing_id == mailing).values(rung_at=0))
+
+
+def move_readers(session: Session, claimed: Claim, moves: Mapping[str, Sequence[int]]) -> None:
+    """Put pending deliveries into new batches of the chains their readers chose since; `moves` is by chain."""
+    serialise_batch_ids(session)
+    for chain, ids in moves.items():
+        number = int(session.scalar(sa.select(sa.func.max(batches.c.id)))) + 1
+        session.execute(
+            batches.insert().values(
+                id=number, mailing_id=claimed.mailing, chain=chain, rendition_id=None, open=True, pending=len(ids)
+            )
+        )
+        session.execute(deliveries.update().where(deliveries.c.id.in_(ids)).values(batch_id=number))
+        add_counts(session, claimed.batch, {DeliveryState.PENDING: -len(ids)})
+
+
+def open_count(session: Session, mailing: int) -> int:
+    """How many batches of the mailing have deliveries that are not final."""
+    statement = sa.select(sa.func.count()).where(batches.c.mailing_id == mailing, batches.c.open)
+    return int(session.scalar(statement))
+
+
+def reopened_mailings(session: Session, changed: Collection[int]) -> list[int]:
+    """The mailings of those of these batches that are open."""
+    statement = sa.select(batches.c.mailing_id).where(batches.c.id.in_(changed), batches.c.open).distinct()
+    return list(session.execute(statement).scalars())

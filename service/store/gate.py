@@ -1,0 +1,236 @@
+"""The send gate: in one transaction, what was read of the readers is true, marked as ambiguous, and handed out.
+
+Nothing that was read earlier is mailed: the gate itself returns the addresses. PostgreSQL does it in one statement;
+SQLite has one writer, so there the same rules hold between its statements.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState, SkipReason
+from service.domain.mailing import MailingState
+from service.domain.subscriber import SubscriberStatus
+from service.store.batches import Claim, add_counts, move_readers
+from service.store.database import Session
+from service.store.instants import database_now
+from service.store.tables import attempts, batches, deliveries, mailings, subscribers, suppressions
+
+_PENDING, _ATTEMPTING = int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """One reader who has passed the gate; the address is as it was typed."""
+
+    delivery: int
+    attempt: int
+    subscriber: bytes
+    epoch: int
+    address: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Gated:
+    """What the gate let through, and the mailing's own rate at that moment (mails per second, None = unset)."""
+
+    recipients: list[Recipient]
+    rate: float | None
+
+
+_POSTGRESQL_GATE = sa.text(
+    """
+    WITH held AS (
+        SELECT b.id, b.chain, m.rate FROM batches b JOIN mailings m ON m.id = b.mailing_id
+        WHERE b.id = :batch AND b.fence = :fence AND m.state = 'sending'
+          AND b.lease_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
+        FOR UPDATE OF b
+    ), gated AS (
+        UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = :sender, at = :now
+        FROM held, subscribers s
+        WHERE d.id = ANY(:ids) AND d.batch_id = held.id AND d.state = 0
+          AND s.id = d.subscriber_id AND s.status = 'active' AND s.chain = held.chain
+          AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
+        RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed
+    )
+    SELECT held.rate, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed
+    FROM held LEFT JOIN gated ON true
+    """
+)
+
+_HELD = (
+    sa.select(batches.c.chain, mailings.c.rate)
+    .join(mailings, mailings.c.id == batches.c.mailing_id)
+    .where(
+        batches.c.id == sa.bindparam("batch"),
+        batches.c.fence == sa.bindparam("fence"),
+        batches.c.lease_until > database_now(postgresql=False),
+        mailings.c.state == MailingState.SENDING.value,
+    )
+)
+
+_SQLITE_ELIGIBLE = sa.text(
+    """
+    SELECT d.id, d.attempts + 1 AS attempts, s.id AS subscriber, s.epoch, s.sealed
+    FROM json_each(:ids) wanted
+    JOIN deliveries d ON d.id = wanted.value
+    JOIN subscribers s ON s.id = d.subscriber_id
+    WHERE d.batch_id = :batch AND d.state = 0 AND s.status = 'active' AND s.chain = :chain
+      AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
+    """
+)
+
+_SQLITE_MARK = sa.text(
+    "UPDATE deliveries SET state = 1, attempts = attempts + 1, sender_id = :sender, at = :now "
+    "WHERE id IN (SELECT value FROM json_each(:ids))"
+)
+
+_STANDING = (
+    sa.select(
+        deliveries.c.id,
+        subscribers.c.status,
+        subscribers.c.chain,
+        sa.exists().where(suppressions.c.address_hash == subscribers.c.address_hash).label("suppressed"),
+    )
+    .outerjoin(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
+    .where(
+        deliveries.c.id.in_(sa.bindparam("ids", expanding=True)),
+        deliveries.c.batch_id == sa.bindparam("batch"),
+        deliveries.c.state == _PENDING,
+    )
+)
+
+
+def pass_gate(
+    session: Session, claim: Claim, ids: Sequence[int], *, sender: int, lease_seconds: float, now_ms: int
+) -> Gated | None:
+    """Move the group's pending deliveries to attempting and return whom to mail; renews the lease.
+
+    Only where the fence is still ours, the lease runs and the mailing is sending (else None, and nothing changes), and
+    only for readers who are active, unsuppressed and still of the batch's chain: others are skipped with their reason,
+    or moved to a batch of the chain they chose since.
+    """
+    passed = _postgresql if session.postgresql else _sqlite
+    found = passed(session, claim, ids, sender, now_ms)
+    if found is None:
+        return None
+    rate, rows = found
+    _count(session, claim, len(rows), lease_seconds)
+    if len(rows) < len(ids):
+        _sort_out(session, claim, set(ids).difference(row.id for row in rows), now_ms)
+    unseal = session.sealer.open
+    recipients = [
+        Recipient(row.id, row.attempts, row.subscriber, row.epoch, unseal(row.subscriber, row.sealed)) for row in rows
+    ]
+    return Gated(recipients, rate)
+
+
+def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> bool:
+    """Whether a letter whose gate grew old may still be written: everything the gate asked holds now, too."""
+    held = session.execute(_held(session), {"batch": claim.batch, "fence": claim.fence}).first()
+    if held is None:
+        return False
+    suppressed = sa.exists().where(suppressions.c.address_hash == subscribers.c.address_hash)
+    statement = (
+        sa.select(deliveries.c.id)
+        .join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
+        .where(
+            deliveries.c.id == delivery,
+            deliveries.c.attempts == attempt,
+            deliveries.c.state == _ATTEMPTING,
+            subscribers.c.status == SubscriberStatus.ACTIVE.value,
+            ~suppressed,
+        )
+    )
+    return session.execute(statement).first() is not None
+
+
+def _held(session: Session) -> sa.Select[tuple[str, float]]:
+    if not session.postgresql:
+        return _HELD
+    return (
+        sa.select(batches.c.chain, mailings.c.rate)
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
+        .where(
+            batches.c.id == sa.bindparam("batch"),
+            batches.c.fence == sa.bindparam("fence"),
+            batches.c.lease_until > database_now(postgresql=True),
+            mailings.c.state == MailingState.SENDING.value,
+        )
+    )
+
+
+type_rows = list[sa.Row[tuple[int, int, bytes, int, bytes]]]
+
+
+def _postgresql(
+    session: Session, claim: Claim, ids: Sequence[int], sender: int, now_ms: int
+) -> tuple[float | None, type_rows] | None:
+    values = {"batch": claim.batch, "fence": claim.fence, "ids": list(ids), "sender": sender, "now": now_ms}
+    rows = session.execute(_POSTGRESQL_GATE, values).all()
+    if not rows:
+        return None
+    return rows[0].rate, [row for row in rows if row.id is not None]
+
+
+def _sqlite(
+    session: Session, claim: Claim, ids: Sequence[int], sender: int, now_ms: int
+) -> tuple[float | None, type_rows] | None:
+    held = session.execute(_HELD, {"batch": claim.batch, "fence": claim.fence}).first()
+    if held is None:
+        return None
+    wanted = json.dumps(list(ids))
+    rows = session.execute(_SQLITE_ELIGIBLE, {"ids": wanted, "batch": claim.batch, "chain": held.chain}).all()
+    marked = json.dumps([row.id for row in rows])
+    session.execute(_SQLITE_MARK, {"ids": marked, "sender": sender, "now": now_ms})
+    return held.rate, list(rows)
+
+
+def _count(session: Session, claim: Claim, gated: int, lease_seconds: float) -> None:
+    clock = database_now(postgresql=session.postgresql)
+    session.execute(
+        batches.update()
+        .where(batches.c.id == claim.batch)
+        .values(
+            lease_until=clock + int(lease_seconds * 1000),
+            pending=batches.c.pending - gated,
+            attempting=batches.c.attempting + gated,
+        )
+    )
+
+
+def _sort_out(session: Session, claim: Claim, ids: set[int], now_ms: int) -> None:
+    """Skip or move those whom the gate did not let through."""
+    skips: dict[SkipReason, list[int]] = {}
+    moves: dict[str, list[int]] = {}
+    for row in session.execute(_STANDING, {"ids": list(ids), "batch": claim.batch}):
+        if row.status is None:
+            skips.setdefault(SkipReason.ERASED, []).append(row.id)
+        elif row.suppressed:
+            skips.setdefault(SkipReason.SUPPRESSED, []).append(row.id)
+        elif row.status != SubscriberStatus.ACTIVE.value:
+            unsubscribed = row.status == SubscriberStatus.UNSUBSCRIBED.value
+            skips.setdefault(SkipReason.UNSUBSCRIBED if unsubscribed else SkipReason.INACTIVE, []).append(row.id)
+        elif row.chain != claim.chain:
+            moves.setdefault(row.chain, []).append(row.id)
+    for reason, skipped in skips.items():
+        skip(session, claim.batch, skipped, reason, now_ms)
+    if moves:
+        move_readers(session, claim, moves)
+
+
+def skip(session: Session, batch: int, ids: Sequence[int], reason: SkipReason, now_ms: int) -> None:
+    """Mark pending deliveries of one batch as skipped."""
+    statement = deliveries.update().where(deliveries.c.id.in_(ids), deliveries.c.state == _PENDING)
+    done = session.execute(statement.values(state=int(DeliveryState.SKIPPED), reason=reason.value, at=now_ms)).rowcount
+    add_counts(session, batch, {DeliveryState.PENDING: -done, DeliveryState.SKIPPED: done})
+
+
+def first_attempt_at(session: Session, delivery: int) -> int | None:
+    """When the delivery was first tried, in milliseconds; None where no attempt failed before."""
+    found = session.scalar(sa.select(sa.func.min(attempts.c.at)).where(attempts.c.delivery_id == delivery))
+    return None if found is None else int(found)

@@ -1,0 +1,76 @@
+"""What an operator's cancel and retry do to the deliveries of a mailing, with the counts of their batches."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState, SkipReason
+from service.domain.replies import ReplyClass
+from service.store.batches import settle
+from service.store.database import Session
+from service.store.tables import COUNTED, batches, deliveries
+
+_S = DeliveryState
+
+
+def cancel_rest(session: Session, mailing: int, *, now_ms: int) -> int:
+    """Skip what is pending or deferred as cancelled; how many. What is being attempted is recorded as it ends."""
+    waiting = deliveries.c.state.in_((int(_S.PENDING), int(_S.DEFERRED)))
+    return _change(session, mailing, which=waiting, state=_S.SKIPPED, reason=SkipReason.CANCELLED.value, now_ms=now_ms)
+
+
+def retry(session: Session, mailing: int, *, now_ms: int) -> int:
+    """Make pending again what is deferred, expired, cancelled or refused by policy; how many.
+
+    Never a hard refusal, a reader who left, or an uncertain delivery: that may have arrived.
+    """
+    state, reason = deliveries.c.state, deliveries.c.reason
+    again = sa.or_(
+        state.in_((int(_S.DEFERRED), int(_S.EXPIRED))),
+        sa.and_(state == int(_S.SKIPPED), reason == SkipReason.CANCELLED.value),
+        sa.and_(state == int(_S.REFUSED), reason == ReplyClass.POLICY.value),
+    )
+    return _change(session, mailing, which=again, state=_S.PENDING, reason=None, now_ms=now_ms)
+
+
+def _change(
+    session: Session,
+    mailing: int,
+    *,
+    which: sa.ColumnElement[bool],
+    state: DeliveryState,
+    reason: str | None,
+    now_ms: int,
+) -> int:
+    _hold_batches(session, mailing)
+    statement = (
+        deliveries.update()
+        .where(deliveries.c.mailing_id == mailing, which)
+        .values(state=int(state), reason=reason, due_at=None, at=now_ms)
+        .returning(deliveries.c.batch_id)
+    )
+    touched = list(session.execute(statement).scalars())
+    changed = sorted(set(touched))
+    for batch in changed:
+        _recount(session, batch)
+    settle(session, changed)
+    return len(touched)
+
+
+def _hold_batches(session: Session, mailing: int) -> None:
+    """Lock the batches before their deliveries, as the gate does: the other way round the two would deadlock."""
+    if session.postgresql:
+        held = sa.select(batches.c.id).where(batches.c.mailing_id == mailing).order_by(batches.c.id)
+        session.execute(held.with_for_update()).all()
+
+
+def _recount(session: Session, batch: int) -> None:
+    """Count the batch's deliveries anew: after a change of many at once that is cheaper than differences."""
+    statement = (
+        sa.select(deliveries.c.state, sa.func.count().label("readers"))
+        .where(deliveries.c.batch_id == batch)
+        .group_by(deliveries.c.state)
+    )
+    found = {DeliveryState(row.state).label: row.readers for row in session.execute(statement)}
+    values = {name: found.get(name, 0) for name in COUNTED}
+    session.execute(batches.update().where(batches.c.id == batch).values(values))

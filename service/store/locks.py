@@ -1,0 +1,42 @@
+"""Named locks with an expiry, by the database's clock: a holder that dies costs no more than the lock's seconds."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.store.database import Session
+from service.store.instants import database_now
+from service.store.tables import locks
+
+# Any number that nothing else in the database uses: batches get their ids one transaction at a time.
+_BATCH_IDS_LOCK = 0x7479647A
+
+
+def take(session: Session, name: str, seconds: float) -> bool:
+    """Whether the lock was free and is now held for `seconds`; commit to make it so."""
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    now = database_now(postgresql=session.postgresql)
+    until = now + int(seconds * 1000)
+    statement = insert(locks).values(name=name, until=until)
+    statement = statement.on_conflict_do_update(
+        index_elements=[locks.c.name], set_={"until": until}, where=locks.c.until <= now
+    )
+    return session.execute(statement.returning(locks.c.name)).first() is not None
+
+
+def extend(session: Session, name: str, seconds: float) -> None:
+    """Hold a lock that was taken for `seconds` from now."""
+    until = database_now(postgresql=session.postgresql) + int(seconds * 1000)
+    session.execute(locks.update().where(locks.c.name == name).values(until=until))
+
+
+def release(session: Session, name: str) -> None:
+    """Give the lock back."""
+    session.execute(locks.update().where(locks.c.name == name).values(until=0))
+
+
+def serialise_batch_ids(session: Session) -> None:
+    """Wait until no other transaction is giving out batch ids. SQLite has one writer anyway."""
+    if session.postgresql:
+        session.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _BATCH_IDS_LOCK})

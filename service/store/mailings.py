@@ -1,0 +1,202 @@
+"""Mailings: made once per issue, moved from state to state by conditional updates, counted by their batches."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.domain.errors import NotFoundError
+from service.domain.mailing import SETTLED, MailingState
+from service.store.database import Session
+from service.store.instants import loaded, loaded_or_none, stored
+from service.store.tables import COUNTED, batches, issues, mailing_audience, mailings
+
+PRODUCTION = "production"
+
+
+@dataclass(frozen=True, slots=True)
+class Mailing:
+    """One run that sends one issue. `rate` is in mails per second; None leaves the installation's."""
+
+    id: int
+    week: str
+    state: MailingState
+    rate: float | None
+    audience: str
+    actor: str
+    reason: str | None
+    release_at: dt.datetime | None
+    created_at: dt.datetime
+    started_at: dt.datetime | None
+    finished_at: dt.datetime | None
+    excluded: Mapping[str, int]
+    slices: int | None
+    planned_slices: int
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many deliveries are in each state."""
+
+    pending: int = 0
+    attempting: int = 0
+    accepted: int = 0
+    deferred: int = 0
+    refused: int = 0
+    uncertain: int = 0
+    skipped: int = 0
+    expired: int = 0
+
+    @property
+    def planned(self) -> int:
+        """All of them."""
+        return sum(self.as_dict().values())
+
+    @property
+    def unfinished(self) -> int:
+        """Those that may still be mailed."""
+        return self.pending + self.attempting + self.deferred
+
+    def as_dict(self) -> dict[str, int]:
+        """By state, in the order of the tables."""
+        return {name: getattr(self, name) for name in COUNTED}
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
+
+
+_SELECT = sa.select(mailings, issues.c.week).join(issues, issues.c.id == mailings.c.issue_id)
+
+
+def _mailing(row: Any) -> Mailing:
+    return Mailing(
+        row.id,
+        row.week,
+        MailingState(row.state),
+        row.rate,
+        row.audience,
+        row.actor,
+        row.reason,
+        loaded_or_none(row.release_at),
+        loaded(row.created_at),
+        loaded_or_none(row.started_at),
+        loaded_or_none(row.finished_at),
+        row.excluded,
+        row.slices,
+        row.planned_slices,
+    )
+
+
+def create(
+    session: Session,
+    week: str,
+    *,
+    state: MailingState,
+    rate: float | None,
+    audience: str,
+    actor: str,
+    release_at: dt.datetime | None,
+    now: dt.datetime,
+) -> int | None:
+    """The id of a new production mailing of that issue; None where the issue has one already.
+
+    Raises NotFoundError where there is no such issue.
+    """
+    issue_id = session.scalar(sa.select(issues.c.id).where(issues.c.week == week))
+    if issue_id is None:
+        raise NotFoundError(f"there is no issue {week}; see: tydzen issue list")
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    statement = insert(mailings).values(
+        issue_id=issue_id,
+        kind=PRODUCTION,
+        state=state.value,
+        rate=rate,
+        audience=audience,
+        actor=actor,
+        release_at=None if release_at is None else stored(release_at),
+        created_at=stored(now),
+        excluded={},
+    )
+    made = session.scalar(statement.on_conflict_do_nothing().returning(mailings.c.id))
+    return None if made is None else int(made)
+
+
+def get(session: Session, mailing: int) -> Mailing:
+    """That mailing; raises NotFoundError."""
+    row = session.execute(_SELECT.where(mailings.c.id == mailing)).first()
+    if row is None:
+        raise NotFoundError(f"there is no mailing {mailing}; see: tydzen mailing list")
+    return _mailing(row)
+
+
+def of_issue(session: Session, week: str) -> Mailing | None:
+    """The production mailing of that issue, if it has one."""
+    row = session.execute(_SELECT.where(issues.c.week == week, mailings.c.kind == PRODUCTION)).first()
+    return None if row is None else _mailing(row)
+
+
+def everyone(session: Session) -> list[Mailing]:
+    """All mailings, the newest first."""
+    return [_mailing(row) for row in session.execute(_SELECT.order_by(mailings.c.id.desc()))]
+
+
+def in_states(session: Session, states: Iterable[MailingState]) -> list[Mailing]:
+    """The mailings in those states, the oldest first."""
+    wanted = [state.value for state in states]
+    return [
+        _mailing(row) for row in session.execute(_SELECT.where(mailings.c.state.in_(wanted)).order_by(mailings.c.id))
+    ]
+
+
+def lock(session: Session, mailing: int) -> Mailing:
+    """That mailing, which nobody else changes until this transaction ends; raises NotFoundError."""
+    statement = sa.select(mailings.c.id).where(mailings.c.id == mailing)
+    if session.postgresql:
+        statement = statement.with_for_update()
+    session.execute(statement)
+    return get(session, mailing)
+
+
+def move(
+    session: Session,
+    mailing: int,
+    state: MailingState,
+    *,
+    now: dt.datetime,
+    reason: str | None = None,
+    from_state: MailingState | None = None,
+) -> bool:
+    """Whether the mailing went into `state` (from `from_state`, where that is given)."""
+    values: dict[str, Any] = {"state": state.value, "reason": reason}
+    if state is MailingState.SENDING:
+        values["started_at"] = sa.func.coalesce(mailings.c.started_at, stored(now))
+    values["finished_at"] = stored(now) if state in SETTLED else None
+    statement = mailings.update().where(mailings.c.id == mailing).values(**values)
+    if from_state is not None:
+        statement = statement.where(mailings.c.state == from_state.value)
+    return session.execute(statement).rowcount == 1
+
+
+def set_rate(session: Session, mailing: int, rate: float | None) -> None:
+    """Change the mailing's own rate, in mails per second; None gives way to the installation's."""
+    session.execute(mailings.update().where(mailings.c.id == mailing).values(rate=rate))
+
+
+def add_audience(session: Session, mailing: int, subscribers: Iterable[bytes]) -> None:
+    """Restrict the mailing to these readers; saying one twice is the same as once."""
+    rows = [{"mailing_id": mailing, "subscriber_id": subscriber} for subscriber in dict.fromkeys(subscribers)]
+    if rows:
+        insert = postgresql.insert if session.postgresql else sqlite.insert
+        session.execute(insert(mailing_audience).on_conflict_do_nothing(), rows)
+
+
+def counts(session: Session, mailing: int) -> dict[str, Counts]:
+    """The deliveries of a mailing by chain and state: a sum over its batches, however many readers it has."""
+    columns = [sa.func.coalesce(sa.func.sum(batches.c[name]), 0) for name in COUNTED]
+    statement = sa.select(batches.c.chain, *columns).where(batches.c.mailing_id == mailing).group_by(batches.c.chain)
+    return {row[0]: Counts(*(int(count) for count in list(row)[1:])) for row in session.execute(statement)}

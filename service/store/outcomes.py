@@ -1,0 +1,174 @@
+"""Outcomes: what became of each attempt, recorded by its id, whatever the fence says by then."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.domain.delivery import DeliveryState
+from service.domain.subscriber import SuppressionReason
+from service.domain.weeks import Week
+from service.store.batches import add_counts
+from service.store.database import Session
+from service.store.instants import loaded
+from service.store.tables import attempts, batches, deliveries, subscribers, suppressions
+
+_ATTEMPTING, _UNCERTAIN = int(DeliveryState.ATTEMPTING), int(DeliveryState.UNCERTAIN)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Where one attempt left its delivery. `reply` has its addresses cut out; `due_ms` is set for deferred ones."""
+
+    delivery: int
+    attempt: int
+    state: DeliveryState
+    outcome: str
+    due_ms: int | None = None
+    reason: str | None = None
+    code: int | None = None
+    enhanced: str | None = None
+    reply: str | None = None
+    phase: str | None = None
+    relay: str | None = None
+    suppress: bool = False
+
+
+def record(session: Session, results: Iterable[Result], *, now_ms: int) -> set[int]:
+    """Write the outcomes of attempts that are still open (attempting, or uncertain until now); the batches touched.
+
+    An outcome of an attempt that was settled meanwhile changes nothing.
+    """
+    accepted: dict[int, list[int]] = defaultdict(list)
+    others: list[Result] = []
+    for result in results:
+        if result.state is DeliveryState.ACCEPTED:
+            accepted[result.attempt].append(result.delivery)
+        else:
+            others.append(result)
+    changes: dict[int, Counter[DeliveryState]] = defaultdict(Counter)
+    for attempt, ids in accepted.items():
+        _accept(session, attempt, ids, now_ms, changes)
+    for result in others:
+        _write(session, result, now_ms, changes)
+    # In the order of their ids, as every transaction that changes several does: no deadlock.
+    for batch in sorted(changes):
+        add_counts(session, batch, changes[batch])
+    return set(changes)
+
+
+def _accept(
+    session: Session, attempt: int, ids: list[int], now_ms: int, changes: dict[int, Counter[DeliveryState]]
+) -> None:
+    values = {"ids": ids if session.postgresql else json.dumps(ids), "attempt": attempt, "now": now_ms}
+    statement = _POSTGRESQL_ACCEPT if session.postgresql else _SQLITE_ACCEPT
+    for before in (_ATTEMPTING, _UNCERTAIN):
+        rows = session.execute(statement, {**values, "before": before}).all()
+        for row in rows:
+            changes[row.batch_id][DeliveryState(before)] -= 1
+            changes[row.batch_id][DeliveryState.ACCEPTED] += 1
+        if len(rows) == len(ids):
+            return
+
+
+_ACCEPT = (
+    "UPDATE deliveries SET state = 2, at = :now, reason = NULL "
+    "WHERE id {among} AND attempts = :attempt AND state = :before RETURNING batch_id"
+)
+_POSTGRESQL_ACCEPT = sa.text(_ACCEPT.format(among="= ANY(:ids)"))
+_SQLITE_ACCEPT = sa.text(_ACCEPT.format(among="IN (SELECT value FROM json_each(:ids))"))
+
+
+def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Counter[DeliveryState]]) -> None:
+    found = _change(session, result, now_ms)
+    if found is None:
+        return
+    before, batch = found
+    changes[batch][before] -= 1
+    changes[batch][result.state] += 1
+    if result.state is not DeliveryState.PENDING:
+        _keep_evidence(session, result, now_ms)
+    if result.suppress:
+        _suppress(session, result.delivery, now_ms)
+
+
+def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryState, int] | None:
+    for before in (_ATTEMPTING, _UNCERTAIN):
+        statement = (
+            deliveries.update()
+            .where(
+                deliveries.c.id == result.delivery,
+                deliveries.c.attempts == result.attempt,
+                deliveries.c.state == before,
+            )
+            .values(state=int(result.state), due_at=result.due_ms, reason=result.reason, at=now_ms)
+            .returning(deliveries.c.batch_id)
+        )
+        row = session.execute(statement).first()
+        if row is not None:
+            return DeliveryState(before), row.batch_id
+    return None
+
+
+def _keep_evidence(session: Session, result: Result, now_ms: int) -> None:
+    values: dict[str, Any] = {
+        "at": now_ms,
+        "outcome": result.outcome,
+        "code": result.code,
+        "enhanced": result.enhanced,
+        "reply": result.reply,
+        "phase": result.phase,
+        "relay": result.relay,
+    }
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    statement = insert(attempts).values(delivery_id=result.delivery, number=result.attempt, **values)
+    # An attempt that was uncertain and is decided by its journal later keeps one row.
+    session.execute(statement.on_conflict_do_update(index_elements=["delivery_id", "number"], set_=values))
+
+
+def _suppress(session: Session, delivery: int, now_ms: int) -> None:
+    """A mailbox that is not there: the subscriber counts as bounced and the address is not mailed again."""
+    row = session.execute(
+        sa.select(subscribers.c.id, subscribers.c.address_hash)
+        .join(deliveries, deliveries.c.subscriber_id == subscribers.c.id)
+        .where(deliveries.c.id == delivery)
+    ).first()
+    if row is None:
+        return
+    session.execute(subscribers.update().where(subscribers.c.id == row.id).values(status="bounced"))
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    statement = insert(suppressions).values(
+        address_hash=row.address_hash,
+        reason=SuppressionReason.BOUNCED.value,
+        since_week=str(Week.of(loaded(now_ms).date())),
+    )
+    session.execute(statement.on_conflict_do_nothing())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenAttempt:
+    """An attempt whose outcome the database does not know."""
+
+    delivery: int
+    attempt: int
+    batch: int
+    state: DeliveryState
+
+
+def open_attempts(session: Session, sender: int) -> list[OpenAttempt]:
+    """The attempts of that sender which are attempting, or uncertain because nobody knew better."""
+    statement = sa.select(deliveries.c.id, deliveries.c.attempts, deliveries.c.batch_id, deliveries.c.state).where(
+        deliveries.c.sender_id == sender,
+        deliveries.c.state.in_((_ATTEMPTING, _UNCERTAIN)),
+        # By the few batches that have such rows at all: `deliveries` has no index on its state or sender.
+        deliveries.c.batch_id.in_(sa.select(batches.c.id).where(batches.c.attempting + batches.c.uncertain > 0)),
+    )
+    return [
+        OpenAttempt(row.id, row.attempts, row.batch_id, DeliveryState(row.state)) for row in session.execute(statement)
+    ]

@@ -1,0 +1,72 @@
+"""Renditions: the frozen, hashed output of an edition, one per mailing and chain."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.store.database import Session
+from service.store.instants import stored
+from service.store.tables import renditions
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRendition:
+    """A rendition's row; `content` is what `mail` compiled, `digest` its SHA-256 in hex."""
+
+    id: int
+    chain: str
+    revision: int
+    subject: str
+    content: bytes
+    digest: str
+
+
+def save(
+    session: Session,
+    mailing: int,
+    chain: str,
+    *,
+    subject: str,
+    content: bytes,
+    digest: str,
+    html_octets: int,
+    now: dt.datetime,
+    revision: int = 1,
+) -> int:
+    """The id of the rendition of that chain; the first one that was stored stays."""
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    statement = insert(renditions).values(
+        mailing_id=mailing,
+        chain=chain,
+        revision=revision,
+        subject=subject,
+        content=content,
+        digest=digest,
+        html_octets=html_octets,
+        made_at=stored(now),
+    )
+    made = session.scalar(statement.on_conflict_do_nothing().returning(renditions.c.id))
+    return int(made) if made is not None else ids(session, mailing)[chain]
+
+
+def ids(session: Session, mailing: int) -> dict[str, int]:
+    """The newest rendition of each chain of a mailing."""
+    statement = (
+        sa.select(renditions.c.chain, renditions.c.id)
+        .where(renditions.c.mailing_id == mailing)
+        .order_by(renditions.c.revision)
+    )
+    return {row.chain: row.id for row in session.execute(statement)}
+
+
+def get(session: Session, rendition: int) -> StoredRendition:
+    """That rendition with its content."""
+    columns = (renditions.c.id, renditions.c.chain, renditions.c.revision, renditions.c.subject)
+    row = session.execute(
+        sa.select(*columns, renditions.c.content, renditions.c.digest).where(renditions.c.id == rendition)
+    ).one()
+    return StoredRendition(row.id, row.chain, row.revision, row.subject, row.content, row.digest)
