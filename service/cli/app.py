@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from service.cli import ops
+from service.cli import issue, ops, publication
 from service.cli.output import Exit, exit_code, say
 from service.domain.errors import TydzenError
 
@@ -17,6 +17,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+publication.register(app)
+issue.register(app)
 ops.register(app)
 
 

@@ -1,0 +1,248 @@
+"""publication.toml: the weekly itself, read with file and line for everything that is wrong in it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from service.domain.chains import is_language_code
+from service.domain.content import Publication, Section, Trend, TrendWording
+from service.domain.errors import InvalidInputError
+from service.domain.weeks import Week
+from service.editorial import toml_file
+from service.editorial.problems import Problems
+from service.editorial.toml_file import Table
+from service.render.dates import locale_of
+
+NAME = "publication.toml"
+
+_KEY = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_SLUG = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+_LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
+_PLACE = re.compile(r"\{([^{}]*)\}")
+_PLACES = ("range", "title")
+_SETTINGS = (
+    "key",
+    "timezone",
+    "week_start",
+    "base_url",
+    "languages",
+    "sender",
+    "reply_to",
+    "operators",
+    "list_id",
+    "postal_address",
+)
+
+
+def read_publication(path: Path) -> Publication:
+    """The publication in that file, or in publication.toml of that folder.
+
+    Raises BadFilesError with every problem; no message holds an address.
+    """
+    file = path / NAME if path.is_dir() else path
+    problems = Problems()
+    top = toml_file.read(file, problems)
+    problems.stop_if_any()
+    assert top is not None
+    publication = _publication(top)
+    problems.stop_if_any()
+    return publication
+
+
+def _publication(top: Table) -> Publication:
+    top.only("publication", "title", "tagline", "subject", "sections", "trend")
+    main = top.table("publication")
+    main.only(*_SETTINGS)
+    languages = _languages(main)
+    made = Publication(
+        key=_key(main, "key"),
+        timezone=_timezone(main),
+        base_url=_base_url(main),
+        languages=languages,
+        sender=_address(main, "sender"),
+        reply_to=_address(main, "reply_to") if "reply_to" in main else None,
+        operators=_operators(main),
+        list_id=_list_id(main),
+        postal_address=main.string("postal_address", "bulk mail must name one in many countries").strip(),
+        titles=top.words("title", languages),
+        taglines=top.words("tagline", languages),
+        subjects=_subjects(top, languages),
+        sections=_sections(top, languages),
+        trends=_trends(top, languages),
+    )
+    week_start = main.optional("week_start") or made.week_start
+    if week_start != made.week_start:
+        main.problem(f'week_start "{week_start}" is not possible: ISO weeks begin on monday', "week_start")
+    return replace(made, week_start=week_start)
+
+
+def _languages(main: Table) -> tuple[str, ...]:
+    languages = main.strings("languages")
+    if not languages:
+        main.problem('languages is missing; write languages = ["en", "be"], the most important first')
+    for number, code in enumerate(languages):
+        if code == "by":
+            main.problem('language "by" is the country; Belarusian is be', "languages", number)
+        elif not is_language_code(code):
+            main.problem(f'language "{code}" is not a BCP 47 code in lower case such as be', "languages", number)
+        elif code in languages[:number]:
+            main.problem(f'language "{code}" stands there twice', "languages", number)
+        else:
+            _has_locale(main, code, number)
+    return languages
+
+
+def _has_locale(main: Table, code: str, number: int) -> None:
+    try:
+        locale_of(code)
+    except InvalidInputError as error:
+        main.problem(str(error), "languages", number)
+
+
+def _key(table: Table, name: str) -> str:
+    key = table.string(name)
+    if key and (not _KEY.fullmatch(key) or len(key) > 64):
+        table.problem(f'{name} "{key}" is not made of a–z, 0–9 and single hyphens, 64 characters at the most', name)
+    return key
+
+
+def _timezone(main: Table) -> str:
+    name = main.string("timezone", 'write timezone = "Europe/Minsk"')
+    try:
+        if name:
+            ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        main.problem(f'time zone "{name}" is not known; use an IANA name such as Europe/Minsk', "timezone")
+    return name
+
+
+def _base_url(main: Table) -> str:
+    url = main.string("base_url", 'write base_url = "https://weekly.example.org"')
+    if not url:
+        return ""
+    try:
+        parts = urlsplit(url)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        good = False
+    if not good or parts.query or parts.fragment or "@" in parts.netloc or " " in url:
+        main.problem(f'base_url "{url}" is not an address such as https://weekly.example.org', "base_url")
+    return url.rstrip("/")
+
+
+def _operators(main: Table) -> tuple[str, ...]:
+    operators = main.strings("operators")
+    if not operators:
+        main.problem("operators is missing; name at least one address that alerts go to")
+    for number, address in enumerate(operators):
+        if not is_address(address):
+            main.problem(f"operator {number + 1} is not a mail address such as desk@example.org", "operators", number)
+    return operators
+
+
+def _address(main: Table, name: str) -> str:
+    address = main.string(name)
+    if address and not is_address(address):
+        main.problem(f"{name} is not a bare mail address such as weekly@example.org", name)
+    return address
+
+
+def is_address(text: str) -> bool:
+    """Whether `text` is an address that the service can send from: an ASCII local part, a domain in any script."""
+    local, _, domain = text.rpartition("@")
+    return len(text) <= 254 and bool(_LOCAL.fullmatch(local)) and len(local) <= 64 and _is_domain(domain)
+
+
+def _is_domain(text: str) -> bool:
+    labels = text.split(".")
+    return len(text) <= 253 and all(len(label) <= 63 and _LABEL.fullmatch(label) for label in labels)
+
+
+def _list_id(main: Table) -> str:
+    list_id = main.string("list_id", 'write list_id = "weekly.example.org"; it never changes again')
+    if list_id and not (list_id.isascii() and "." in list_id and _is_domain(list_id)):
+        main.problem(f'list_id "{list_id}" is not a name such as weekly.example.org', "list_id")
+    return list_id
+
+
+def _subjects(top: Table, languages: tuple[str, ...]) -> dict[str, str]:
+    subjects = top.words("subject", languages)
+    for language, pattern in subjects.items():
+        for place in unknown_places(pattern):
+            top.problem(
+                f'the subject names "{{{place}}}", which nobody fills; there are {{range}} and {{title}}',
+                "subject",
+                language,
+            )
+    return subjects
+
+
+def unknown_places(pattern: str) -> list[str]:
+    """The `{names}` in a subject that rendering does not fill."""
+    return [place for place in _PLACE.findall(pattern) if place not in _PLACES]
+
+
+def _sections(top: Table, languages: tuple[str, ...]) -> tuple[Section, ...]:
+    tables = top.tables("sections")
+    if not tables:
+        top.problem("there are no sections; write [[sections]] with a key, titles and slugs for each")
+    made: list[Section] = []
+    for table in tables:
+        section = _section(table, languages)
+        if section.key in {other.key for other in made}:
+            table.problem(f'section "{section.key}" stands there twice', "key")
+        made.append(section)
+    _unique_slugs(tables, made)
+    return tuple(made)
+
+
+def _section(table: Table, languages: tuple[str, ...]) -> Section:
+    table.only("key", "titles", "slugs", "aliases", "active_from", "active_until")
+    aliases = table.table("aliases")
+    for language in aliases.keys:
+        if language not in languages:
+            aliases.problem(f'language "{language}" is not one of {", ".join(languages)}', language)
+    first, last = table.parsed("active_from", Week.parse), table.parsed("active_until", Week.parse)
+    if first and last and last < first:
+        table.problem(f"active_until {last} is before active_from {first}", "active_until")
+    return Section(
+        key=_key(table, "key"),
+        titles=table.words("titles", languages),
+        slugs=table.words("slugs", languages),
+        aliases={language: aliases.strings(language) for language in languages if language in aliases},
+        active_from=first,
+        active_until=last,
+    )
+
+
+def _unique_slugs(tables: list[Table], made: list[Section]) -> None:
+    taken: dict[tuple[str, str], str] = {}
+    for table, section in zip(tables, made, strict=True):
+        for kind, language, slug in _slugs(section):
+            if not _SLUG.fullmatch(slug) or slug != slug.lower():
+                table.problem(f'"{slug}" is not made of lower-case letters, digits and single hyphens', kind, language)
+            other = taken.setdefault((language, slug), section.key)
+            if other != section.key or (kind == "aliases" and section.slugs.get(language) == slug):
+                table.problem(f'"{slug}" is taken in {language} by section "{other}"; choose another', kind, language)
+
+
+def _slugs(section: Section) -> list[tuple[str, str, str]]:
+    own = [("slugs", language, slug) for language, slug in section.slugs.items() if slug]
+    return own + [("aliases", language, slug) for language, slugs in section.aliases.items() for slug in slugs if slug]
+
+
+def _trends(top: Table, languages: tuple[str, ...]) -> Mapping[Trend, TrendWording]:
+    scale = top.table("trend")
+    scale.only(*(trend.value for trend in Trend))
+    made = {}
+    for trend in Trend:
+        table = scale.table(trend.value)
+        table.only("long", "short")
+        made[trend] = TrendWording(table.words("long", languages), table.words("short", languages))
+    return made
