@@ -1,0 +1,53 @@
+"""The envelope of one letter for one session: MAIL and RCPT, and which form of the rendition goes inside."""
+
+from __future__ import annotations
+
+from service.domain.errors import InvalidInputError
+from service.domain.replies import Reply, ReplyClass
+from service.domain.slots import check_values
+from service.mail.address import envelope_address
+from service.mail.letter import Letter
+from service.mail.segments import Segments
+from service.mail.session import Capabilities
+
+
+class UnmailableError(Exception):
+    """This letter cannot be mailed through this session; `reply` has code 0, because no server said it."""
+
+    def __init__(self, reply_class: ReplyClass, enhanced: str, text: str) -> None:
+        super().__init__(text)
+        self.reply_class = reply_class
+        self.reply = Reply(0, enhanced, text)
+
+
+def compose(letter: Letter, can: Capabilities, *, stuffed: bool) -> tuple[bytes, bytes, Segments]:
+    """The MAIL command, the RCPT command, and the segments to join, `stuffed` for DATA. Raises `UnmailableError`."""
+    try:
+        recipient = envelope_address(letter.recipient)
+    except InvalidInputError as error:
+        raise UnmailableError(ReplyClass.HARD, "5.1.3", str(error)) from error
+    try:
+        sender = envelope_address(letter.mail_from) if letter.mail_from else ""
+        check_values(letter.values)
+    except InvalidInputError as error:
+        raise UnmailableError(ReplyClass.CONTENT, "5.6.0", str(error)) from error
+    rendition = letter.rendition
+    eight_bit = rendition.eight_bit if can.eight_bit else None
+    options = b"" if eight_bit is None else b" BODY=8BITMIME"
+    if not (recipient.isascii() and sender.isascii()):
+        options = _utf8_options(can)
+    if can.size:
+        options += b" SIZE=%d" % (eight_bit or rendition.seven_bit).size(letter.values)
+    if stuffed:
+        segments = rendition.seven_bit_stuffed if eight_bit is None else rendition.eight_bit_stuffed
+    else:
+        segments = rendition.seven_bit if eight_bit is None else eight_bit
+    assert segments is not None
+    return b"MAIL FROM:<%b>%b\r\n" % (sender.encode(), options), b"RCPT TO:<%b>\r\n" % recipient.encode(), segments
+
+
+def _utf8_options(can: Capabilities) -> bytes:
+    # RFC 6531 §3.1: who offers SMTPUTF8 offers 8BITMIME; who offers only half of it is not trusted with either.
+    if not (can.smtputf8 and can.eight_bit):
+        raise UnmailableError(ReplyClass.CONTENT, "5.6.7", "the relay takes no address with such letters (SMTPUTF8)")
+    return b" BODY=8BITMIME SMTPUTF8"

@@ -1,0 +1,67 @@
+"""What delivery hands to the wire, and what it gets back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from service.domain.replies import Phase, ReplyClass
+from service.domain.slots import SlotValues
+from service.mail.segments import Rendition
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One gated attempt of one delivery.
+
+    `recipient` is the address as typed; `mail_from` the envelope sender, empty for the null sender; `good_until` the
+    end of its gate by `service.clock.suspended_monotonic`, in seconds.
+    """
+
+    delivery_id: int
+    attempt: int
+    recipient: str = field(repr=False)
+    mail_from: str
+    rendition: Rendition = field(repr=False)
+    values: SlotValues = field(repr=False)
+    good_until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one attempt; each submitted letter gets exactly one.
+
+    `code` is 0 when no reply was read, `text` then says what happened instead; addresses are cut out of it. `phase` is
+    where it was decided, and `past_dot` whether the journal holds a dot record of this attempt. `NOT_SENT` gives the
+    letter back: it was no attempt, the reader's or the letter's fault it was not.
+    """
+
+    delivery_id: int
+    attempt: int
+    reply_class: ReplyClass
+    code: int
+    enhanced: str | None
+    text: str
+    phase: Phase
+    relay: str
+    past_dot: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """Seconds to wait for each thing; the defaults are the minima of RFC 5321 §4.5.3.2 where it names one.
+
+    `setup` bounds a whole session start, `idle` is how long an unused session is kept, `quit` how long the polite end
+    of one may take.
+    """
+
+    connect: float = 30
+    greeting: float = 300
+    command: float = 300
+    setup: float = 600
+    mail: float = 300
+    rcpt: float = 300
+    data: float = 300
+    body: float = 180
+    dot: float = 600
+    idle: float = 30
+    quit: float = 2

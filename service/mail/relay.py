@@ -1,0 +1,133 @@
+"""A relay as configured: `smtp://user:pass@host:port?tls=none|starttls|implicit&connections=5`."""
+
+from __future__ import annotations
+
+import enum
+import ipaddress
+import ssl
+from dataclasses import dataclass, field
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from service.domain.errors import ConfigurationError
+
+_OPTIONS = frozenset({"tls", "connections", "ca", "chunking"})
+_PORTS = {"none": 25, "starttls": 587, "implicit": 465}
+
+
+class Tls(enum.Enum):
+    """How a session is protected; there is no "if possible": what was asked for is had, or nothing is sent."""
+
+    NONE = "none"
+    STARTTLS = "starttls"
+    IMPLICIT = "implicit"
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Where mail goes. `connections` is per worker process; `ca_file` replaces the system's authorities.
+
+    `window` is how many letters may be past their dot at once on one connection where the relay offers CHUNKING;
+    0 leaves CHUNKING unused.
+    """
+
+    host: str
+    port: int
+    tls: Tls
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    connections: int = 5
+    ca_file: str | None = None
+    window: int = 4
+
+    @property
+    def name(self) -> str:
+        """The relay in logs and outcomes, without its secrets."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether it is this very machine, so that a password in clear stays on it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def tls_context(self) -> ssl.SSLContext | None:
+        """A context that verifies certificate and name, TLS 1.2 or later; None when no TLS was asked for."""
+        if self.tls is Tls.NONE:
+            return None
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except OSError as error:
+            raise ConfigurationError(f"the CA file of relay {self.name} cannot be read: {error}") from error
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
+
+
+def parse_relays(urls: str) -> tuple[Relay, ...]:
+    """The relays of a comma-separated list of URLs, in the order in which they are to be tried."""
+    return tuple(parse_relay(url.strip()) for url in urls.split(",") if url.strip())
+
+
+def parse_relay(url: str) -> Relay:
+    """The relay of one URL; raises `ConfigurationError` without repeating its secrets.
+
+    Without `tls=` a loopback host is spoken to in clear, port 465 with implicit TLS, and any other with STARTTLS.
+    """
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+    except ValueError as error:
+        raise ConfigurationError("a relay URL is not well formed: write smtp://user:pass@host:port?tls=…") from error
+    if parts.scheme not in {"smtp", "smtps"} or not host or parts.path.strip("/"):
+        raise ConfigurationError("a relay URL has the form smtp://user:pass@host:port?tls=none|starttls|implicit")
+    unknown = sorted(options.keys() - _OPTIONS)
+    if unknown:
+        raise ConfigurationError(
+            f"relay {host}: unknown option {unknown[0]!r}; known are {', '.join(sorted(_OPTIONS))}"
+        )
+    tls = _tls(parts.scheme, host, port, options.get("tls"))
+    relay = Relay(
+        host=host,
+        port=port or _PORTS[tls.value],
+        tls=tls,
+        username=unquote(parts.username) if parts.username else None,
+        password=unquote(parts.password) if parts.password else None,
+        connections=_connections(host, options.get("connections", "5")),
+        ca_file=options.get("ca"),
+        window=_window(host, options.get("chunking", "yes")),
+    )
+    if relay.username and relay.password is None:
+        raise ConfigurationError(f"relay {relay.name}: a user without a password")
+    if relay.username and tls is Tls.NONE and not relay.is_loopback:
+        raise ConfigurationError(f"relay {relay.name}: a password is never sent in clear: set tls=starttls or implicit")
+    return relay
+
+
+def _tls(scheme: str, host: str, port: int | None, wanted: str | None) -> Tls:
+    if wanted is None:
+        if scheme == "smtps" or port == 465:
+            return Tls.IMPLICIT
+        return Tls.NONE if Relay(host, 0, Tls.NONE).is_loopback else Tls.STARTTLS
+    try:
+        tls = Tls(wanted)
+    except ValueError as error:
+        raise ConfigurationError(f"relay {host}: tls is none, starttls or implicit, not {wanted!r}") from error
+    if scheme == "smtps" and tls is not Tls.IMPLICIT:
+        raise ConfigurationError(f"relay {host}: smtps:// means tls=implicit, not tls={wanted}")
+    return tls
+
+
+def _connections(host: str, wanted: str) -> int:
+    if not wanted.isdecimal() or not 1 <= int(wanted) <= 100:
+        raise ConfigurationError(f"relay {host}: connections is a number from 1 to 100, not {wanted!r}")
+    return int(wanted)
+
+
+def _window(host: str, wanted: str) -> int:
+    if wanted not in {"yes", "no"}:
+        raise ConfigurationError(f"relay {host}: chunking is yes or no, not {wanted!r}")
+    return 4 if wanted == "yes" else 0

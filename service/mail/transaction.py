@@ -1,0 +1,58 @@
+"""A letter under way, and what a conversation asks of the pool that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from service.domain.replies import Phase, Reply, ReplyClass
+from service.mail.channel import Channel
+from service.mail.letter import Letter, Outcome
+from service.mail.segments import Segments
+
+if TYPE_CHECKING:
+    from service.mail.conversation import Conversation
+
+Regate = Callable[[Letter], Awaitable[float | None]]
+OnOutcome = Callable[[Outcome], None]
+
+
+@dataclass(slots=True, eq=False)
+class Transaction:
+    """A letter under way. `settled` means that its outcome is known: what still comes is nobody's."""
+
+    letter: Letter
+    on_outcome: OnOutcome
+    regate: Regate | None
+    good_until: float
+    commands: tuple[bytes, bytes] = (b"", b"")
+    segments: Segments | None = None
+    phase: Phase = Phase.MAIL
+    settled: bool = False
+    recipient_accepted: bool = False
+    past_dot: bool = False
+    asking: bool = False  # the gate, anew
+    lives: int = 1  # connections this letter may still lose before it counts as an attempt
+
+
+class Pool(Protocol):
+    """The owner of conversations."""
+
+    def take(self) -> Transaction | None:
+        """The next letter whose gate is still good, if there is one."""
+
+    def report(self, transaction: Transaction, reply: Reply, reply_class: ReplyClass, phase: Phase) -> None:
+        """Settle a transaction."""
+
+    def give_back(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
+        """Take back a letter that is provably unsent; `blamed` if it was the one being talked about."""
+
+    def free(self, conversation: Conversation) -> None:
+        """Learn that a conversation has nothing to do."""
+
+    def farewell(self, channel: Channel) -> None:
+        """See a channel off whose conversation is over in good order."""
+
+    def over(self, conversation: Conversation, text: str, *, setback: bool) -> None:
+        """Learn that a conversation has ended; a `setback` speaks against the relay."""
