@@ -52,7 +52,7 @@ def render_edition(
     view = edition_view(edition, catalogues, addresses, dress=MAIL, images=placement.placed)
     subject = subject_of(edition, view)
     line = preheader(view, subject)
-    values = {"t": words, "view": view, "to": addresses, "subject": subject, "preheader": line, "wrapped": _paragraph}
+    values = {"t": words, "view": view, "to": addresses, "subject": subject, "preheader": line, "wrapped": paragraph}
     source = templates.render("edition/issue.mjml.j2", padding=PADDING, **values, **look())
     return RenderedEdition(
         language=edition.language,
@@ -84,6 +84,6 @@ def subject_of(edition: Edition, view: EditionView) -> str:
     return pattern.replace("{range}", view.range).replace("{title}", view.title)
 
 
-def _paragraph(text: str, first: str = "", rest: str = "") -> str:
+def paragraph(text: str, first: str = "", rest: str = "") -> str:
     """For templates: `text` wrapped at 72 characters."""
     return "\n".join(wrapped(text, first=first, rest=rest))

@@ -32,7 +32,7 @@ class Dress:
     width: int | None = None
 
 
-_CELL = "padding:8px 14px 8px 0;text-align:left;vertical-align:top;border-bottom:1px solid " + LIGHT.rule
+_CELL = "padding:8px 0 8px 14px;text-align:left;vertical-align:top;border-bottom:1px solid " + LIGHT.rule
 MAIL = Dress(
     classes={"a": "lk", "blockquote": "bq", "code": "cd", "th": "tb", "td": "tb"},
     styles={
@@ -100,10 +100,9 @@ def _dress_blocks(
         if token.type == "th_open":
             token.attrSet("scope", "col")
         if token.nesting == 1:
-            # The first paragraph of a quote or an item sits at its top edge.
-            _put_on(
-                token, dress, flush=token.type == "paragraph_open" and previous in ("blockquote_open", "list_item_open")
-            )
+            # The first paragraph of a quote or an item sits at its top edge, the first cell of a row at its start.
+            flush = token.type == "paragraph_open" and previous in ("blockquote_open", "list_item_open")
+            _put_on(token, dress, flush=flush, first_cell=previous == "tr_open")
         if token.children:
             token.children = _inline(token.children, dress, images, files)
         previous = token.type
@@ -113,10 +112,12 @@ def _heading_level(level: int, dress: Dress) -> int:
     return min(6, max(level - _HEADING, 0) + dress.article_level + 1)
 
 
-def _put_on(token: Token, dress: Dress, *, flush: bool = False) -> None:
+def _put_on(token: Token, dress: Dress, *, flush: bool = False, first_cell: bool = False) -> None:
     if token.tag in dress.classes:
         token.attrSet("class", dress.classes[token.tag])
     style = "margin:0" if flush and dress.styles else dress.styles.get(token.tag, "")
+    if first_cell:
+        style = style.replace("14px", "0", 1)
     if token.tag in ("ul", "ol") and token.level > 0:
         style = style.replace("16px", "0", 1)
     # A table's cell brings its alignment; said last, it wins.

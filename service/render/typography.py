@@ -6,7 +6,8 @@ import re
 
 NO_BREAK = "\u00a0"
 # A word of one letter (у, ў, і, з, к, в, о …) never ends a line in Cyrillic typesetting; neither does a dash begin one.
-_ONE_LETTER = re.compile(r"(?<![\w’'\u00a0-])([А-Яа-яЁёІіЎў]) (?=\w)")
+# At the end of a piece of text the next word stands in a tag of its own.
+_ONE_LETTER = re.compile(r"(?<![\w’'\u00a0-])([А-Яа-яЁёІіЎў]) (?=\w|$)")
 _DASH = re.compile(r"(?<=[\w\d»”’)]) (?=[—–] )")
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2}) (?=[А-Яа-яЁёІіЎў]{3,}\b)")
 

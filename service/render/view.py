@@ -18,6 +18,8 @@ from service.render.markdown_text import body_text
 from service.render.pictures import PlacedImage
 from service.render.tokens import SYMBOLS
 
+_NOTE = "This commentary is not yet available {in_own}. It is shown {in_shown}."
+
 
 @dataclass(frozen=True, slots=True)
 class LanguageLink:
@@ -52,6 +54,7 @@ class ArticleView:
     lead: str
     trend: TrendView | None
     note: str | None
+    note_html: Markup | None
     html: Markup
     text: str
     byline: str | None
@@ -146,7 +149,8 @@ def _article(number: int, shown: ShownArticle, desk: _Desk) -> ArticleView:
         title=text.title,
         lead=text.lead,
         trend=trend_view(edition, article.trend) if article.trend else None,
-        note=_note(words, text.language) if shown.fallback else None,
+        note=words(_NOTE, **_note_values(words, text.language)) if shown.fallback else None,
+        note_html=words.html(_NOTE, **_unbroken(_note_values(words, text.language))) if shown.fallback else None,
         html=body_html(text.body, desk.dress, desk.images, files),
         text=body_text(text.body, files, picture=words("Picture")),
         byline=_byline(words, article.authors),
@@ -167,12 +171,14 @@ def trend_view(edition: Edition, trend: Trend) -> TrendView:
     return TrendView(trend.value, SYMBOLS[trend], long, short)
 
 
-def _note(words: Catalogue, shown: str) -> str:
-    return words(
-        "This commentary is not yet available {in_own}. It is shown {in_shown}.",
-        in_own=words.in_language(words.language),
-        in_shown=words.in_language(shown),
-    )
+def _note_values(words: Catalogue, shown: str) -> dict[str, str]:
+    return {"in_own": words.in_language(words.language), "in_shown": words.in_language(shown)}
+
+
+def _unbroken(values: Mapping[str, str]) -> dict[str, Markup]:
+    # `па-руску` is one word: a line must not end after its hyphen.
+    span = Markup('<span style="white-space:nowrap">{}</span>')
+    return {name: span.format(value) for name, value in values.items()}
 
 
 def _byline(words: Catalogue, authors: tuple[str, ...]) -> str | None:
