@@ -192,3 +192,23 @@ def image_names(body: str) -> tuple[str, ...]:
         str(child.attrGet("src")) for token in parse(body) for child in token.children or [] if child.type == "image"
     ]
     return tuple(dict.fromkeys(name for name in names if _FILE_NAME.fullmatch(name)))
+
+
+def spoken(body: str) -> Iterator[tuple[int, str | None, str]]:
+    """The words of `body` as they are read, in pieces: line, language where one is marked, words.
+
+    Addresses and code spans are left out; a piece with a line feed ends each block.
+    """
+    languages: list[str] = []
+    for line, token in _with_lines(parse(body)):
+        if token.type == "inline":
+            languages.clear()
+            yield line, None, "\n"
+        elif token.type == "span_open":
+            languages.append(str(token.attrGet("lang")))
+        elif token.type == "span_close" and languages:
+            languages.pop()
+        elif token.type in ("text", "image"):
+            yield line, languages[-1] if languages else None, token.content
+        elif token.type in ("softbreak", "hardbreak"):
+            yield line, None, " "
