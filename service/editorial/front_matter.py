@@ -91,5 +91,5 @@ def join(values: Mapping[str, str], body: str) -> str:
 
 
 def _written(value: str) -> str:
-    plain = value == value.strip() and "\n" not in value and not value.startswith(_NOT_PLAIN)
+    plain = value == value.strip() and value.isprintable() and not value.startswith(_NOT_PLAIN)
     return value if plain else json.dumps(value, ensure_ascii=False)

@@ -67,7 +67,7 @@ def settled(written: Issue, known: Issue | None) -> Issue:
 
     A text that says `ready` and has not changed stays approved. A translation that names no source keeps the one it had
     while it stays as it was, so that it turns stale when the source changes; a new or changed one is taken as made from
-    the source beside it.
+    the source beside it. One that names the first digits of a hash is made from the source with that hash.
     """
     before = {article.slug: article for article in known.articles} if known else {}
     articles = tuple(_settled_article(article, before.get(article.slug)) for article in written.articles)
@@ -89,10 +89,17 @@ def _settled_text(text: Text, before: Text | None, source: Text | None) -> Text:
     status = text.status
     if same and same.status is TextStatus.APPROVED and status is TextStatus.READY:
         status = TextStatus.APPROVED
-    origin = text.translated_from
-    if source and origin is None:
-        origin = (same and same.translated_from) or source.content_hash
-    return replace(text, status=status, translated_from=origin if source else None)
+    return replace(text, status=status, translated_from=_origin(text, before, source) if source else None)
+
+
+def _origin(text: Text, before: Text | None, source: Text) -> str:
+    known = before.translated_from if before else None
+    if text.translated_from:
+        # The first digits of a hash will do, as in git.
+        full = (whole for whole in (source.content_hash, known) if whole and whole.startswith(text.translated_from))
+        return next(full, text.translated_from)
+    unchanged = before is not None and before.content_hash == text.content_hash
+    return known if known and unchanged else source.content_hash
 
 
 def _report(wanted: Issue, known: Issue | None) -> ImportReport:

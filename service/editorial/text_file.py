@@ -16,7 +16,7 @@ from service.render.markdown import check_body
 
 KEYS = ("title", "lead", "status", "translated_from")
 _IN_ISSUE_TOML = ("slug", "section", "trend", "source", "authors", "author", "week")
-_HASH = re.compile(r"[0-9a-f]{64}")
+_HASH = re.compile(r"[0-9a-f]{8,64}")
 
 
 def read_text(
@@ -31,8 +31,8 @@ def read_text(
         problems.add(path, line, message)
     _only_known(head, path, problems)
     status = _status(head, path, problems)
-    if "title" not in head.values and status is not TextStatus.EMPTY and not head.problems:
-        problems.add(path, 1, "title is missing; add a line title: …")
+    if not head.values.get("title", "").strip() and status is not TextStatus.EMPTY and not head.problems:
+        problems.add(path, head.lines.get("title", 1), "title is missing; write title: …")
     for key in ("title", "lead"):
         problem = problem_of_line(head.values.get(key, ""), f"the {key}")
         if problem:
@@ -85,5 +85,5 @@ def _translated_from(head: FrontMatter, path: Path, problems: Problems, *, is_so
     if is_source:
         problems.add(path, line, "translated_from stands in the source text itself; take the line out")
     elif not _HASH.fullmatch(found):
-        problems.add(path, line, "translated_from is no content hash (64 hexadecimal digits); take the line out")
+        problems.add(path, line, "translated_from is no content hash (8 to 64 hexadecimal digits); take the line out")
     return found
