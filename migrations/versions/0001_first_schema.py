@@ -95,6 +95,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notices")),
         sa.UniqueConstraint("once", name=op.f("uq_notices_once")),
     )
+    with op.batch_alter_table("notices", schema=None) as batch_op:
+        batch_op.create_index("ix_notices_state_due_at", ["state", "due_at"], unique=False)
+
     op.create_table(
         "publication",
         sa.Column("id", sa.Integer(), autoincrement=False, nullable=False),
@@ -113,6 +116,7 @@ def upgrade() -> None:
         sa.Column("week", sa.String(length=8), nullable=False),
         sa.Column("late_hours", sa.Integer(), nullable=False),
         sa.Column("since", sa.BigInteger(), nullable=False),
+        sa.Column("warned_at", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_schedules")),
     )
     op.create_table(
@@ -345,6 +349,9 @@ def downgrade() -> None:
     op.drop_table("sections")
     op.drop_table("schedules")
     op.drop_table("publication")
+    with op.batch_alter_table("notices", schema=None) as batch_op:
+        batch_op.drop_index("ix_notices_state_due_at")
+
     op.drop_table("notices")
     op.drop_table("meta")
     op.drop_table("locks")

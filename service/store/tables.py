@@ -257,6 +257,7 @@ senders = sa.Table(
     sa.Column("settled_at", Instant),
 )
 
+# `warned_at` is the latest instant before a slot at which it was looked whether something blocks the issue.
 schedules = sa.Table(
     "schedules",
     metadata,
@@ -267,6 +268,7 @@ schedules = sa.Table(
     sa.Column("week", sa.String(8), nullable=False),
     sa.Column("late_hours", sa.Integer, nullable=False),
     sa.Column("since", Instant, nullable=False),
+    sa.Column("warned_at", Instant, nullable=False),
 )
 
 slots = sa.Table(
@@ -308,6 +310,7 @@ notices = sa.Table(
     sa.Column("due_at", Instant, nullable=False),
     sa.Column("made_at", Instant, nullable=False),
     sa.Column("reason", sa.String(200)),
+    sa.Index("ix_notices_state_due_at", "state", "due_at"),
 )
 
 audit = sa.Table(
