@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,18 @@ from service.domain.tokens import DeliverySigner, LinkSigner
 if TYPE_CHECKING:
     from celery import Celery
 
+    from service.delivery.letters import Stationery
+    from service.delivery.line import Line
+    from service.delivery.plan import Planner
+    from service.delivery.press import Press
+    from service.delivery.process import SendingProcess
+    from service.delivery.sweep import Sweep
+    from service.domain.content import Publication
+    from service.embedded.programs import Installation
+    from service.mail.relay import Relay
+    from service.pace.places import Places
     from service.queue import Bell
-    from service.store import Database, Sealer
+    from service.store import Database, Sealer, Session
 
 
 @dataclass
@@ -94,12 +105,125 @@ class Services:
         database.close()
         write_keyring(self.settings.keyring_path, keyring)
 
+    def base_url(self, publication: Publication) -> str:
+        """Where the site is for the public, without a slash at its end: the setting, else the publication's own."""
+        return (self.settings.base_url or publication.base_url).rstrip("/")
+
+    def installation(self, *, concurrency: int) -> Installation:
+        """What `tydzen up` runs on this machine."""
+        from service.embedded.programs import Installation
+
+        settings = self.settings
+        return Installation(
+            data_dir=settings.data_dir.absolute(),
+            web_host=settings.web_host,
+            web_port=settings.web_port,
+            inbox_port=settings.inbox_port,
+            embedded_redis=settings.redis_url is None,
+            local_inbox=settings.smtp_url is None,
+            concurrency=concurrency,
+            environment=settings.environment(),
+        )
+
+    def require_redis(self) -> None:
+        """Raise UnavailableError unless the broker answers within a few seconds."""
+        from service.embedded.valkey import require
+
+        require(redis_url(self.settings), embedded=self.settings.redis_url is None)
+
     @cached_property
     def bell(self) -> Bell:
         """What wakes the workers."""
         from service.queue import CeleryBell
 
         return CeleryBell(celery_application(self.settings))
+
+    @cached_property
+    def press(self) -> Press:
+        """What turns an edition into frozen octets."""
+        from service.delivery.press import Press
+        from service.render.catalogue import load_catalogues
+        from service.render.templates import FOLDER
+
+        return Press(load_catalogues(FOLDER / "locale"), self.settings.base_url)
+
+    @cached_property
+    def stationery(self) -> Stationery:
+        """The signed links and ids of letters."""
+        from service.delivery.letters import Stationery
+
+        return Stationery(self.unsubscribe_links, self.preference_links, self.delivery_ids)
+
+    @cached_property
+    def relay(self) -> Relay:
+        """Where mail goes: the first relay that is set."""
+        from service.mail.relay import parse_relays
+
+        relays = parse_relays(self.settings.resolved_smtp_url())
+        if not relays:
+            raise ConfigurationError("TYDZEN_SMTP_URL names no relay; set it like smtp://user:pass@host:587")
+        return relays[0]
+
+    @cached_property
+    def planner(self) -> Planner:
+        """What plans mailings."""
+        from service.delivery.plan import Planner
+
+        return Planner(
+            self.database, self.press, self.bell, self.clock, self.settings.rate, batch_limit=self.settings.batch_size
+        )
+
+    @cached_property
+    def sweep(self) -> Sweep:
+        """What finds the work that no hint told of."""
+        from service.delivery.recovery import Recovery
+        from service.delivery.sweep import Sweep
+
+        away = self.settings.host_away_minutes * 60
+        recovery = Recovery(self.database, self.settings.data_dir, self.clock, away)
+        return Sweep(self.database, self.bell, self.blocking, self.clock, recovery)
+
+    def blocking(self, session: Session, week: str) -> list[str]:
+        """What stands against sending that issue, a line each; empty where nothing does."""
+        from service.domain.weeks import Week
+        from service.store import issues
+
+        issue = issues.load(session, Week.parse(week))
+        if not issue.articles:
+            return ["it has no articles"]
+        return [f"article {article.slug} has no approved text" for article in issue.articles if not article.approved()]
+
+    def open_line(self) -> Line:
+        """A new line to the relay, for this process."""
+        from service.delivery.line import open_line
+        from service.store import publication
+
+        helo = self.settings.helo_name
+        if helo is None:
+            with self.database.read() as session:
+                helo = publication.load(session).sender.rpartition("@")[2]
+        return open_line(self.database, self.settings.data_dir, self.relay, helo_name=helo)
+
+    def sending_process(self, places: Places, stopping: Callable[[], bool]) -> SendingProcess:
+        """What a worker process sends with; call it after the fork, because journals and sockets are not shared."""
+        from service.delivery.dispatch import Dispatcher
+        from service.delivery.process import SendingProcess
+        from service.mail.loop import new_event_loop
+        from service.pace.bucket import ValkeyPace
+
+        dispatcher = Dispatcher(
+            self.database,
+            ValkeyPace(redis_url(self.settings)),
+            self.stationery,
+            self.press,
+            self.bell,
+            self.clock,
+            self.open_line,
+            stopping,
+            self.settings.rate,
+            self.settings.lease_seconds,
+        )
+        return SendingProcess(new_event_loop(), dispatcher, places, self.database)
 
 
 def read_keyring(path: Path) -> Keyring:

@@ -1,3 +1,106 @@
-"""Every Celery task: parse the ids, call one use-case. No logic lives here."""
+"""Every Celery task: parse the ids, call one use-case. No logic lives here. And what a worker does when it starts."""
 
 from __future__ import annotations
+
+import multiprocessing
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from celery import shared_task, signals
+
+from service import log, queue
+from service.embedded import companion
+from service.pace.places import Places
+
+if TYPE_CHECKING:
+    from service.bootstrap import Services
+    from service.delivery.process import SendingProcess
+
+# Made before the pool forks, so that the parent can tell all its children at once to stop after the letters in hand.
+_stopping = multiprocessing.get_context("fork").Event()
+_places: Places | None = None
+_process: SendingProcess | None = None
+_parts: Services | None = None
+
+_log = log.get("jobs")
+
+
+def parts() -> Services:
+    """The parts of this process."""
+    global _parts  # noqa: PLW0603  # one process, one set of parts
+    if _parts is None:
+        from service.bootstrap import services
+
+        _parts = services()
+    return _parts
+
+
+def sending() -> SendingProcess:
+    """What this process sends with, made with its first batch."""
+    global _process  # noqa: PLW0603  # one process, one loop
+    if _process is None:
+        assert _places is not None
+        _process = parts().sending_process(_places, _stopping.is_set)
+    return _process
+
+
+@shared_task(name=queue.SEND_BATCH)  # type: ignore[untyped-decorator]
+def send_batch(batch: int) -> None:
+    """Send what is due of a batch."""
+    sending().send_batch(int(batch))
+
+
+@shared_task(name=queue.PLAN_MAILING)  # type: ignore[untyped-decorator]
+def plan_mailing(mailing: int) -> None:
+    """Render, freeze and cut a mailing."""
+    parts().planner.plan(int(mailing))
+
+
+@shared_task(name=queue.TICK)  # type: ignore[untyped-decorator]
+def tick() -> None:
+    """Look for what is due, whatever hints were lost."""
+    parts().sweep.run()
+
+
+@signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def on_setup(sender: str, instance: Any, **_kwargs: Any) -> None:
+    """Before the pool forks: keep one process free of bulk where this worker also sends notices."""
+    global _places  # noqa: PLW0603  # set once, before the fork
+    both = {queue.BULK, queue.NOTICES} <= set(instance.app.amqp.queues.consume_from)
+    processes = instance.concurrency or os.cpu_count() or 1
+    count = max(1, processes - 1) if both else processes
+    _places = Places(Path(parts().settings.data_dir) / "places" / str(os.getpid()), count)
+    _places.prepare()
+    _log.info("worker-starting", worker=sender, processes=processes, bulk=count)
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def on_ready(**_kwargs: Any) -> None:
+    """The sweep runs beside every worker, in a process that ends with it, and needs neither beat nor broker."""
+    companion.start_beside("sweep", "--every", str(queue.TICK_SECONDS))
+
+
+@signals.worker_process_init.connect  # type: ignore[untyped-decorator]
+def on_fork(**_kwargs: Any) -> None:
+    """A child starts with nothing of its parent's: no connection, no journal, no loop."""
+    global _parts, _process  # both are made anew in this process
+    _parts, _process = None, None
+
+
+@signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def on_stop(**_kwargs: Any) -> None:
+    """Tell the children: finish what is past the dot, give back the rest."""
+    _stopping.set()
+
+
+@signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
+def on_exit(**_kwargs: Any) -> None:
+    """Leave nothing open."""
+    if _process is not None:
+        _process.close()
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def on_logging(**_kwargs: Any) -> None:
+    """Logging is set up already; Celery must not add handlers that know nothing of addresses."""

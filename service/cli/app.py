@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from service.cli import issue, ops, publication
+from service.cli import explain, issue, issue_send, mailing, ops, publication, sweep
 from service.cli.output import Exit, exit_code, say
 from service.domain.errors import TydzenError
 
@@ -19,6 +19,10 @@ app = typer.Typer(
 )
 publication.register(app)
 issue.register(app)
+issue_send.register(issue.issue)
+mailing.register(app)
+explain.register(app)
+sweep.register(app)
 ops.register(app)
 
 

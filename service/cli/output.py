@@ -47,7 +47,8 @@ _EXITS: tuple[tuple[type[TydzenError], Exit], ...] = (
 )
 
 messages = Console(stderr=True, highlight=False, soft_wrap=True)
-data = Console(highlight=False, soft_wrap=True)
+# Off a terminal nothing is known of the width, so nothing is folded: programs read these lines.
+data = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
 
 
 def exit_code(error: TydzenError) -> Exit:

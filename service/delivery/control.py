@@ -51,14 +51,18 @@ def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.dat
     return again
 
 
-def set_rate(session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime) -> None:
+def set_rate(
+    session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime, dry_run: bool = False
+) -> None:
     """Change the rate, in mails per second, effective with the next group; 0 leaves the installation's.
 
-    Raises InvalidInputError for a negative rate, NotFoundError.
+    With `dry_run` only the arguments are checked. Raises InvalidInputError for a negative rate, NotFoundError.
     """
     if not 0 <= rate < 1_000_000:
         raise InvalidInputError(f"rate {rate:g} is not a number of mails per second (0 = the installation's rate)")
     mailings.get(session, mailing)
+    if dry_run:
+        return
     mailings.set_rate(session, mailing, rate or None)
     _audit(session, mailing, "mailing.rate", actor, now, rate=rate)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from service import log
 from service.domain.mailing import MailingState
+from service.pace.groups import lowest_rate
 from service.store import Session, batches, mailings
 from service.store.mailings import Counts, Mailing
 
@@ -21,6 +22,7 @@ class Status:
     mailing: Mailing
     counts: Counts
     editions: Mapping[str, Counts]
+    now: dt.datetime
 
     @property
     def excluded(self) -> int:
@@ -47,7 +49,7 @@ def status(session: Session, mailing: int) -> Status:
     """The mailing's numbers now, a sum over its batches; raises NotFoundError."""
     found = mailings.get(session, mailing)
     by_chain = mailings.counts(session, mailing)
-    return Status(found, sum(by_chain.values(), Counts()), by_chain)
+    return Status(found, sum(by_chain.values(), Counts()), by_chain, session.now())
 
 
 def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:
@@ -70,3 +72,15 @@ def reopen(session: Session, changed: Collection[int], *, now: dt.datetime) -> N
     """Take a finished mailing back to sending where one of these batches has deliveries to do again."""
     for mailing in batches.reopened_mailings(session, changed):
         mailings.move(session, mailing, MailingState.SENDING, now=now, from_state=MailingState.SENT)
+
+
+def eta_seconds(found: Status, installation_rate: float) -> float | None:
+    """Seconds until nothing is left at the set rate, or at the speed so far; None where neither says anything."""
+    mailing, left = found.mailing, found.counts.unfinished
+    if mailing.state is not MailingState.SENDING:
+        return None
+    rate = lowest_rate(installation_rate, mailing.rate)
+    if not rate and mailing.started_at and found.done:
+        seconds = (found.now - mailing.started_at).total_seconds()
+        rate = found.done / seconds if seconds > 0 else 0.0
+    return round(left / rate, 1) if rate else None

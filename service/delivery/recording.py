@@ -11,7 +11,6 @@ from service.domain.replies import ReplyClass
 from service.domain.retries import next_attempt
 from service.mail.letter import Outcome
 from service.store import Session, outcomes
-from service.store.gate import first_attempt_at
 from service.store.instants import loaded, stored
 from service.store.outcomes import Result
 
@@ -45,7 +44,7 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
         return Result(outcome.delivery_id, outcome.attempt, state, outcome.reply_class.value)
     due: dt.datetime | None = None
     if state is DeliveryState.DEFERRED:
-        due = _due_again(session, outcome.delivery_id, outcome.attempt, now)
+        due = _due_again(session, outcome.delivery_id, now)
         if due is None:
             state = GIVEN_UP.get(outcome.reply_class, DeliveryState.EXPIRED)
     return Result(
@@ -64,8 +63,8 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
     )
 
 
-def _due_again(session: Session, delivery: int, attempt: int, now: dt.datetime) -> dt.datetime | None:
-    first = first_attempt_at(session, delivery)
+def _due_again(session: Session, delivery: int, now: dt.datetime) -> dt.datetime | None:
+    failed, first = outcomes.failures(session, delivery)
     # The jitter spreads load; nothing secret hangs on it.
     spread = random.random()  # noqa: S311
-    return next_attempt(now if first is None else loaded(first), attempt, now, spread)
+    return next_attempt(now if first is None else loaded(first), failed + 1, now, spread)

@@ -32,13 +32,11 @@ def send(
 ) -> int:
     """The id of a new mailing of the issue: planned at once, or at `at`.
 
-    `rate` is the mailing's own, in mails per second; `audience` restricts it to these subscribers. Raises NotFoundError,
-    ConflictError naming the first mailing where there is one, CheckFailedError naming what blocks.
+    `rate` is the mailing's own, in mails per second; `audience` restricts it to these subscribers. Raises
+    NotFoundError, ConflictError naming the first mailing where there is one, CheckFailedError naming what blocks.
     """
     refuse_second(session, week)
-    blocking = check(session, week)
-    if blocking:
-        raise CheckFailedError(f"issue {week} cannot be sent yet:\n" + "\n".join(f"  {line}" for line in blocking))
+    require_sendable(session, week, check)
     later = at is not None and at > now
     state = MailingState.SCHEDULED if later else MailingState.PLANNING
     made = mailings.create(
@@ -71,8 +69,15 @@ def refuse_second(session: Session, week: str) -> None:
         )
 
 
+def require_sendable(session: Session, week: str, check: Check) -> None:
+    """Raise CheckFailedError naming all that blocks the issue; NotFoundError where there is no such issue."""
+    blocking = check(session, week)
+    if blocking:
+        raise CheckFailedError(f"issue {week} cannot be sent yet:\n" + "\n".join(f"  {line}" for line in blocking))
+
+
 def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime) -> list[int]:
-    """Start planning the mailings whose time has come; cancels those that something blocks now. Returns the cancelled."""
+    """Start planning the mailings whose time has come, cancel those that something blocks now; returns the latter."""
     cancelled = []
     for mailing in mailings.in_states(session, [MailingState.SCHEDULED]):
         if mailing.release_at is not None and mailing.release_at > now:

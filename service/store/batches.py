@@ -84,11 +84,16 @@ def set_rendition(session: Session, claimed: Claim, rendition: int) -> None:
 
 
 def renew(session: Session, claimed: Claim, lease_seconds: float) -> bool:
-    """Whether the lease still ran and now runs for `lease_seconds`."""
+    """Whether the lease still ran, of a mailing that is sending, and now runs for `lease_seconds`."""
     clock = database_now(postgresql=session.postgresql)
     statement = (
         batches.update()
-        .where(batches.c.id == claimed.batch, batches.c.fence == claimed.fence, batches.c.lease_until > clock)
+        .where(
+            batches.c.id == claimed.batch,
+            batches.c.fence == claimed.fence,
+            batches.c.lease_until > clock,
+            sa.exists().where(mailings.c.id == claimed.mailing, mailings.c.state == _SENDING),
+        )
         .values(lease_until=clock + int(lease_seconds * 1000))
     )
     return session.execute(statement).rowcount == 1
@@ -182,3 +187,8 @@ def reopened_mailings(session: Session, changed: Collection[int]) -> list[int]:
     """The mailings of those of these batches that are open."""
     statement = sa.select(batches.c.mailing_id).where(batches.c.id.in_(changed), batches.c.open).distinct()
     return list(session.execute(statement).scalars())
+
+
+def forget_ring(session: Session, batch: int) -> None:
+    """Let the batch be rung at once: its hint came to a worker that had no place for it."""
+    session.execute(batches.update().where(batches.c.id == batch).values(rung_at=0))

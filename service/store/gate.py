@@ -18,7 +18,7 @@ from service.domain.subscriber import SubscriberStatus
 from service.store.batches import Claim, add_counts, move_readers
 from service.store.database import Session
 from service.store.instants import database_now
-from service.store.tables import attempts, batches, deliveries, mailings, subscribers, suppressions
+from service.store.tables import batches, deliveries, mailings, subscribers, suppressions
 
 _PENDING, _ATTEMPTING = int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING)
 
@@ -228,9 +228,3 @@ def skip(session: Session, batch: int, ids: Sequence[int], reason: SkipReason, n
     statement = deliveries.update().where(deliveries.c.id.in_(ids), deliveries.c.state == _PENDING)
     done = session.execute(statement.values(state=int(DeliveryState.SKIPPED), reason=reason.value, at=now_ms)).rowcount
     add_counts(session, batch, {DeliveryState.PENDING: -done, DeliveryState.SKIPPED: done})
-
-
-def first_attempt_at(session: Session, delivery: int) -> int | None:
-    """When the delivery was first tried, in milliseconds; None where no attempt failed before."""
-    found = session.scalar(sa.select(sa.func.min(attempts.c.at)).where(attempts.c.delivery_id == delivery))
-    return None if found is None else int(found)

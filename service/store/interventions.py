@@ -24,13 +24,22 @@ def retry(session: Session, mailing: int, *, now_ms: int) -> int:
 
     Never a hard refusal, a reader who left, or an uncertain delivery: that may have arrived.
     """
+    return _change(session, mailing, which=_again(), state=_S.PENDING, reason=None, now_ms=now_ms)
+
+
+def retryable(session: Session, mailing: int) -> int:
+    """How many deliveries `retry` would make pending again."""
+    statement = sa.select(sa.func.count()).where(deliveries.c.mailing_id == mailing, _again())
+    return int(session.scalar(statement))
+
+
+def _again() -> sa.ColumnElement[bool]:
     state, reason = deliveries.c.state, deliveries.c.reason
-    again = sa.or_(
+    return sa.or_(
         state.in_((int(_S.DEFERRED), int(_S.EXPIRED))),
         sa.and_(state == int(_S.SKIPPED), reason == SkipReason.CANCELLED.value),
         sa.and_(state == int(_S.REFUSED), reason == ReplyClass.POLICY.value),
     )
-    return _change(session, mailing, which=again, state=_S.PENDING, reason=None, now_ms=now_ms)
 
 
 def _change(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,3 +172,23 @@ def open_attempts(session: Session, sender: int) -> list[OpenAttempt]:
     return [
         OpenAttempt(row.id, row.attempts, row.batch_id, DeliveryState(row.state)) for row in session.execute(statement)
     ]
+
+
+def take_back(session: Session, ids: Sequence[int], *, sender: int, now_ms: int) -> None:
+    """Make pending again what a gate whose commit nobody knows may have marked; nothing of it was written."""
+    statement = (
+        deliveries.update()
+        .where(deliveries.c.id.in_(ids), deliveries.c.state == _ATTEMPTING, deliveries.c.sender_id == sender)
+        .values(state=int(DeliveryState.PENDING), at=now_ms)
+        .returning(deliveries.c.batch_id)
+    )
+    back = Counter(session.execute(statement).scalars())
+    for batch in sorted(back):
+        add_counts(session, batch, {DeliveryState.ATTEMPTING: -back[batch], DeliveryState.PENDING: back[batch]})
+
+
+def failures(session: Session, delivery: int) -> tuple[int, int | None]:
+    """How many attempts of the delivery failed before, and when the first did, in milliseconds."""
+    counted = sa.select(sa.func.count().label("failed"), sa.func.min(attempts.c.at).label("first"))
+    row = session.execute(counted.where(attempts.c.delivery_id == delivery)).one()
+    return row.failed, row.first

@@ -1,0 +1,302 @@
+"""Commands about mailings: what they do now, what an operator may do to them, and the ledger."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.output import (
+    Exit,
+    actor,
+    confirm,
+    fail,
+    print_fields,
+    print_json,
+    print_json_lines,
+    print_table,
+    say,
+)
+
+if TYPE_CHECKING:
+    from service.delivery.progress import Status
+    from service.store.ledger import Entry
+    from service.store.mailings import Mailing
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+Id = Annotated[int, typer.Argument(help="The mailing's number.", metavar="ID")]
+
+mailing = typer.Typer(no_args_is_help=True, help="Mailings: watch, pause, resume, cancel, retry, account for.")
+
+
+def register(app: typer.Typer) -> None:
+    """Hang these commands into the tree."""
+    app.add_typer(mailing, name="mailing")
+
+
+@mailing.command("list")
+def list_all(json: Json = False) -> None:
+    """All mailings, the newest first."""
+    from service.bootstrap import services
+    from service.store import mailings
+
+    with services().database.read() as session:
+        found = mailings.everyone(session)
+    if json:
+        print_json_lines(_row(one) for one in found)
+        return
+    rows = [[one.id, one.week, one.state.value, one.actor, _local(one.created_at)] for one in found]
+    print_table(["id", "issue", "state", "by", "made"], rows)
+
+
+@mailing.command("status")
+def status(
+    number: Id,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing until nothing is left to do.")] = False,
+    json: Json = False,
+) -> None:
+    """How far the mailing is, in numbers that add up."""
+    from service.bootstrap import services
+    from service.cli import watching
+    from service.delivery import progress
+
+    parts = services()
+    if watch and not json:
+        watching.watch(parts, number)
+    with parts.database.read() as session:
+        found = progress.status(session, number)
+    if json:
+        print_json(status_json(found, parts.settings.rate))
+    else:
+        show_status(found)
+
+
+def show_status(found: Status) -> None:
+    """The ledger in sums: one line per edition."""
+    one = found.mailing
+    fields: dict[str, Any] = {
+        "mailing": one.id,
+        "issue": one.week,
+        "state": one.state.value + (f" ({one.reason})" if one.reason else ""),
+        "candidates": found.candidates,
+    }
+    for reason, count in sorted(one.excluded.items()):
+        fields[f"excluded: {reason}"] = count
+    print_fields(fields)
+    columns = ["edition", "planned", *found.counts.as_dict()]
+    rows = [[chain, counts.planned, *counts.as_dict().values()] for chain, counts in sorted(found.editions.items())]
+    rows.append(["all", found.counts.planned, *found.counts.as_dict().values()])
+    print_table(columns, rows)
+
+
+def status_json(found: Status, rate: float) -> dict[str, Any]:
+    """The object that `mailing status --json` promises."""
+    from service.delivery.progress import eta_seconds
+
+    one = found.mailing
+    return {
+        "id": one.id,
+        "issue": one.week,
+        "state": one.state.value,
+        "reason": one.reason,
+        "candidates": found.candidates,
+        "excluded": dict(one.excluded),
+        "planned": found.counts.planned,
+        **found.counts.as_dict(),
+        "rate": one.rate if one.rate is not None else rate,
+        "eta_seconds": eta_seconds(found, rate),
+        "editions": {
+            chain: {"planned": counts.planned, **counts.as_dict()} for chain, counts in found.editions.items()
+        },
+    }
+
+
+@mailing.command("pause")
+def pause(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
+    """Stop within a second; letters already handed over are finished."""
+    from service.bootstrap import services
+    from service.delivery import control
+    from service.domain.mailing import MailingEvent, require
+    from service.store import mailings
+
+    parts = services()
+    if dry_run:
+        with parts.database.read() as session:
+            require(number, mailings.get(session, number).state, MailingEvent.PAUSE)
+        say(f"mailing {number} would be paused")
+        return
+    with parts.database.begin() as session:
+        control.pause(session, number, actor=actor(), now=parts.clock.now())
+    _done(number, "paused", json=json)
+
+
+@mailing.command("resume")
+def resume(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
+    """Go on with a paused mailing."""
+    from service.bootstrap import services
+    from service.delivery import control
+    from service.domain.mailing import MailingEvent, require
+    from service.store import mailings
+
+    parts = services()
+    if dry_run:
+        with parts.database.read() as session:
+            require(number, mailings.get(session, number).state, MailingEvent.RESUME)
+        say(f"mailing {number} would go on")
+        return
+    with parts.database.begin() as session:
+        control.resume(session, number, parts.bell, actor=actor(), now=parts.clock.now())
+    _done(number, "sending", json=json)
+
+
+@mailing.command("cancel")
+def cancel(number: Id, dry_run: DryRun = False, yes: Yes = False, json: Json = False) -> None:
+    """End a mailing: whoever was not mailed yet is skipped. `retry` takes it back."""
+    from service.bootstrap import services
+    from service.delivery import control, progress
+    from service.domain.mailing import MailingEvent, require
+
+    parts = services()
+    with parts.database.read() as session:
+        found = progress.status(session, number)
+    require(number, found.mailing.state, MailingEvent.CANCEL)
+    waiting = found.counts.pending + found.counts.deferred
+    if dry_run:
+        say(f"mailing {number} would be cancelled; {waiting} readers would not get it")
+        return
+    confirm(f"Cancel mailing {number} of issue {found.mailing.week}? {waiting} readers will not get it.", yes=yes)
+    with parts.database.begin() as session:
+        skipped = control.cancel(session, number, actor=actor(), now=parts.clock.now())
+    _done(number, "cancelled", json=json, skipped=skipped)
+
+
+@mailing.command("retry")
+def retry(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
+    """Try again now: deferred, expired, cancelled and policy-refused readers; never hard refusals or uncertain ones."""
+    from service.bootstrap import services
+    from service.delivery import control
+    from service.domain.mailing import MailingEvent, require
+    from service.store import interventions, mailings
+
+    parts = services()
+    if dry_run:
+        with parts.database.read() as session:
+            require(number, mailings.get(session, number).state, MailingEvent.RETRY)
+            again = interventions.retryable(session, number)
+        say(f"{again} deliveries of mailing {number} would be tried again")
+        return
+    with parts.database.begin() as session:
+        again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now())
+    _done(number, "retried", json=json, again=again)
+
+
+@mailing.command("rate")
+def rate(
+    number: Id,
+    mails_per_second: Annotated[float, typer.Argument(help="Mails per second; 0 = the installation's.", metavar="N")],
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Change the rate of a mailing, at once, while it runs."""
+    from service.bootstrap import services
+    from service.delivery import control
+
+    parts = services()
+    with parts.database.begin() as session:
+        control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+    if dry_run:
+        say(f"the rate of mailing {number} would become {mails_per_second:g} mails per second")
+        return
+    _done(number, "rate set", json=json, rate=mails_per_second)
+
+
+@mailing.command("ledger")
+def ledger(number: Id, json: Json = False) -> None:
+    """One line per delivery."""
+    from service.bootstrap import services
+    from service.store import ledger as store_ledger
+    from service.store import mailings
+
+    parts = services()
+    with parts.database.read() as session:
+        mailings.get(session, number)
+        domain = _sender_domain(parts)
+        entries = store_ledger.lines(session, number)
+        lines = (_entry_json(entry, parts.delivery_ids.message_id(entry.delivery), domain) for entry in entries)
+        if json:
+            print_json_lines(lines)
+        else:
+            _print_lines(lines)
+
+
+def _print_lines(lines: Iterator[dict[str, Any]]) -> None:
+    """Streamed, in columns wide enough for what is known of them."""
+    print(f"{'subscriber':34}  {'state':10}  {'edition':12}  {'tries':>5}  {'code':>4}  reply or reason")  # noqa: T201
+    for line in lines:
+        words = line["reply"] or line["reason"] or ""
+        print(  # noqa: T201  # data on stdout, a million lines of it perhaps
+            f"{line['subscriber'] or '(erased)':34}  {line['state']:10}  {line['edition']:12}  {line['attempts']:5}"
+            f"  {line['code'] or '':>4}  {words}"
+        )
+
+
+def _entry_json(entry: Entry, message_id: str, domain: str) -> dict[str, Any]:
+    from service.domain.subscriber import public_id
+
+    return {
+        "subscriber": public_id(entry.subscriber) if entry.subscriber else None,
+        "state": entry.state.label,
+        "edition": entry.chain,
+        "language": entry.chain.split(",")[0],
+        "attempts": entry.attempts,
+        "code": entry.code,
+        "reply": entry.reply,
+        "reason": entry.reason,
+        "relay": entry.relay,
+        "batch": entry.batch,
+        "message_id": f"<{message_id}@{domain}>",
+        "revision": entry.revision,
+        "at": entry.at.isoformat() if entry.at else None,
+    }
+
+
+def _sender_domain(parts: Any) -> str:
+    from service.store import publication
+
+    with parts.database.read() as session:
+        return str(publication.load(session).sender.rpartition("@")[2])
+
+
+def _row(one: Mailing) -> dict[str, Any]:
+    return {
+        "id": one.id,
+        "issue": one.week,
+        "state": one.state.value,
+        "by": one.actor,
+        "made_at": one.created_at.isoformat(),
+        "started_at": one.started_at.isoformat() if one.started_at else None,
+        "finished_at": one.finished_at.isoformat() if one.finished_at else None,
+    }
+
+
+def _done(number: int, word: str, *, json: bool, **more: float) -> None:
+    if json:
+        print_json({"mailing": number, "done": word, **more})
+        return
+    extra = "".join(f", {name} {count:g}" for name, count in more.items())
+    say(f"mailing {number}: {word}{extra}")
+
+
+def _local(instant: dt.datetime) -> str:
+    return instant.astimezone().strftime("%Y-%m-%d %H:%M")
+
+
+def leave(found: Status) -> None:
+    """Leave with the exit code that the mailing's end deserves."""
+    if found.not_reached:
+        why = f"{found.not_reached} readers were not reached; see: tydzen mailing ledger {found.mailing.id}"
+        fail(why, Exit.PARTIAL)

@@ -1,0 +1,141 @@
+"""The dispatcher of one worker process: claims a batch when a hint rings, sends it, rings for the next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from service import log
+from service.clock import Clock
+from service.delivery import editions, progress
+from service.delivery.letters import Stationery
+from service.delivery.line import Line, close_line
+from service.delivery.offload import Offload
+from service.delivery.press import Press
+from service.delivery.send import BatchRun, Means
+from service.domain.delivery import SkipReason
+from service.mail.segments import Rendition
+from service.pace.bucket import Pace
+from service.queue import SEND_BATCH, Bell, ring_after_commit
+from service.store import Database, Session, batches, gate, mailings, publication, renditions
+from service.store.batches import Claim
+from service.store.instants import stored
+
+# As many renditions as one issue has chains; an old mailing's make room.
+_CACHED_RENDITIONS = 16
+
+# A batch that was rung and is still not held after so long: its hint is lost.
+RING_QUIET_SECONDS = 60.0
+
+_log = log.get("dispatch")
+
+
+@dataclass(slots=True)
+class Dispatcher:
+    """Belongs to one process and one event loop; sends one batch at a time."""
+
+    database: Database
+    pace: Pace
+    stationery: Stationery
+    press: Press
+    bell: Bell
+    clock: Clock
+    open_line: Callable[[], Line]
+    stopping: Callable[[], bool]
+    rate: float
+    lease_seconds: float
+    _offload: Offload = field(default_factory=Offload)
+    _line: Line | None = None
+    _recorded: bool = True
+    _renditions: dict[int, Rendition] = field(default_factory=dict)
+
+    async def send_batch(self, batch: int) -> bool:
+        """Whether the batch was ours to send; a hint about one that is closed, held or paused does nothing.
+
+        One log line a batch. At the end another batch of the installation is rung, so that the work goes on even where
+        hints were lost.
+        """
+        line = await self._ready_line()
+        claim = await self._offload.database(lambda: self._claim(batch, line.sender))
+        if claim is None:
+            return False
+        run = await self._offload.database(lambda: self._prepare(claim, line))
+        if run is None:
+            await self._offload.database(lambda: self._after(claim))
+            return True
+        self._recorded = False
+        await run.run()
+        self._recorded = True
+        await self._offload.database(lambda: self._after(claim))
+        _log.info("batch-sent", batch=batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
+        return True
+
+    async def close(self) -> None:
+        """End the sessions and the journal; the next process finds nothing open."""
+        if self._line is not None:
+            line, self._line = self._line, None
+            await close_line(self.database, line, recorded=self._recorded)
+        self._offload.close()
+
+    async def _ready_line(self) -> Line:
+        if self._line is not None and self._line.worn:
+            worn, self._line = self._line, None
+            await close_line(self.database, worn, recorded=self._recorded)
+        if self._line is None:
+            self._line = self.open_line()
+        return self._line
+
+    def _claim(self, batch: int, sender: int) -> Claim | None:
+        with self.database.begin() as session:
+            return batches.claim(
+                session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(self.clock.now())
+            )
+
+    def _prepare(self, claim: Claim, line: Line) -> BatchRun | None:
+        """What the batch needs besides its readers; None where its chain has no edition, whose readers are skipped."""
+        with self.database.begin() as session:
+            rendition = self._rendition(session, claim)
+            if rendition is None:
+                waiting = batches.take_due(session, claim, stored(self.clock.now()))
+                gate.skip(session, claim.batch, waiting, SkipReason.NO_EDITION, stored(self.clock.now()))
+                batches.give_back(session, claim)
+                return None
+            domain = publication.load(session).sender.rpartition("@")[2]
+            rate = mailings.get(session, claim.mailing).rate
+        means = Means(
+            self.database,
+            self.pace,
+            self.stationery,
+            self._offload,
+            self.clock.now,
+            self.stopping,
+            self.rate,
+            self.lease_seconds,
+        )
+        return BatchRun(means, line, claim, rendition, domain, rate)
+
+    def _rendition(self, session: Session, claim: Claim) -> Rendition | None:
+        number = claim.rendition
+        if number is None:
+            # Readers who chose other languages since: their edition is printed from the same content.
+            content = editions.load(session, mailings.get(session, claim.mailing).week)
+            number = editions.freeze(session, claim.mailing, content, claim.chain, self.press, now=self.clock.now())
+            if number is None:
+                return None
+            batches.set_rendition(session, claim, number)
+        if number not in self._renditions:
+            row = renditions.get(session, number)
+            while len(self._renditions) >= _CACHED_RENDITIONS:
+                self._renditions.pop(next(iter(self._renditions)))
+            self._renditions[number] = Rendition.from_bytes(row.content, digest=row.digest)
+        return self._renditions[number]
+
+    def _after(self, claim: Claim) -> None:
+        """Finish the mailing if this was its last batch, and ring for one more batch wherever there is one."""
+        now = self.clock.now()
+        with self.database.begin() as session:
+            progress.finish(session, claim.mailing, now=now)
+            if self.stopping():
+                return
+            for following in batches.to_ring(session, now_ms=stored(now), quiet_seconds=RING_QUIET_SECONDS, limit=1):
+                ring_after_commit(session, self.bell, SEND_BATCH, following)

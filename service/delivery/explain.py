@@ -1,0 +1,79 @@
+"""Explaining: what one reader got for one issue, in which language and why, or why nothing was sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service.domain.chains import Chain
+from service.domain.content import edition
+from service.domain.subscriber import SubscriberStatus
+from service.domain.weeks import Week
+from service.store import Session, issues, ledger, mailings, publication
+from service.store.ledger import Attempt, Entry
+from service.store.mailings import Mailing
+
+
+@dataclass(frozen=True, slots=True)
+class ShownIn:
+    """One article in that reader's edition; `language` is None where it was left out."""
+
+    slug: str
+    language: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Everything known; `why` says it in a sentence for a person."""
+
+    week: str
+    mailing: Mailing | None
+    entry: Entry | None
+    attempts: Sequence[Attempt]
+    articles: Sequence[ShownIn]
+    why: str
+
+
+def explain(session: Session, week: str, subscriber: bytes, status: SubscriberStatus, chain: Chain) -> Explanation:
+    """What that reader got for that issue. Raises NotFoundError where there is no such issue."""
+    issue = issues.load(session, Week.parse(week))
+    mailing = mailings.of_issue(session, week)
+    entry = ledger.of_subscriber(session, mailing.id, subscriber) if mailing else None
+    attempts = ledger.failed_attempts(session, entry.delivery) if entry else []
+    sent_chain = Chain(tuple(entry.chain.split(","))) if entry else chain
+    shown = edition(publication.load(session), issue, sent_chain)
+    languages = {one.article.slug: one.text.language for one in shown.articles} if shown else {}
+    articles = [ShownIn(article.slug, languages.get(article.slug)) for article in issue.articles]
+    return Explanation(week, mailing, entry, attempts, articles, _why(week, mailing, entry, status, chain))
+
+
+def _why(week: str, mailing: Mailing | None, entry: Entry | None, status: SubscriberStatus, chain: Chain) -> str:
+    if mailing is None:
+        return f"issue {week} has not been sent to anybody yet"
+    if entry is not None:
+        return _what_became(entry)
+    if mailing.slices is None or mailing.planned_slices < mailing.slices:
+        return f"mailing {mailing.id} is still being planned"
+    if mailing.audience != "all":
+        return f"mailing {mailing.id} went to a chosen audience; this reader was not planned in it"
+    if status is not SubscriberStatus.ACTIVE:
+        return f"the reader is {status.value}, and was not among the active ones when mailing {mailing.id} was planned"
+    return (
+        f"the reader was not active or was suppressed when mailing {mailing.id} was planned, or joined later "
+        f"(languages now: {chain}); records of readers are also removed when the retention time is over"
+    )
+
+
+def _what_became(entry: Entry) -> str:
+    said = f": {entry.reply}" if entry.reply else ""
+    words = {
+        "accepted": "the relay took the mail",
+        "refused": f"the mail was refused ({entry.reason}){said}",
+        "deferred": f"the relay asked to try again later ({entry.reason}){said}",
+        "uncertain": f"nobody can know whether the mail arrived ({entry.reason}){said}",
+        "skipped": f"nothing was sent: {entry.reason}",
+        "expired": f"the relay kept putting the mail off until it was given up{said}",
+        "pending": "the mail waits for its turn",
+        "attempting": "the mail is being handed over at this moment",
+    }
+    return words[entry.state.label]

@@ -1,0 +1,66 @@
+"""The sweep: what is due by the database, whatever hints were lost. Any number of processes may run it, at any time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from service import log
+from service.clock import Clock
+from service.delivery import progress, release
+from service.delivery.dispatch import RING_QUIET_SECONDS
+from service.delivery.recovery import Recovery
+from service.delivery.release import Check
+from service.domain.mailing import MailingState
+from service.queue import PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
+from service.store import Database, Session, batches, locks, mailings
+from service.store.instants import stored
+
+# Shorter than the tick, so that a sweep that died is missed by one tick at the most.
+_LOCK_SECONDS = 14
+# A few at a time: each batch that ends rings the next, so these only restart the chain where all hints were lost.
+_RINGS = 8
+
+_log = log.get("sweep")
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Due slots, due mailings, lost hints, dead workers' journals, finished mailings."""
+
+    database: Database
+    bell: Bell
+    check: Check
+    clock: Clock
+    recovery: Recovery
+    also: tuple[Callable[[Session], None], ...] = ()
+
+    def run(self) -> bool:
+        """Whether this process did the common part; each host settles its own journals every time."""
+        self.recovery.settle_journals()
+        with self.database.begin() as session:
+            if not locks.take(session, "sweep", _LOCK_SECONDS):
+                return False
+        self.recovery.give_up_lost_hosts()
+        now = self.clock.now()
+        for part in (*self.also, self._release, self._plan, self._ring, self._finish):
+            # A transaction each: what one part finds wrong must not undo the others.
+            with self.database.begin() as session:
+                part(session)
+        _log.debug("swept", at=now.isoformat())
+        return True
+
+    def _release(self, session: Session) -> None:
+        release.release_due(session, self.bell, self.check, now=self.clock.now())
+
+    def _plan(self, session: Session) -> None:
+        for mailing in mailings.in_states(session, [MailingState.PLANNING]):
+            ring_after_commit(session, self.bell, PLAN_MAILING, mailing.id)
+
+    def _ring(self, session: Session) -> None:
+        due = batches.to_ring(session, now_ms=stored(self.clock.now()), quiet_seconds=RING_QUIET_SECONDS, limit=_RINGS)
+        for batch in due:
+            ring_after_commit(session, self.bell, SEND_BATCH, batch)
+
+    def _finish(self, session: Session) -> None:
+        progress.finish_all(session, now=self.clock.now())
