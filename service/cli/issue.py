@@ -1,14 +1,19 @@
-"""Commands about issues: folders in and out, what is there, checks, previews, approval. Sending is in issue_send.py."""
+"""Commands about issues: folders in and out, what is there, approval. Checks and previews are in issue_review.py."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.output import actor, print_json, say
+from service.cli.output import actor, print_fields, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from service.domain.content import Article, Issue
+    from service.domain.weeks import Week
+    from service.store.issues import IssueSummary
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
@@ -19,7 +24,17 @@ issue = typer.Typer(no_args_is_help=True, help="Issues: one week's articles in a
 
 def register(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
+    from service.cli import issue_review
+
+    issue_review.register(issue)
     app.add_typer(issue, name="issue")
+
+
+def week_of(text: str) -> Week:
+    """The week that an ID names."""
+    from service.domain.weeks import Week
+
+    return Week.parse(text)
 
 
 @issue.command("import")
@@ -45,3 +60,186 @@ def import_(
             say(f"issue {report.week}: {'would be ' if dry_run else ''}{done}: {', '.join(names)}")
     if report.stale:
         say(f"older than their source: {', '.join(report.stale)}")
+
+
+@issue.command("export")
+def export(
+    id_: IssueId,
+    target: Annotated[Path, typer.Argument(metavar="DIR", help="The issue's folder, or where to make it.")],
+    replace: Annotated[bool, typer.Option("--replace", help="Write over and remove other files there.")] = False,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Write an issue as a folder of files; importing them gives the same issue."""
+    from service.bootstrap import services
+    from service.editorial.issue_writing import export_issue
+    from service.store import issues
+
+    week = week_of(id_)
+    with services().database.read() as session:
+        found = issues.load(session, week)
+    report = export_issue(found, target, replace=replace, dry_run=dry_run)
+    if json:
+        print_json({**asdict(report), "folder": str(report.folder), "week": str(week), "dry_run": dry_run})
+        return
+    would = "would be " if dry_run else ""
+    if not (report.written or report.removed):
+        say(f"{report.folder}: nothing changed")
+    for done, names in (("written", report.written), ("removed", report.removed)):
+        if names:
+            say(f"{report.folder}: {would}{done}: {', '.join(names)}")
+
+
+@issue.command("list")
+def list_(json: Json = False) -> None:
+    """All issues, the newest first."""
+    from service.bootstrap import services
+    from service.store import issues
+
+    with services().database.read() as session:
+        found = issues.overview(session)
+    if json:
+        print_json([_summary(summary) for summary in found])
+        return
+    if not found:
+        say("there are no issues yet; import one: tydzen issue import DIR")
+        return
+    languages = sorted({language for summary in found for language in summary.texts})
+    columns = ["week", "status", "articles", *(f"{language} approved" for language in languages), "stale"]
+    print_table(columns, [_row(summary, languages) for summary in found])
+
+
+def _row(summary: IssueSummary, languages: list[str]) -> list[Any]:
+    cells = [f"{_approved(summary, language)}/{_written(summary, language)}" for language in languages]
+    return [summary.week, _status(summary), summary.articles, *cells, summary.stale]
+
+
+def _approved(summary: IssueSummary, language: str) -> int:
+    from service.domain.content import TextStatus
+
+    return summary.texts.get(language, {}).get(TextStatus.APPROVED, 0)
+
+
+def _written(summary: IssueSummary, language: str) -> int:
+    return sum(summary.texts.get(language, {}).values())
+
+
+def _status(summary: IssueSummary) -> str:
+    """Where the issue stands: its mailing's state once there is one, before that whether every article can be sent."""
+    if summary.mailing:
+        return summary.mailing.value
+    return "approved" if summary.sendable == summary.articles > 0 else "draft"
+
+
+def _summary(summary: IssueSummary) -> dict[str, Any]:
+    return {
+        "week": str(summary.week),
+        "status": _status(summary),
+        "articles": summary.articles,
+        "sendable": summary.sendable,
+        "texts": {
+            language: {status.value: count for status, count in counts.items()}
+            for language, counts in summary.texts.items()
+        },
+        "stale": summary.stale,
+        "changed_at": summary.changed_at.isoformat(),
+    }
+
+
+@issue.command("show")
+def show(id_: IssueId, json: Json = False) -> None:
+    """One issue: its articles, and how far each language is."""
+    from service.bootstrap import services
+    from service.store import issues
+
+    week = week_of(id_)
+    with services().database.read() as session:
+        found = issues.load(session, week)
+        state = issues.sending_state(session, week)
+    if json:
+        print_json(_whole(found, state.value if state else None))
+        return
+    subjects = " · ".join(f"{language}: {words}" for language, words in found.subjects.items())
+    print_fields(
+        {
+            "week": f"{week} ({week.monday} to {week.sunday})",
+            "subject": subjects or "from the publication",
+            "mailing": state.value if state else "none",
+            "images": ", ".join(asset.name for asset in found.assets) or "none",
+        }
+    )
+    languages = sorted({language for article in found.articles for language in article.texts})
+    rows = [
+        [article.slug, article.section, article.trend, *(_text_state(article, language) for language in languages)]
+        for article in found.articles
+    ]
+    print_table(["article", "section", "trend", *languages], rows)
+
+
+def _text_state(article: Article, language: str) -> str:
+    text = article.texts.get(language)
+    if text is None:
+        return "–"
+    source = " (source)" if language == article.source else ""
+    return f"{text.status.value}{source}{' (stale)' if article.stale(language) else ''}"
+
+
+def _whole(found: Issue, mailing: str | None) -> dict[str, Any]:
+    return {
+        "week": str(found.week),
+        "mailing": mailing,
+        "subjects": dict(found.subjects),
+        "articles": [
+            {
+                "slug": article.slug,
+                "section": article.section,
+                "trend": article.trend,
+                "source": article.source,
+                "authors": list(article.authors),
+                "texts": {
+                    language: {
+                        "title": text.title,
+                        "status": text.status.value,
+                        "stale": article.stale(language),
+                        "content_hash": text.content_hash,
+                        "translated_from": text.translated_from,
+                    }
+                    for language, text in article.texts.items()
+                },
+            }
+            for article in found.articles
+        ],
+        "images": [
+            {"name": asset.name, "media_type": asset.media_type, "octets": len(asset.data)} for asset in found.assets
+        ],
+    }
+
+
+@issue.command("approve")
+def approve(
+    id_: IssueId,
+    language: Annotated[str | None, typer.Option("--language", help="Only the texts in this language.")] = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Make the issue's ready texts sendable; drafts stay drafts."""
+    from service.bootstrap import services
+    from service.editorial.approving import approve_issue
+
+    week = week_of(id_)
+    parts = services()
+    with parts.database.begin() as session:
+        report = approve_issue(session, week, language=language, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+    if json:
+        print_json({**asdict(report), "week": str(week), "dry_run": dry_run})
+        return
+    if report.approved:
+        say(f"issue {week}: {'would be ' if dry_run else ''}approved: {_named(report.approved)}")
+    else:
+        say(f"issue {week}: no text waits for approval")
+    if report.drafts:
+        say(f"still drafts: {_named(report.drafts)}; a finished text says status: ready")
+
+
+def _named(texts: tuple[tuple[str, str], ...]) -> str:
+    return ", ".join(f"{slug}.{language}" for slug, language in texts)

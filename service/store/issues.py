@@ -21,10 +21,11 @@ from service.store.tables import articles, assets, issues, mailings, revisions, 
 
 @dataclass(frozen=True, slots=True)
 class IssueSummary:
-    """One line of a list of issues. `texts` counts by language and status; `mailing` is where sending it stands."""
+    """One line of a list of issues. `sendable` articles have an approved text; `mailing` is where sending stands."""
 
     week: Week
     articles: int
+    sendable: int
     texts: Mapping[str, Mapping[TextStatus, int]]
     stale: int
     mailing: MailingState | None
@@ -128,18 +129,22 @@ def overview(session: Session) -> list[IssueSummary]:
             sa.select(mailings.c.issue_id, mailings.c.state).where(mailings.c.kind == "production")
         )
     }
-    slugs: dict[int, set[int]] = defaultdict(set)
+    all_articles: dict[int, set[int]] = defaultdict(set)
+    sendable: dict[int, set[int]] = defaultdict(set)
     counts: dict[int, dict[str, dict[TextStatus, int]]] = defaultdict(lambda: defaultdict(lambda: defaultdict(int)))
     stale: dict[int, int] = defaultdict(int)
     for row in session.execute(_text_states()):
-        slugs[row.issue_id].add(row.article_id)
+        all_articles[row.issue_id].add(row.article_id)
         if row.language is not None:
             counts[row.issue_id][row.language][TextStatus(row.status)] += 1
             stale[row.issue_id] += bool(row.stale)
+        if row.status == TextStatus.APPROVED.value:
+            sendable[row.issue_id].add(row.article_id)
     return [
         IssueSummary(
             week=Week.parse(row.week),
-            articles=len(slugs[row.id]),
+            articles=len(all_articles[row.id]),
+            sendable=len(sendable[row.id]),
             texts={language: dict(by_status) for language, by_status in sorted(counts[row.id].items())},
             stale=stale[row.id],
             mailing=sending.get(row.id),

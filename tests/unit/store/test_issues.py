@@ -141,6 +141,7 @@ def test_the_list_is_newest_first_with_counts(saved):
         newest, older = store.overview(session)
     assert (newest.week, newest.articles, newest.texts) == (Week(2019, 23), 0, {})
     assert (older.week, older.articles, older.stale, older.mailing) == (WEEK, 2, 1, MailingState.PAUSED)
+    assert (older.sendable, newest.sendable) == (1, 0)
     assert older.changed_at == LATER
     assert older.texts == {
         "be": {TextStatus.DRAFT: 1},
