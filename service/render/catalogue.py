@@ -6,6 +6,7 @@ A word that a catalogue lacks is an error, never English in a Belarusian mail.
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from gettext import GNUTranslations, NullTranslations
@@ -21,6 +22,7 @@ from service.render.dates import direction, locale_of
 
 LANGUAGE_NAME = "language name"
 IN_LANGUAGE = "in language"
+_PLACE = re.compile(r"\{(\w+)\}")
 
 
 class _Complete(NullTranslations):
@@ -63,9 +65,8 @@ class Catalogue:
     def html(self, words: str, **values: object) -> Markup:
         """As a call, but for HTML: words and values are escaped, values that are Markup stay markup."""
         text = escape(self._translations.gettext(words))
-        for name, value in values.items():
-            text = text.replace("{" + name + "}", escape(value))
-        return text
+        escaped = {name: escape(value) for name, value in values.items()}
+        return Markup(_filled(text, escaped))  # noqa: S704 - both were escaped just now
 
     def counted(self, one: str, many: str, count: int, **values: object) -> str:
         """The plural form for `count`, which also fills `{count}`."""
@@ -86,10 +87,8 @@ class Catalogue:
 
 
 def _filled(text: str, values: Mapping[str, object]) -> str:
-    # Not str.format: a place that nobody fills stays visible, and no value is ever read as a format.
-    for name, value in values.items():
-        text = text.replace("{" + name + "}", str(value))
-    return text
+    # Not str.format: a place that nobody fills stays visible, and no value is ever read as a format or as a place.
+    return _PLACE.sub(lambda place: str(values.get(place[1], place[0])), text)
 
 
 class Catalogues(Mapping[str, Catalogue]):

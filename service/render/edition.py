@@ -78,7 +78,9 @@ def used_assets(edition: Edition) -> tuple[Asset, ...]:
 def subject_of(edition: Edition, view: EditionView) -> str:
     """The issue's own subject in the edition's language, else the publication's pattern with `{range}` filled in."""
     own = edition.issue.subjects.get(edition.language)
-    pattern = own or edition.publication.subjects.get(edition.language)
+    if own:
+        return own
+    pattern = edition.publication.subjects.get(edition.language)
     if not pattern:
         raise ConfigurationError(f"publication.toml: [subject] has no pattern in {edition.language}; add one")
     return pattern.replace("{range}", view.range).replace("{title}", view.title)

@@ -6,6 +6,7 @@ A mail line holds 998 octets (RFC 5322, 2.1.1) and short lines keep the transfer
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 WIDTH = 120  # octets
 _PIECES = re.compile(
@@ -20,43 +21,60 @@ _IN_TAG = re.compile(r"[^\s\"']*(?:\"[^\"]*\"|'[^']*')?[^\s\"']*")
 _KEPT_WHOLE = ("<!--", "<style", "<![")
 
 
-def fold(html: str, width: int = WIDTH) -> str:
-    """`html` with lines of at most `width` octets wherever a tag's inner white space or a text's space allows it.
+# Between these the parser of HTML drops white space (HTML standard, "in table", "in table body", "in row").
+_BEFORE_ROWS = re.compile(r"<(?:table|tbody|thead|tr)\b[^>]*>$|</(?:tr|td|th|tbody|thead)>$")
+_ROW = re.compile(r"</?(?:tbody|thead|tr)\b|<t[dh]\b|</table>")
+_SPACE, _NOTHING, _CLOSED = " ", "", "may break"
 
-    Breaks only where white space already stands, never inside an attribute's value, a word, a style or a conditional
-    comment's mark, so that the page is the same.
+
+def fold(html: str, width: int = WIDTH) -> str:
+    """`html` with lines of at most `width` octets wherever white space may stand or already stands.
+
+    Breaks only at white space, inside a tag or in running text, and between the tags of a table; never inside an
+    attribute's value, a word, a style or a conditional comment's mark: the page is the same.
     """
     out: list[str] = []
     used = 0
-    for atom, space_before in _atoms(html):
-        octets = len(atom.encode())
-        if space_before and used and used + 1 + octets > width:
+    for run, before in _runs(html):
+        first, broken, rest = run.partition("\n")
+        if before and used and used + (before == _SPACE) + len(first.encode()) > width:
             out.append("\n")
             used = 0
-        elif space_before and used:
-            out.append(" ")
+        elif before == _SPACE and (used or not out):
+            out.append(_SPACE)
             used += 1
-        out.append(atom)
-        _before, broken, last = atom.rpartition("\n")
-        used = len(last.encode()) if broken else used + octets
+        out.append(run)
+        used = len(rest.rpartition("\n")[2].encode()) if broken else used + len(run.encode())
     return "".join(out)
 
 
-def _atoms(html: str) -> list[tuple[str, bool]]:
-    """The parts that stay whole, each with whether white space stands before it."""
-    atoms: list[tuple[str, bool]] = []
+def _runs(html: str) -> Iterator[tuple[str, str]]:
+    """What stays on one line: atoms with nothing between them, and what stands before the first."""
+    run, start = "", _NOTHING
+    for atom, before in _atoms(html):
+        if before == _NOTHING:
+            run += atom
+            continue
+        if run or start:
+            yield run, start
+        run, start = atom, before
+    yield run, start
+
+
+def _atoms(html: str) -> list[tuple[str, str]]:
+    """The parts that stay whole, each with what stands before it: a space, nothing, or a place where a line may end."""
+    atoms: list[tuple[str, str]] = []
+    previous = ""
     for piece in _PIECES.findall(html):
         if piece.startswith(_KEPT_WHOLE):
-            atoms.append((piece, False))
+            atoms.append((piece, _NOTHING))
         elif piece.startswith("<"):
+            first = _CLOSED if _ROW.match(piece) and _BEFORE_ROWS.search(previous) else _NOTHING
             words = [word for word in _IN_TAG.findall(piece) if word]
-            atoms += [(word, index > 0) for index, word in enumerate(words)]
+            atoms += [(word, _SPACE if index else first) for index, word in enumerate(words)]
         else:
-            atoms += _words(piece)
+            # A space at the end of running text goes before an empty word.
+            words = re.split(r"[ \t\r\n]+", piece)
+            atoms += [(word, _SPACE if index else _NOTHING) for index, word in enumerate(words) if word or index]
+        previous = piece
     return atoms
-
-
-def _words(text: str) -> list[tuple[str, bool]]:
-    """Words of running text; a space at its end goes before an empty word."""
-    words = re.split(r"[ \t\r\n]+", text)
-    return [(word, index > 0) for index, word in enumerate(words) if word or index > 0]

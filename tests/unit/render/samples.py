@@ -225,7 +225,8 @@ def one_article(body, title="A title", lead="A lead.", language="en", **changes)
 
 
 def made_edition(*languages, **changes) -> Edition:
+    of_publication = changes.pop("publication", None) or publication()
     of = changes.pop("issue", None) or issue(**changes)
-    found = edition(publication(), of, Chain(languages))
+    found = edition(of_publication, of, Chain(languages))
     assert found is not None
     return found

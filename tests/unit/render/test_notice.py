@@ -1,0 +1,78 @@
+"""Notices to operators, in every language."""
+
+import pytest
+
+from service.domain.errors import ConfigurationError
+from service.render.inspect import foreign_loads, read_page
+from service.render.notice import notice_kinds, render_notice
+from service.render.templates import load_templates
+from tests.unit.render.samples import BASE, publication
+
+PARAMS = {
+    "issue-blocked": {
+        "week": "2019-W22",
+        "slot": "3 June 2019, 09:00",
+        "findings": [
+            ("be", "council-drafts", "the title holds <b>{{7*7}}</b>"),
+            ("", "issue", "the HTML weighs 97 KB"),
+        ],
+    },
+    "slot-missed": {"week": "2019-W22", "slot": "3 June 2019, 09:00"},
+    "mailing-trouble": {"week": "2019-W22", "problem": "454 4.7.0 <try> again later"},
+}
+
+
+def notice(kind, language, params=None):
+    return render_notice(
+        kind,
+        language,
+        PARAMS[kind] if params is None else params,
+        publication=publication(),
+        base_url=BASE,
+        catalogues=load_templates().catalogues,
+    )
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+@pytest.mark.parametrize("kind", sorted(PARAMS))
+def test_a_notice_has_subject_html_and_text(kind, language):
+    made = notice(kind, language)
+    assert "2019-W22" in made.subject
+    assert "\n" not in made.subject
+    assert f'<html lang="{language}" dir="ltr"' in made.html
+    assert 'role="article"' in made.html
+    page = read_page(made.html)
+    assert [level for level, _words in page.headings] == [1]
+    assert foreign_loads(page, BASE) == ()
+    assert page.loads == ()
+    assert max(len(line) for line in made.text.split("\n")) <= 72
+    assert publication().titles[language] in " ".join(made.text.split())
+
+
+def test_values_come_out_as_they_are():
+    made = notice("issue-blocked", "be")
+    assert "&lt;b&gt;{{7*7}}&lt;/b&gt;" in made.html
+    assert "<b>{{7*7}}</b>" in made.text
+    assert "454 4.7.0 &lt;try&gt; again later" in notice("mailing-trouble", "ru").html.replace("\n", " ")
+
+
+@pytest.mark.parametrize(
+    ("count", "subject"),
+    [(1, "Нумар 2019-W22 нельга адправіць: 1 заўвага"), (3, "Нумар 2019-W22 нельга адправіць: 3 заўвагі")],
+)
+def test_the_subject_counts_the_findings(count, subject):
+    assert (
+        notice("issue-blocked", "be", {**PARAMS["issue-blocked"], "findings": [("be", "a", "b")] * count}).subject
+        == subject
+    )
+
+
+def test_a_missing_parameter_is_named():
+    with pytest.raises(ConfigurationError, match="'slot' is undefined"):
+        notice("slot-missed", "en", {"week": "2019-W22"})
+
+
+def test_an_unknown_kind_is_refused_with_those_that_exist():
+    with pytest.raises(ConfigurationError, match=r'no notice "farewell"; there are .*issue-blocked'):
+        notice("farewell", "en", {})
+    assert set(PARAMS) <= set(notice_kinds())

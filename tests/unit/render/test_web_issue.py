@@ -1,0 +1,55 @@
+"""An issue to read in the browser."""
+
+import pytest
+
+from service.domain.slots import MARKERS
+from service.render.inspect import foreign_loads, read_page
+from service.render.templates import load_templates
+from service.render.web_issue import render_web_issue
+from tests.unit.render.samples import BASE, made_edition
+from tests.unit.render.test_mail_standards import Tree
+
+
+@pytest.fixture(scope="module", params=[("en",), ("be", "ru"), ("ru", "be", "en")], ids=",".join)
+def page(request):
+    made = made_edition(*request.param)
+    return made, render_web_issue(made, load_templates().catalogues, base_url=BASE)
+
+
+def test_it_holds_no_marker_and_nothing_of_a_reader(page):
+    _made, html = page
+    assert not any(marker in html for marker in MARKERS.values())
+    assert "/u/" not in html
+    assert "/p/" not in html
+
+
+def test_it_is_a_whole_page_that_loads_only_its_own(page):
+    made, html = page
+    assert html.startswith(f'<!DOCTYPE html>\n<html lang="{made.language}" dir="ltr">')
+    read = read_page(html)
+    assert foreign_loads(read, BASE) == ()
+    tree = Tree(html)
+    assert tree.faults == []
+    assert not tree.all("script", "form", "iframe")
+    assert "style=" not in html.replace('style="text-align:right"', "")
+
+
+def test_headings_go_down_by_one(page):
+    made, html = page
+    levels = [level for level, _words in read_page(html).headings]
+    assert levels.count(1) == 1
+    assert levels.count(2) == len(made.articles)
+
+
+def test_foreign_texts_say_their_language(page):
+    made, html = page
+    languages = [values.get("lang", made.language) for values in Tree(html).all("h2")]
+    assert languages == [shown.text.language for shown in made.articles]
+
+
+def test_images_come_from_the_issue_s_folder(page):
+    made, html = page
+    images = Tree(html).all("img")
+    assert images
+    assert all(image["src"] == f"{BASE}/{made.language}/issues/2019-W22/bridge.png" for image in images)
+    assert all(image["alt"] and image["width"] == "640" and image["height"] == "320" for image in images)
