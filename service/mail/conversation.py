@@ -241,6 +241,7 @@ class Conversation:
         reply = parse_reply(lines)
         if transaction.settled:
             self._done(transaction)
+            self._must_reset = transaction.past_dot  # the 503 to a BDAT leaves its transaction open
             if reply.code == 421:
                 self._part(reply)
             return
@@ -426,9 +427,9 @@ class Conversation:
         return True
 
     def _flush(self) -> None:
-        out = self._out
+        # Taken away first: a transport may call `on_drained`, and so this, before its write returns.
+        out, self._out = self._out, []
         if out and not self._over:
             self._channel.write(out)
             self._careful = self._careful or self._channel.paused
-        out.clear()
         self.touched = self._now()

@@ -64,6 +64,9 @@ async def _connect(channel: Channel, relay: Relay, timeouts: Timeouts, tls: ssl.
         raise SessionError(Phase.CONNECT, f"no connection within {timeouts.connect:g} s") from None
     except ssl.SSLError as error:
         raise SessionError(Phase.TLS, f"TLS failed: {error}") from error
+    except (ConnectionResetError, ConnectionAbortedError) as error:
+        phase = Phase.CONNECT if implicit is None else Phase.TLS
+        raise SessionError(phase, f"the relay closed the connection at once: {error}") from error
     except OSError as error:
         raise SessionError(Phase.CONNECT, f"no connection: {error}") from error
 

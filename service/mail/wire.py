@@ -23,7 +23,7 @@ from service.mail.transaction import OnOutcome, Regate, Transaction
 
 _TAKE_UP = 0.5  # seconds within which a letter should leave the queue: half the life of its gate
 _QUEUE_LIMIT = 400  # letters
-_BACK_OFF = (0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds; the last repeats
+_BACK_OFF = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds; the last repeats
 _ENOUGH = 30.0  # seconds for which a relay that refuses one session more is not asked for it again
 _TICK = 0.5  # seconds
 
@@ -65,8 +65,8 @@ class Wire:
     async def room(self, want: int = 100) -> int:
         """How many letters, 1 to `want`, will be taken up within their gate's second; waits until there is room.
 
-        Opens sessions first, so that no gate is spent on connecting; while the relay is in trouble it tries again
-        at once, then after 1, 2, 5 … 30 s. Safe to cancel, for a heartbeat. Raises `UnavailableError` after `stop`.
+        Opens sessions first, so that no gate is spent on connecting; after setbacks it tries again twice at once, then
+        after 1, 2, 5 … 30 s. Safe to cancel, for a heartbeat. Raises `UnavailableError` after `stop`.
         """
         while not self._stopping:
             self._open_sessions(want)

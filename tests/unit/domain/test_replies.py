@@ -161,7 +161,7 @@ def test_any_octets_parse(lines: list[bytes]) -> None:
         (b"\xd9\xa2\xd9\xa5\xd9\xa0 ok", 0, False, b"\xd9\xa2\xd9\xa5\xd9\xa0 ok"),
     ],
 )
-def test_lines(line: bytes, code: int, more: bool, text: bytes) -> None:  # noqa: FBT001
+def test_lines(line: bytes, code: int, more: bool, text: bytes) -> None:
     parsed = parse_line(line)
     assert (parsed.code, parsed.more, parsed.text) == (code, more, text)
 
