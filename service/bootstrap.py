@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from service.pace.places import Places
     from service.queue import Bell
     from service.store import Database, Sealer, Session
+    from service.store.departures import DepartureLog
 
 
 @dataclass
@@ -104,6 +105,13 @@ class Services:
             )
         database.close()
         write_keyring(self.settings.keyring_path, keyring)
+
+    @cached_property
+    def departures(self) -> DepartureLog:
+        """Where those who leave are written down, beside the database."""
+        from service.store.departures import DepartureLog
+
+        return DepartureLog(self.settings.data_dir / "departures.log")
 
     def base_url(self, publication: Publication) -> str:
         """Where the site is for the public, without a slash at its end: the setting, else the publication's own."""

@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.errors import ConfigurationError
 
 ENV_FILE = ".env"
-# Shown as they are by `config show`; everything else that may carry a password is masked.
-MASKED = frozenset({"database_url", "redis_url", "smtp_url", "inbound_url"})
+_PREFIX = "TYDZEN_"
+# A password in a URL, as part of its authority or as a parameter.
+_IN_AUTHORITY = re.compile(r"(?<=://)([^:/?#]*):.*@")
+_IN_QUERY = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One setting for a person's eyes: secrets masked, with where it came from."""
+
+    variable: str
+    value: str | None
+    origin: Literal["flag", "environment", ".env", "default"]
+    meaning: str
 
 
 class Settings(BaseSettings):
     """What can be set; each field is the variable TYDZEN_<NAME>."""
 
-    model_config = SettingsConfigDict(env_prefix="TYDZEN_", env_file=ENV_FILE, extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_file=ENV_FILE, extra="ignore", env_ignore_empty=True)
 
     data_dir: Path = Field(Path("var"), description="keys, journals, embedded services, inbox")
     database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory")
@@ -40,6 +55,8 @@ class Settings(BaseSettings):
     web_port: int = Field(8000, ge=1, le=65535, description="port of the site")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = Field(False, description="log lines as JSON")
+
+    _flags: frozenset[str] = PrivateAttr(frozenset())
 
     @property
     def keyring_path(self) -> Path:
@@ -64,11 +81,46 @@ class Settings(BaseSettings):
         """The relay's URL, with the default filled in."""
         return self.smtp_url or f"smtp://127.0.0.1:{self.inbox_port}?tls=none"
 
+    def shown(self) -> list[Shown]:
+        """Every setting with its origin, secrets masked."""
+        return [
+            Shown(_PREFIX + name.upper(), masked(getattr(self, name)), self._origin(name), field.description or "")
+            for name, field in type(self).model_fields.items()
+        ]
+
+    def _origin(self, name: str) -> Literal["flag", "environment", ".env", "default"]:
+        if name not in self.model_fields_set:
+            return "default"
+        if name in self._flags:
+            return "flag"
+        # pydantic-settings reads variables in any case and counts empty ones as not set.
+        named = {variable.upper() for variable, value in os.environ.items() if value}
+        return "environment" if _PREFIX + name.upper() in named else ".env"
+
+    def environment(self) -> dict[str, str]:
+        """The variables that give another process these same settings, wherever it runs on this machine."""
+        made = {_PREFIX + name.upper(): str(getattr(self, name)) for name in self.model_fields_set}
+        made[_PREFIX + "DATA_DIR"] = str(self.data_dir.absolute())
+        if self.secret_key_file:
+            made[_PREFIX + "SECRET_KEY_FILE"] = str(self.secret_key_file.absolute())
+        return made
+
+
+def masked(value: Any) -> str | None:
+    """The value as text, with every password of a URL (or of a comma-separated list of them) replaced by `***`."""
+    if value is None:
+        return None
+    urls = re.split(r",(?=[a-z][a-z0-9+.-]*://)", str(value))
+    return ",".join(_IN_QUERY.sub(r"\1***", _IN_AUTHORITY.sub(r"\1:***@", url)) for url in urls)
+
 
 def load(**overrides: Any) -> Settings:
     """The settings; raises ConfigurationError naming the variable that cannot be used, never its value."""
+    flags = {key: value for key, value in overrides.items() if value is not None}
     try:
-        return Settings(**{key: value for key, value in overrides.items() if value is not None})
+        settings = Settings(**flags)
+        settings._flags = frozenset(flags)  # noqa: SLF001  # made here, and told here what it was made from
+        return settings  # noqa: TRY300  # the error below is only that of the settings
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "TYDZEN_" + "_".join(str(part) for part in first["loc"]).upper()

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import sys
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.cli.output import print_json, say
+from service.cli.output import Exit, print_json, print_table, say
+
+if TYPE_CHECKING:
+    from service.bootstrap import Services
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 db = typer.Typer(no_args_is_help=True, help="The database's schema.")
+config = typer.Typer(no_args_is_help=True, help="The settings.")
 
 
 def register(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
     app.add_typer(db, name="db")
+    app.add_typer(config, name="config")
+    app.command("up")(up)
+    app.command("web")(web)
+    app.command("doctor")(doctor)
 
 
 @db.command("upgrade")
@@ -30,3 +39,105 @@ def upgrade(json: Json = False) -> None:
         say(f"the schema is current ({after})")
     else:
         say(f"the schema went from {before or 'nothing'} to {after}")
+
+
+@config.command("show")
+def show(
+    origin: Annotated[bool, typer.Option("--origin", help="Say where each value came from.")] = False,
+    json: Json = False,
+) -> None:
+    """Print every setting; passwords are masked."""
+    from service.bootstrap import services
+
+    shown = services().settings.shown()
+    if json:
+        print_json({one.variable: {"value": one.value, "origin": one.origin, "meaning": one.meaning} for one in shown})
+        return
+    columns = ["variable", "value", *(["from"] if origin else [])]
+    print_table(columns, ([one.variable, one.value, *([one.origin] if origin else [])] for one in shown))
+
+
+def up(
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Processes that send the weekly run.")] = 2,
+) -> None:
+    """Run it all on this machine: site, workers, scheduler, and a Valkey and an inbox where none are set."""
+    from service.bootstrap import services
+    from service.embedded.programs import only_one, require_free, stages
+    from service.embedded.supervisor import Supervisor
+
+    parts = services()
+    settings = parts.settings
+    with only_one(settings.data_dir):
+        require_free(settings.web_host, settings.web_port, "TYDZEN_WEB_PORT")
+        if settings.smtp_url is None:
+            require_free("127.0.0.1", settings.inbox_port, "TYDZEN_INBOX_PORT")
+        _ready_database(parts)
+        supervisor = Supervisor(
+            stages(parts.installation(concurrency=concurrency)), settings.data_dir.absolute() / "logs", say, _echo
+        )
+        code = supervisor.run(lambda: say(_where(parts)))
+    raise typer.Exit(code)
+
+
+def _ready_database(parts: Services) -> None:
+    """Migrate the default database; of one that was set, only check that it is migrated: others may be using it."""
+    if parts.settings.database_url is None:
+        parts.upgrade_database()
+    else:
+        parts.database.close()
+
+
+def _where(parts: Services) -> str:
+    settings = parts.settings
+    site = f"http://{settings.web_host}:{settings.web_port}"
+    lines = [f"all is running; Ctrl-C ends it. Site: {site}/"]
+    if settings.smtp_url is None:
+        lines.append(f"no relay is set: mails go to the local inbox, {site}/inbox/ ({settings.inbox_dir})")
+    return "\n".join(lines)
+
+
+def _echo(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def web(
+    proxy: Annotated[
+        bool, typer.Option("--proxy", help="Believe X-Forwarded-Proto of a reverse proxy in front.")
+    ] = False,
+) -> None:
+    """Serve the site on this machine (`up` does this and more)."""
+    import uvicorn
+
+    from service.bootstrap import services
+
+    parts = services()
+    settings = parts.settings
+    # Wrong keys or an old schema are said here, before the port is opened.
+    parts.database.close()
+    # By name: the floors keep the command line and the site apart.
+    # No access log of uvicorn's: it would write token paths and the addresses of readers' machines.
+    uvicorn.run(
+        "service.web.app:site",
+        factory=True,
+        host=settings.web_host,
+        port=settings.web_port,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        proxy_headers=proxy,
+        timeout_graceful_shutdown=10,
+    )
+
+
+def doctor(json: Json = False) -> None:
+    """Check settings, services, keys, disk and clock; say what is wrong and how to mend it."""
+    from service.bootstrap import services
+    from service.cli.examination import examine
+
+    findings = list(examine(services()))
+    if json:
+        print_json({"ok": all(f.ok for f in findings), "checks": [f.as_json() for f in findings]})
+    else:
+        print_table(["", "what", "found"], (["ok" if f.ok else "WRONG", f.what, f.words] for f in findings))
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(Exit.CHECK_FAILED)

@@ -93,6 +93,21 @@ def answers(path: Path) -> bool:
             return False
 
 
+def require(url: str, *, embedded: bool) -> None:
+    """Raise UnavailableError with the mend unless the Redis at `url` answers within three seconds."""
+    import redis
+
+    client = redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3)
+    mend = "start it with: tydzen up" if embedded else "see TYDZEN_REDIS_URL"
+    try:
+        client.ping()
+    except redis.RedisError as error:
+        # The text of the error may hold the URL and so its password: its kind is enough.
+        raise UnavailableError(f"Redis does not answer ({type(error).__name__}); {mend}") from None
+    finally:
+        client.close()
+
+
 def prepare(data_dir: Path) -> None:
     """Make the folders of the socket, private to their owner.
 

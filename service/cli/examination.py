@@ -1,0 +1,100 @@
+"""What `tydzen doctor` looks at, one function a part; none changes anything."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from service.domain.errors import CheckFailedError, TydzenError
+
+if TYPE_CHECKING:
+    from service.bootstrap import Services
+
+_FREE_OCTETS = 500 * 1024 * 1024
+_CLOCK_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One part, whether it is well, and in words what was found or how to mend it."""
+
+    what: str
+    ok: bool
+    words: str
+
+    def as_json(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"what": self.what, "ok": self.ok, "found": self.words}
+
+
+def examine(parts: Services) -> Iterator[Finding]:
+    """Every finding, in the order in which a mend makes sense."""
+    checks: dict[str, Callable[[Services], str]] = {
+        "data directory": _data_directory,
+        "keyring": _keyring,
+        "database": _database,
+        "clock": _clock,
+        "redis": _redis,
+        "relay": _relay,
+    }
+    for what, check in checks.items():
+        try:
+            yield Finding(what, True, check(parts))
+        except TydzenError as error:
+            yield Finding(what, False, str(error))
+
+
+def _data_directory(parts: Services) -> str:
+    folder = parts.settings.data_dir
+    if not folder.is_dir():
+        raise CheckFailedError(f"{folder} does not exist; make it with: tydzen db upgrade")
+    if folder.stat().st_mode & 0o007:
+        raise CheckFailedError(f"everybody on this machine may read {folder}; run: chmod 700 {folder}")
+    free = shutil.disk_usage(folder).free
+    if free < _FREE_OCTETS:
+        raise CheckFailedError(f"only {free // 2**20} MB are free on the disk of {folder}; make room")
+    return f"{folder}, {free // 2**30} GB free"
+
+
+def _keyring(parts: Services) -> str:
+    path = parts.settings.keyring_path
+    count = len(parts.keyring.secrets)
+    if path.stat().st_mode & 0o077:
+        raise CheckFailedError(f"others may read {path}; run: chmod 600 {path}")
+    return f"{path}, {count} key{'s' if count > 1 else ''}; keep a copy off this machine"
+
+
+def _database(parts: Services) -> str:
+    return f"{'PostgreSQL' if parts.database.postgresql else 'SQLite'}, schema current"
+
+
+def _clock(parts: Services) -> str:
+    with parts.database.read() as session:
+        skew = abs((session.now() - parts.clock.now()).total_seconds())
+    if skew > _CLOCK_SECONDS:
+        raise CheckFailedError(f"this machine's clock and the database's differ by {skew:.0f} s; set both by NTP")
+    return "in step with the database's"
+
+
+def _redis(parts: Services) -> str:
+    parts.require_redis()
+    return "answers"
+
+
+def _relay(parts: Services) -> str:
+    for url in parts.settings.resolved_smtp_url().split(","):
+        host, port = urlsplit(url).hostname or "", urlsplit(url).port or 25
+        try:
+            with socket.create_connection((host, port), timeout=5) as connection:
+                connection.settimeout(5)
+                greeting = connection.recv(3) if "tls=implicit" not in url else b"220"
+        except OSError as error:
+            mend = "start it with: tydzen up" if parts.settings.smtp_url is None else "see TYDZEN_SMTP_URL"
+            raise CheckFailedError(f"{host}:{port} cannot be reached ({error.strerror or error}); {mend}") from None
+        if greeting != b"220":
+            raise CheckFailedError(f"{host}:{port} does not greet like a mail relay; see TYDZEN_SMTP_URL")
+    return "greets"

@@ -1,0 +1,66 @@
+import pytest
+
+from service import config
+from service.domain.errors import ConfigurationError
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def origin(settings, variable):
+    return next(one.origin for one in settings.shown() if one.variable == variable)
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_file(elsewhere, monkeypatch):
+    (elsewhere / ".env").write_text("TYDZEN_WEB_PORT=1001\nTYDZEN_RATE=0.2\nTYDZEN_BASE_URL=https://file.example.org\n")
+    monkeypatch.setenv("TYDZEN_WEB_PORT", "1002")
+    monkeypatch.setenv("TYDZEN_RATE", "0.3")
+    settings = config.load(web_port=1003)
+    assert (settings.web_port, settings.rate, settings.base_url) == (1003, 0.3, "https://file.example.org")
+    assert origin(settings, "TYDZEN_WEB_PORT") == "flag"
+    assert origin(settings, "TYDZEN_RATE") == "environment"
+    assert origin(settings, "TYDZEN_BASE_URL") == ".env"
+    assert origin(settings, "TYDZEN_INBOX_PORT") == "default"
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch):
+    monkeypatch.setenv("TYDZEN_BASE_URL", "")
+    assert origin(config.load(), "TYDZEN_BASE_URL") == "default"
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        ("postgresql+psycopg://me:canary@db/x?connect_timeout=3", "postgresql+psycopg://me:***@db/x?connect_timeout=3"),
+        ("postgresql://db/x?user=me&password=canary", "postgresql://db/x?user=me&password=***"),
+        ("redis://:canary@h:1/0", "redis://:***@h:1/0"),
+        ("smtp://u:c@na,ry@a:25,smtp://v:canary@b", "smtp://u:***@a:25,smtp://v:***@b"),
+        ("smtp://a:25?tls=none", "smtp://a:25?tls=none"),
+        ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
+    ],
+)
+def test_passwords_are_never_shown(value, shown):
+    assert config.masked(value) == shown
+
+
+def test_a_wrong_value_is_named_by_its_variable_and_not_repeated(monkeypatch):
+    monkeypatch.setenv("TYDZEN_WEB_PORT", "canary")
+    with pytest.raises(ConfigurationError, match="TYDZEN_WEB_PORT") as caught:
+        config.load()
+    assert "canary" not in str(caught.value)
+
+
+def test_another_process_gets_the_same_settings_wherever_it_runs(elsewhere, monkeypatch):
+    settings = config.load(rate=0.5, web_port=1003)
+    database = settings.resolved_database_url()
+    for variable, value in settings.environment().items():
+        monkeypatch.setenv(variable, value)
+    (elsewhere / "sub").mkdir()
+    monkeypatch.chdir(elsewhere / "sub")
+    again = config.load()
+    assert (again.rate, again.web_port) == (0.5, 1003)
+    assert again.data_dir == elsewhere / "var"
+    assert again.resolved_database_url() == database

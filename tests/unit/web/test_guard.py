@@ -1,0 +1,74 @@
+import pytest
+from fastapi.testclient import TestClient
+
+from service import log
+from service.domain.errors import ConfigurationError, UnavailableError
+from service.domain.mailing import MailingState
+from service.web.app import create_app
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+@pytest.mark.parametrize(
+    "path", ["/en/issues/", "/en/issues/2019-W22/", "/nothing", "/healthz", "/static/style.css", "/"]
+)
+def test_every_answer_has_the_security_headers(site, published, path):
+    published(MailingState.SENT)
+    headers = site.get(path).headers
+    assert headers["content-security-policy"] == POLICY
+    assert headers["referrer-policy"] == "no-referrer"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "set-cookie" not in headers
+
+
+def test_pages_obey_their_own_policy(site, published):
+    published(MailingState.SENT)
+    for path in ("/en/issues/", "/en/issues/2019-W22/", "/en/privacy", "/nothing"):
+        html = site.get(path).text
+        assert "<script" not in html
+        assert "style=" not in html.replace('style="white-space:nowrap"', ""), path
+        assert "<style" not in html
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [(UnavailableError("x"), 503), (ConfigurationError("canary"), 500), (ZeroDivisionError("canary"), 500)],
+)
+def test_an_error_becomes_a_page_with_its_status_and_without_its_words(parts, error, status):
+    app = create_app(parts)
+
+    @app.get("/a/b/c/d")
+    def fail():
+        raise error
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get("/a/b/c/d")
+    assert answer.status_code == status
+    assert "canary" not in answer.text
+    assert answer.headers["content-security-policy"] == POLICY
+    assert ("retry-after" in answer.headers) == (status == 503)
+
+
+def test_the_log_names_the_route_and_never_the_token_or_the_machine(site, capsys):
+    log.configure(json=True)  # onto the stderr that is captured here
+    site.get("/en/issues/canary-week/?q=canary-query", headers={"User-Agent": "canary-agent"})
+    logged = "".join(line for line in capsys.readouterr().err.splitlines() if '"part": "web"' in line)
+    assert '"route": "/{language}/issues/{week}/"' in logged
+    assert "canary" not in logged
+    assert "127.0.0.1" not in logged
+
+
+def test_health_tells_whether_the_process_lives_and_whether_it_can_answer(site, parts):
+    assert site.get("/healthz").json() == {"ok": True}
+    assert site.get("/readyz").json() == {"ok": True, "database": "ok", "publication": False}
+
+
+def test_it_is_not_ready_without_its_database(parts):
+    (parts.settings.data_dir / "tydzen.sqlite3").unlink()
+    with TestClient(create_app(parts)) as client:
+        assert client.get("/healthz").status_code == 200
+        answer = client.get("/readyz")
+    assert answer.status_code == 503
+    assert "tydzen db upgrade" in answer.json()["database"]
