@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from service.cli import explain, issue, issue_send, mailing, ops, publication, sweep
+from service.cli import explain, issue, issue_send, mailing, ops, publication, subscriber, sweep
 from service.cli.output import Exit, exit_code, say
 from service.domain.errors import TydzenError
 
@@ -23,6 +23,7 @@ issue_send.register(issue.issue)
 mailing.register(app)
 explain.register(app)
 sweep.register(app)
+subscriber.register(app)
 ops.register(app)
 
 

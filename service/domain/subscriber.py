@@ -28,6 +28,11 @@ class SuppressionReason(StrEnum):
 LIFTED_BY_CONFIRMATION = frozenset({SuppressionReason.ERASED, SuppressionReason.BOUNCED})
 
 
+def outranks(reason: SuppressionReason, known: SuppressionReason) -> bool:
+    """Whether `reason` takes the place of the `known` one: an operator must lift it, and a sign-up lifted the other."""
+    return known in LIFTED_BY_CONFIRMATION and reason not in LIFTED_BY_CONFIRMATION
+
+
 def public_id(subscriber: bytes) -> str:
     """The id operators see, in tables, logs and JSON: `s_` and 32 hexadecimal digits."""
     return "s_" + subscriber.hex()

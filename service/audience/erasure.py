@@ -1,0 +1,21 @@
+"""Erasing a reader: the row goes, a keyed hash stays, so that no import brings the address back."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from service.audience.departures import Departures, note
+from service.domain.subscriber import SuppressionReason
+from service.domain.weeks import Week
+from service.store import Session, audit, subscribers, suppressions
+from service.store.departures import Step
+from service.store.subscribers import Subscriber
+
+
+def erase(session: Session, departures: Departures, reader: Subscriber, *, actor: str, now: dt.datetime) -> None:
+    """Remove the reader. Deliveries stay in the accounts and name nobody; a complaint on record keeps its weight."""
+    week = Week.of(now.date())
+    suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
+    subscribers.erase(session, reader.id)
+    audit.append(session, at=now, actor=actor, action="subscriber.erase", subject=reader.public_id)
+    note(departures, [(reader.address_hash, Step.ERASED)], week)

@@ -1,0 +1,170 @@
+"""Files of subscribers: our own CSV and the exports of listmonk, told apart by the columns they name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import BinaryIO
+
+from service.audience.csv_lines import Broken, CsvLines, Record
+from service.domain.errors import InvalidInputError
+
+_UTF8_BOM = b"\xef\xbb\xbf"
+_UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_NAMES = {
+    "email": "email",
+    "e-mail": "email",
+    "address": "email",
+    "languages": "languages",
+    "language": "languages",
+    "lang": "languages",
+    "status": "status",
+    "consent": "consent",
+    "joined_week": "joined_week",
+    "attributes": "attributes",
+}
+# What a spreadsheet takes for the start of a formula.
+GUARDED = ("=", "+", "-", "@", "\t", "\r")
+_LISTMONK_KEYS = ("languages", "lang", "language")
+
+
+class Said(StrEnum):
+    """What a file says of a reader."""
+
+    ACTIVE = "active"
+    PENDING = "pending"
+    UNSUBSCRIBED = "unsubscribed"
+    BOUNCED = "bounced"
+    COMPLAINED = "complained"
+    BLOCKED = "blocked"
+
+
+# The words of our own exports and of listmonk's (enabled, disabled, blocklisted).
+_STATUSES = {
+    "": Said.ACTIVE,
+    "enabled": Said.ACTIVE,
+    "confirmed": Said.ACTIVE,
+    "unconfirmed": Said.PENDING,
+    "disabled": Said.UNSUBSCRIBED,
+    "blocklisted": Said.BLOCKED,
+    "blacklisted": Said.BLOCKED,
+    "suppressed": Said.BLOCKED,
+    **{said.value: said for said in Said},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line, as it was written: nothing but the status is checked yet."""
+
+    number: int
+    address: str = field(repr=False)
+    languages: str
+    said: Said
+    consent: str
+    joined_week: str
+
+
+class SubscriberFile:
+    """Reads the header at once and then entry after entry.
+
+    Raises InvalidInputError for a file that is unusable as a whole; what is wrong with a line is a Broken.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        start = file.read(len(_UTF8_BOM))
+        if start.startswith(_UTF16_BOMS):
+            raise InvalidInputError("the file is UTF-16; save it as CSV in UTF-8")
+        if start != _UTF8_BOM:
+            file.seek(0)
+        self._lines = CsvLines(file)
+        self._width = len(self._lines.header)
+        self._places = _places(self._lines.header)
+        self._listmonk = "attributes" in self._places and "languages" not in self._places
+        # Languages without quotes spill over into columns of their own; in the last one nothing else can be meant.
+        self._languages_last = self._places.get("languages") == self._width - 1 and self._lines.delimiter == ","
+
+    @property
+    def octets(self) -> int:
+        """How much was read."""
+        return self._lines.octets
+
+    @property
+    def listmonk(self) -> bool:
+        """Whether this is an export of listmonk."""
+        return self._listmonk
+
+    @property
+    def has_languages(self) -> bool:
+        """Whether lines can say their languages."""
+        return "languages" in self._places or self._listmonk
+
+    def __iter__(self) -> Iterator[Entry | Broken]:
+        """Each entry or broken line, in the order of the file."""
+        for record in self._lines:
+            yield record if isinstance(record, Broken) else self._entry(record)
+
+    def _entry(self, record: Record) -> Entry | Broken:
+        cells = self._fitted(record.cells)
+        if len(cells) != self._width:
+            many = len(cells) > self._width
+            hint = 'many; write languages as "be,ru" in quotes or as be|ru' if many else "few"
+            return Broken(record.number, f"{len(cells)} of {self._width} columns: too {hint}")
+        said = _STATUSES.get(self._cell(cells, "status").lower())
+        if said is None:
+            return Broken(record.number, "the status is none of active, pending, unsubscribed, bounced, complained")
+        languages: str | None = self._cell(cells, "languages")
+        if self._listmonk:
+            languages = _languages_of(self._cell(cells, "attributes"))
+            if languages is None:
+                return Broken(record.number, "the attributes are not a JSON object with languages in words")
+        email, consent = _unguarded(self._cell(cells, "email")), _unguarded(self._cell(cells, "consent"))
+        return Entry(record.number, email, languages or "", said, consent, self._cell(cells, "joined_week"))
+
+    def _fitted(self, cells: list[str]) -> list[str]:
+        surplus = cells[self._width :]
+        if not surplus:
+            return cells
+        if self._languages_last:
+            return [*cells[: self._width - 1], ",".join(cells[self._width - 1 :])]
+        return cells if any(surplus) else cells[: self._width]
+
+    def _cell(self, cells: list[str], name: str) -> str:
+        place = self._places.get(name)
+        return "" if place is None else cells[place].strip()
+
+
+def _places(header: list[str]) -> dict[str, int]:
+    places: dict[str, int] = {}
+    for place, cell in enumerate(header):
+        name = _NAMES.get(cell.strip().lower())
+        if name in places:
+            raise InvalidInputError(f"the header names two columns that mean {name}")
+        if name is not None:
+            places[name] = place
+    if "email" not in places:
+        raise InvalidInputError("the first line must name the columns, such as: email,languages")
+    return places
+
+
+def _languages_of(attributes: str) -> str | None:
+    """What the JSON of a listmonk subscriber says of languages; empty where nothing, None where it is no such JSON."""
+    if not attributes:
+        return ""
+    try:
+        said = json.loads(attributes)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(said, dict):
+        return None
+    value = next((said[key] for key in _LISTMONK_KEYS if said.get(key)), "")
+    if isinstance(value, list) and all(isinstance(code, str) for code in value):
+        return ",".join(value)
+    return value if isinstance(value, str) else None
+
+
+def _unguarded(cell: str) -> str:
+    """The cell without the apostrophe that keeps spreadsheets from taking it for a formula; our exports write it."""
+    return cell[1:] if cell[:1] == "'" and cell[1:2] in GUARDED else cell

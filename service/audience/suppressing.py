@@ -1,0 +1,73 @@
+"""Addresses an operator forbids or allows again."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from service.audience.addresses import checked
+from service.audience.departures import Departures, note
+from service.domain.errors import NotFoundError
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.weeks import Week
+from service.store import Session, audit, subscribers, suppressions
+from service.store.departures import Step
+
+
+def suppress(
+    session: Session,
+    departures: Departures,
+    address: str,
+    reason: SuppressionReason,
+    *,
+    actor: str,
+    now: dt.datetime,
+) -> bool:
+    """Have an address, known or not, never mailed; False where it was suppressed already for as strong a reason.
+
+    A reader of that address keeps status and chain, so that lifting it brings back what was.
+    """
+    address_hash = session.sealer.address_hash(checked(address))
+    week = Week.of(now.date())
+    if not suppressions.add(session, address_hash, reason, week):
+        return False
+    audit.append(
+        session,
+        at=now,
+        actor=actor,
+        action="subscriber.suppress",
+        subject=_subject(session, address_hash),
+        details={"reason": reason.value},
+    )
+    note(departures, [(address_hash, Step(reason.value))], week)
+    return True
+
+
+def unsuppress(
+    session: Session, departures: Departures, address: str, *, actor: str, now: dt.datetime
+) -> SuppressionReason:
+    """Lift the suppression of an address, whatever it was; raises NotFoundError where there is none.
+
+    A reader whose mailbox had bounced is mailed again; who had complained or left is not: that takes a new sign-up.
+    """
+    address_hash = session.sealer.address_hash(checked(address))
+    lifted = suppressions.lift(session, address_hash)
+    if lifted is None:
+        raise NotFoundError("this address is not suppressed")
+    reader = subscribers.find_hash(session, address_hash)
+    if reader is not None and reader.status is SubscriberStatus.BOUNCED:
+        subscribers.set_status(session, reader.id, SubscriberStatus.ACTIVE)
+    audit.append(
+        session,
+        at=now,
+        actor=actor,
+        action="subscriber.unsuppress",
+        subject=_subject(session, address_hash),
+        details={"reason": lifted.value},
+    )
+    note(departures, [(address_hash, Step.LIFTED)], Week.of(now.date()))
+    return lifted
+
+
+def _subject(session: Session, address_hash: bytes) -> str:
+    reader = subscribers.find_hash(session, address_hash)
+    return "address" if reader is None else reader.public_id

@@ -1,0 +1,237 @@
+"""Subscribers: found by the keyed hash of their address, which is sealed; opening one is an explicit act."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.domain.chains import Chain
+from service.domain.subscriber import SubscriberStatus, public_id
+from service.domain.weeks import Week
+from service.store.database import Session, translated
+from service.store.errors import DuplicateError
+from service.store.sealing import Sealer
+from service.store.tables import deliveries, mailing_audience, mailings, subscribers
+
+_SHOWN = sa.select(*(column for column in subscribers.c if column.name != "sealed"))
+_INSERTED = ("id", "address_hash", "sealed", "chain", "status", "consent", "joined_week")
+_POSTGRESQL_INSERT = sa.text(
+    """
+    INSERT INTO subscribers (id, address_hash, sealed, chain, status, consent, joined_week)
+    SELECT * FROM unnest(CAST(:id AS bytea[]), CAST(:address_hash AS bytea[]), CAST(:sealed AS bytea[]),
+        CAST(:chain AS text[]), CAST(:status AS text[]), CAST(:consent AS text[]), CAST(:joined_week AS text[]))
+    ON CONFLICT (address_hash) DO NOTHING
+    """
+)
+_SQLITE_INSERT = (
+    "INSERT INTO subscribers (id, address_hash, sealed, chain, status, consent, joined_week) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address_hash) DO NOTHING"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """One reader, without the address: that is opened by `address` alone."""
+
+    id: bytes
+    chain: Chain
+    status: SubscriberStatus
+    epoch: int
+    consent: str | None
+    joined_week: Week
+    address_hash: bytes = field(repr=False)
+
+    @property
+    def public_id(self) -> str:
+        """The id operators see, `s_…`."""
+        return public_id(self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class NewSubscriber:
+    """A row made and sealed, but not yet inserted; see `prepared`."""
+
+    id: bytes
+    address_hash: bytes = field(repr=False)
+    sealed: bytes = field(repr=False)
+    chain: str
+    status: SubscriberStatus
+    consent: str | None
+    joined_week: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What an import needs to know of a reader who is there already."""
+
+    id: bytes
+    status: SubscriberStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many readers have one status and one chain."""
+
+    status: SubscriberStatus
+    chain: str
+    readers: int
+
+
+def prepared(
+    sealer: Sealer,
+    address: str,
+    chain: Chain,
+    *,
+    status: SubscriberStatus,
+    consent: str | None,
+    week: Week,
+    address_hash: bytes | None = None,
+) -> NewSubscriber:
+    """A new row for `address`, which is sealed as it was typed; touches no database.
+
+    The id is random (UUIDv4) and made before the insert: it is bound into the sealed address, and tells no time.
+    """
+    row_id = uuid.uuid4().bytes
+    return NewSubscriber(
+        row_id,
+        address_hash or sealer.address_hash(address),
+        sealer.seal(row_id, address),
+        str(chain),
+        status,
+        consent,
+        str(week),
+    )
+
+
+def add(
+    session: Session,
+    address: str,
+    chain: Chain,
+    *,
+    status: SubscriberStatus,
+    consent: str | None,
+    week: Week,
+) -> Subscriber:
+    """Insert a reader. Raises DuplicateError where the address is there already; the transaction stays usable."""
+    row = prepared(session.sealer, address, chain, status=status, consent=consent, week=week)
+    if insert(session, [row]) == 0:
+        raise DuplicateError("this address is a subscriber already")
+    return Subscriber(row.id, chain, status, 0, consent, week, row.address_hash)
+
+
+def insert(session: Session, rows: Sequence[NewSubscriber]) -> int:
+    """Insert many at once and return how many went in: an address that somebody else added meanwhile stays theirs."""
+    if not rows:
+        return 0
+    # In the order of the hash, so that pages of the index are visited once and not at random.
+    ordered = sorted(rows, key=lambda row: row.address_hash)
+    if session.postgresql:
+        columns = {name: [getattr(row, name) for row in ordered] for name in _INSERTED}
+        return session.execute(_POSTGRESQL_INSERT, columns).rowcount
+    values = [tuple(getattr(row, name) for name in _INSERTED) for row in ordered]
+    with translated():
+        return session.connection.exec_driver_sql(_SQLITE_INSERT, values).rowcount
+
+
+def get(session: Session, row_id: bytes) -> Subscriber | None:
+    """The reader of that id; None where there is none (any more)."""
+    return _one(session, _SHOWN.where(subscribers.c.id == row_id))
+
+
+def find(session: Session, address: str) -> Subscriber | None:
+    """The reader of that address; raises InvalidInputError where it is no address at all."""
+    return find_hash(session, session.sealer.address_hash(address))
+
+
+def find_hash(session: Session, address_hash: bytes) -> Subscriber | None:
+    """The reader whose address has that keyed hash."""
+    return _one(session, _SHOWN.where(subscribers.c.address_hash == address_hash))
+
+
+def standings(session: Session, hashes: Collection[bytes]) -> dict[bytes, Standing]:
+    """Those of many addresses, by their hashes, that are readers already."""
+    columns = sa.select(subscribers.c.address_hash, subscribers.c.id, subscribers.c.status)
+    rows = session.execute(columns.where(among(session, subscribers.c.address_hash, hashes)))
+    return {row.address_hash: Standing(row.id, SubscriberStatus(row.status)) for row in rows}
+
+
+def among(session: Session, column: sa.Column[bytes], values: Collection[bytes]) -> sa.ColumnElement[bool]:
+    """Whether `column` is one of many octet strings; as one array where the database has arrays."""
+    if session.postgresql:
+        return column == sa.func.any(sa.cast(list(values), sa.ARRAY(sa.LargeBinary)))
+    return column.in_(list(values))
+
+
+def address(session: Session, subscriber: Subscriber) -> str:
+    """The reader's address as it was typed. The use-case that calls this owes the audit log an entry."""
+    sealed = session.scalar(sa.select(subscribers.c.sealed).where(subscribers.c.id == subscriber.id))
+    return session.sealer.open(subscriber.id, sealed)
+
+
+def every_address(session: Session, status: SubscriberStatus | None = None) -> Iterator[tuple[Subscriber, str]]:
+    """Every reader (of one status) with the address, as a stream; the use-case owes the audit log an entry.
+
+    In the order of the random ids: the order of the table would tell who came before whom.
+    """
+    statement = sa.select(subscribers).order_by(subscribers.c.id)
+    if status is not None:
+        statement = statement.where(subscribers.c.status == status.value)
+    unseal = session.sealer.open
+    for row in session.stream(statement):
+        yield _subscriber(row), unseal(row.id, row.sealed)
+
+
+def set_chain(session: Session, row_id: bytes, chain: Chain) -> None:
+    """Change what the reader accepts; a mailing that runs moves the reader to the other edition."""
+    session.execute(subscribers.update().where(subscribers.c.id == row_id).values(chain=str(chain)))
+
+
+def set_status(
+    session: Session, row_id: bytes, status: SubscriberStatus, *, unless: Collection[SubscriberStatus] = ()
+) -> bool:
+    """Change where the reader stands; False where nothing changed: no such reader, or in a status of `unless`."""
+    kept = [status.value, *(other.value for other in unless)]
+    statement = subscribers.update().where(subscribers.c.id == row_id, subscribers.c.status.not_in(kept))
+    return session.execute(statement.values(status=status.value)).rowcount > 0
+
+
+def erase(session: Session, row_id: bytes) -> bool:
+    """Remove the reader; deliveries stay for the accounting and name nobody. False where there is no such reader."""
+    # By mailing, because there is no index over the reader alone.
+    every_mailing = sa.select(mailings.c.id)
+    named = sa.and_(deliveries.c.mailing_id.in_(every_mailing), deliveries.c.subscriber_id == row_id)
+    session.execute(deliveries.update().where(named).values(subscriber_id=None))
+    chosen = sa.and_(mailing_audience.c.mailing_id.in_(every_mailing), mailing_audience.c.subscriber_id == row_id)
+    session.execute(mailing_audience.delete().where(chosen))
+    return session.execute(subscribers.delete().where(subscribers.c.id == row_id)).rowcount > 0
+
+
+def counts(session: Session) -> list[Count]:
+    """How many readers there are, by status and chain."""
+    statement = (
+        sa.select(subscribers.c.status, subscribers.c.chain, sa.func.count().label("readers"))
+        .group_by(subscribers.c.status, subscribers.c.chain)
+        .order_by(subscribers.c.status, subscribers.c.chain)
+    )
+    return [Count(SubscriberStatus(row.status), row.chain, row.readers) for row in session.execute(statement)]
+
+
+def _one(session: Session, statement: sa.Select[Any]) -> Subscriber | None:
+    row = session.execute(statement).one_or_none()
+    return None if row is None else _subscriber(row)
+
+
+def _subscriber(row: Any) -> Subscriber:
+    return Subscriber(
+        id=row.id,
+        chain=Chain(tuple(row.chain.split(","))),
+        status=SubscriberStatus(row.status),
+        epoch=row.epoch,
+        consent=row.consent,
+        joined_week=Week.parse(row.joined_week),
+        address_hash=row.address_hash,
+    )
