@@ -21,6 +21,8 @@ DAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sun
 DEFAULT_LATE_HOURS = 6
 # Below a week by a day: a slot is always decided before the next one comes.
 MAX_LATE_HOURS = 144
+# Nobody looks at the very instant of a slot, and a restart takes its time.
+_PUNCTUAL = dt.timedelta(minutes=10)
 
 _WHEN = re.compile(r"([A-Za-z]{3,9})[, ]\s*([0-9]{1,2}):([0-9]{2})")
 
@@ -71,8 +73,8 @@ class Schedule:
 
     @property
     def late(self) -> dt.timedelta:
-        """`late_hours` as a duration."""
-        return dt.timedelta(hours=self.late_hours)
+        """How long after its slot an issue may still go out: a few minutes where `late_hours` is 0."""
+        return max(dt.timedelta(hours=self.late_hours), _PUNCTUAL)
 
     def same_slots(self, other: Schedule) -> bool:
         """Whether both have the same slots for the same issues, whatever their lateness and beginning."""

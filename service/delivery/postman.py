@@ -1,0 +1,244 @@
+"""The postman of one worker process: renders a notice when a hint rings, gates it, sends it, records the reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from email.utils import format_datetime
+from typing import TypeVar
+
+from service import log
+from service.clock import Clock, suspended_monotonic
+from service.delivery import notices
+from service.delivery.line import Line
+from service.delivery.offload import Offload
+from service.delivery.send import GATE_SECONDS, INSTALLATION_BUCKET
+from service.domain.content import Publication
+from service.domain.delivery import DeliveryState
+from service.domain.errors import InvalidInputError, TydzenError, UnavailableError
+from service.domain.replies import Phase, ReplyClass
+from service.domain.retries import next_attempt
+from service.domain.slots import TOKEN_LENGTH, SlotValues
+from service.domain.tokens import DeliverySigner
+from service.mail.address import envelope_address
+from service.mail.letter import Letter, Outcome
+from service.mail.message import Body, Letterhead, Mailbox, notice_rendition
+from service.mail.segments import Rendition
+from service.pace.bucket import Pace, PaceAwayError
+from service.render.catalogue import Catalogues
+from service.render.notice import render_notice
+from service.store import Database, DatabaseAwayError, Session, publication
+from service.store import notices as store
+from service.store.notices import Gated, Notice
+
+# Deliveries and notices are numbered apart; their ids on the wire come from one space.
+_WIRE_NUMBERS = 1 << 63
+_LEASE_SECONDS = 120.0
+_ROOM_SECONDS = 20.0
+_SIGN_OF_LIFE = 0.5
+_AWAY_SECONDS = 1.0
+# A notice has no links of the list's; the places of both tokens are not in its text.
+_NO_TOKEN = b"-" * TOKEN_LENGTH
+
+_log = log.get("postman")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A notice ready to be mailed, and the domain of its sender."""
+
+    rendition: Rendition
+    domain: str
+
+
+@dataclass(slots=True)
+class NoticeSender:
+    """Belongs to one process and one event loop; sends one notice at a time, through the line that `ready_line` gives.
+
+    `rate` is the installation's, in mails per second; `base_url` overrides the publication's where it is set. While
+    `recorded` is False, an outcome is not in the database yet: the line's journal must not be settled.
+    """
+
+    database: Database
+    offload: Offload
+    pace: Pace
+    catalogues: Catalogues
+    delivery_ids: DeliverySigner
+    clock: Clock
+    ready_line: Callable[[], Awaitable[Line]]
+    stopping: Callable[[], bool]
+    rate: float
+    base_url: str | None
+    recorded: bool = True
+
+    async def send(self, notice: int) -> bool:
+        """Whether the relay took the notice now; a hint about one that is done, held or not due does nothing."""
+        if self.stopping():
+            return False
+        line = await self.ready_line()
+        held, printed = await self.offload.database(lambda: self._prepare(notice, line.sender))
+        if held is None or printed is None:
+            return False
+        hindrance = await self._tokens() or await self._room(line)
+        if hindrance:
+            await self._give_back(held, hindrance)
+            return False
+        # The second is counted from before the question, not from the answer.
+        good_until = suspended_monotonic() + GATE_SECONDS
+        gated = await self._gate(held)
+        if gated is None:
+            return False
+        self.recorded = False
+        outcome = await self._spoken(line, held, gated, printed, good_until)
+        state = await self._record(held, outcome)
+        self.recorded = True
+        _log.info("notice-sent", notice=notice, kind=held.kind, state=state.label, code=outcome.code)
+        return state is DeliveryState.ACCEPTED
+
+    def _prepare(self, notice: int, sender: int) -> tuple[Notice | None, Printed | None]:
+        with self.database.begin() as session:
+            held = store.claim(session, notice, sender=sender, lease_seconds=_LEASE_SECONDS)
+            if held is None:
+                return None, None
+            edited_by = publication.find(session)
+        try:
+            if edited_by is None:
+                raise InvalidInputError("there is no publication, and so no sender; import one")
+            return held, self._printed(held, edited_by)
+        except TydzenError as error:
+            # Templates and settings can be mended; the fence counts how often that was hoped for.
+            now = self.clock.now()
+            due = next_attempt(held.made_at, held.fence, now, 0.5)
+            state = DeliveryState.EXPIRED if due is None else DeliveryState.DEFERRED
+            with self.database.begin() as session:
+                store.give_back(session, held, state, due_at=due or now, reason=str(error))
+            _log.error("notice-unprintable", notice=notice, kind=held.kind, error=str(error))
+            return held, None
+
+    def _printed(self, held: Notice, edited_by: Publication) -> Printed:
+        rendered = render_notice(
+            held.kind,
+            held.language,
+            held.parameters,
+            publication=edited_by,
+            base_url=(self.base_url or edited_by.base_url).rstrip("/"),
+            catalogues=self.catalogues,
+        )
+        letterhead = Letterhead(
+            sender=Mailbox(edited_by.titles[edited_by.languages[0]], edited_by.sender),
+            subject=rendered.subject,
+            content_language=held.language,
+            reply_to=Mailbox("", edited_by.reply_to) if edited_by.reply_to else None,
+        )
+        rendition = notice_rendition(letterhead, Body(rendered.html, rendered.text))
+        return Printed(rendition, edited_by.sender.rpartition("@")[2])
+
+    async def _tokens(self) -> str | None:
+        """Take the rate's token without waiting for it, so that the weekly run waits instead; what hinders, if any."""
+        if not self.rate:
+            return None
+        try:
+            await self.offload.pace(lambda: self.pace.reserve(INSTALLATION_BUCKET, self.rate, 1))
+        except PaceAwayError as error:
+            return str(error)
+        return None
+
+    async def _room(self, line: Line) -> str | None:
+        """Wait a moment for a session with the relay; what hinders, if any."""
+        try:
+            await asyncio.wait_for(line.wire.room(1), _ROOM_SECONDS)
+        except TimeoutError:
+            return line.wire.trouble or "no session with the relay came free"
+        except UnavailableError as error:
+            return str(error)
+        return None
+
+    async def _give_back(self, held: Notice, hindrance: str) -> None:
+        due = self.clock.now() + notices.RING_AGAIN
+        await self._certainly(
+            lambda session: store.give_back(session, held, DeliveryState.PENDING, due_at=due, reason=hindrance)
+        )
+        _log.warning("notice-waits", notice=held.id, kind=held.kind, reason=hindrance)
+
+    async def _gate(self, held: Notice) -> Gated | None:
+        try:
+            return await self._transaction(lambda session: store.pass_gate(session, held))
+        except DatabaseAwayError:
+            # Nobody knows whether this was committed, but nothing was written yet: take it back.
+            due = self.clock.now() + notices.RING_AGAIN
+            await self._certainly(lambda session: store.take_back(session, held, due_at=due))
+            return None
+
+    async def _spoken(self, line: Line, held: Notice, gated: Gated, printed: Printed, good_until: float) -> Outcome:
+        """What the relay says; when this worker must stop, the wire gives back what is not past its dot."""
+        try:
+            letter = self._letter(held, gated, printed, good_until)
+        except InvalidInputError as error:
+            number = notices.journal_id(held.id)
+            return Outcome(
+                number, gated.attempt, ReplyClass.HARD, 0, "5.1.3", str(error), Phase.MAIL, "", past_dot=False
+            )
+        answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+        async def regate(_letter: Letter) -> float | None:
+            again = suspended_monotonic() + GATE_SECONDS
+            try:
+                still = await self._transaction(lambda session: store.still_open(session, held, gated.attempt))
+            except DatabaseAwayError:
+                return None
+            return again if still else None
+
+        line.wire.submit([letter], answer.set_result, regate=regate)
+        while not answer.done():
+            await asyncio.wait((answer,), timeout=_SIGN_OF_LIFE)
+            if self.stopping():
+                line.wire.stop()
+        return answer.result()
+
+    def _letter(self, held: Notice, gated: Gated, printed: Printed, good_until: float) -> Letter:
+        number = _WIRE_NUMBERS + held.id
+        values = SlotValues(
+            _NO_TOKEN,
+            _NO_TOKEN,
+            envelope_address(gated.address).encode(),
+            f"<{self.delivery_ids.message_id(number)}@{printed.domain}>".encode(),
+            format_datetime(self.clock.now()).encode(),
+        )
+        mail_from = f"{self.delivery_ids.envelope(number)}@{printed.domain}"
+        return Letter(
+            notices.journal_id(held.id),
+            gated.attempt,
+            gated.address,
+            mail_from,
+            printed.rendition,
+            values,
+            good_until,
+        )
+
+    async def _record(self, held: Notice, outcome: Outcome) -> DeliveryState:
+        now = self.clock.now()
+        state, due = notices.result(outcome.reply_class, made_at=held.made_at, attempt=outcome.attempt, now=now)
+        words = (outcome.reply_class.value, str(outcome.code or ""), outcome.enhanced or "", outcome.text)
+        reason = " ".join(filter(None, words)) if state is not DeliveryState.ACCEPTED else None
+        await self._certainly(
+            lambda session: store.record(session, held.id, outcome.attempt, state, due_at=due, reason=reason)
+        )
+        return state
+
+    async def _certainly(self, work: Callable[[Session], _Value]) -> _Value:
+        """Run `work` in a transaction, again and again while the database is away; it may be repeated."""
+        while True:
+            try:
+                return await self._transaction(work)
+            except DatabaseAwayError as error:
+                _log.warning("database-away", error=str(error))
+                await asyncio.sleep(_AWAY_SECONDS)
+
+    async def _transaction(self, work: Callable[[Session], _Value]) -> _Value:
+        def run() -> _Value:
+            with self.database.begin() as session:
+                return work(session)
+
+        return await self.offload.database(run)

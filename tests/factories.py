@@ -1,0 +1,45 @@
+"""A small publication and issues of any week, put into a database."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from service.domain.content import Article, Issue, Text, TextStatus
+from service.domain.weeks import Week
+from service.store import issues
+from service.store import publication as publication_store
+from tests.unit.editorial.samples import publication
+
+MADE_AT = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
+OPERATORS = ("operator-canary@example.org", "second-canary@example.org")
+
+
+def save_publication(session, **changes):
+    """Store the sample publication, with two operators; what was stored."""
+    made = publication(**{"operators": OPERATORS, **changes})
+    publication_store.save(session, made, MADE_AT)
+    return made
+
+
+def weekly_issue(week, status=TextStatus.APPROVED, articles=("alliances",)):
+    """An issue of that week whose articles have one English text each, in that status."""
+    return Issue(
+        Week.parse(str(week)),
+        tuple(
+            Article(slug, "security", "en", texts={"en": Text("en", "A title", "A lead.", "A body.", status)})
+            for slug in articles
+        ),
+    )
+
+
+def save_issue(session, week, status=TextStatus.APPROVED, articles=("alliances",)):
+    """Store such an issue, or change the one there is."""
+    issues.save(session, weekly_issue(week, status, articles), MADE_AT)
+
+
+def unapproved(session, week):
+    """A check as the editorial one answers: a line for each article without an approved text."""
+    issue = issues.load(session, Week.parse(week))
+    if not issue.articles:
+        return ["the issue has no articles; add one"]
+    return [f"{article.slug}: no text is approved" for article in issue.articles if not article.approved()]
