@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -72,6 +73,8 @@ def up(
         if settings.smtp_url is None:
             require_free("127.0.0.1", settings.inbox_port, "TYDZEN_INBOX_PORT")
         _ready_database(parts)
+        if os.geteuid() == 0:
+            say("running as root; better give the service a user of its own, it needs no rights")
         supervisor = Supervisor(
             stages(parts.installation(concurrency=concurrency)), settings.data_dir.absolute() / "logs", say, _echo
         )

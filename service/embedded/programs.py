@@ -47,10 +47,9 @@ def stages(installation: Installation) -> list[list[Program]]:
     if installation.embedded_redis:
         valkey.prepare(data_dir)
         path = valkey.socket_path(data_dir)
-        made.append([Program("valkey", valkey.command(data_dir), ready=lambda: valkey.answers(path))])
-    if installation.local_inbox:
-        made.append([_inbox(installation, environment)])
-    made.append([_site(installation, environment)])
+        made.append([Program("valkey", valkey.command(data_dir), ready=lambda: valkey.answers(path), echo=False)])
+    inbox = [_inbox(installation, environment)] if installation.local_inbox else []
+    made.append([*inbox, _site(installation, environment)])
     made.append(
         [
             _celery("bulk", "worker", "-Q", "bulk", f"--concurrency={installation.concurrency}", to=environment),
@@ -75,7 +74,9 @@ def _site(installation: Installation, environment: Mapping[str, str]) -> Program
 
 
 def _celery(name: str, *words: str, to: Mapping[str, str]) -> Program:
-    command = [sys.executable, "-m", "celery", "--quiet", "-A", "worker", *words]
+    # Said once by `up` in our own words, not by each worker over seven lines.
+    quiet = "ignore:You're running the worker with superuser privileges"
+    command = [sys.executable, "-W", quiet, "-m", "celery", "--quiet", "-A", "worker", *words]
     if words[0] == "worker":
         command.append(f"--hostname={name}@%h")
         return Program(name, command, to, stop_seconds=_WORKER_STOP_SECONDS, stopping=_LETTERS)

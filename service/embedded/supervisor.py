@@ -40,6 +40,8 @@ class Program:
     stop_seconds: float = 10.0
     # What a person is told while its stop takes long.
     stopping: str = "is still stopping"
+    # Whether its log lines go to stderr too, or into its file alone.
+    echo: bool = True
 
 
 @dataclass
@@ -171,7 +173,8 @@ class Supervisor:
     def _copy_logs(self) -> None:
         for child in self._children:
             for line in child.log.new_lines():
-                self._echo(f"{child.program.name:8} | {line}")
+                if child.program.echo and line:
+                    self._echo(f"{child.program.name:8} | {line}")
 
     def _stop_all(self) -> None:
         for stage in reversed(self._stages):
