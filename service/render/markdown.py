@@ -212,3 +212,13 @@ def spoken(body: str) -> Iterator[tuple[int, str | None, str]]:
             yield line, languages[-1] if languages else None, token.content
         elif token.type in ("softbreak", "hardbreak"):
             yield line, None, " "
+
+
+def table_columns(body: str) -> Iterator[tuple[int, int]]:
+    """For each table of `body` its line and how many columns it has."""
+    tokens = parse(body)
+    for at, token in enumerate(tokens):
+        if token.type == "thead_open":
+            end = next(index for index in range(at, len(tokens)) if tokens[index].type == "thead_close")
+            line = token.map[0] + 1 if token.map else 1
+            yield line, sum(cell.type == "th_open" for cell in tokens[at:end])

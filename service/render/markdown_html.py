@@ -45,7 +45,9 @@ MAIL = Dress(
         "ol": "margin:16px 0 0;padding:0 0 0 26px",
         "li": "margin:6px 0 0",
         "blockquote": f"margin:20px 0 0;padding:2px 0 2px 18px;border-left:3px solid {LIGHT.accent}",
-        "table": "margin:20px 0 0;width:100%;border-collapse:collapse;font-size:16px;line-height:24px",
+        # MJML's cells break words anywhere; in narrow columns that would cut every other word.
+        "table": "margin:20px 0 0;width:100%;border-collapse:collapse;font-size:16px;line-height:24px;"
+        "word-break:normal;hyphens:auto",
         "th": f"{_CELL};font-weight:bold",
         "td": _CELL,
         "a": f"color:{LIGHT.accent};text-decoration:underline",

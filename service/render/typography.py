@@ -9,6 +9,7 @@ NO_BREAK = "\u00a0"
 # At the end of a piece of text the next word stands in a tag of its own.
 _ONE_LETTER = re.compile(r"(?<![\w’'\u00a0-])([А-Яа-яЁёІіЎў]) (?=\w|$)")
 _DASH = re.compile(r"(?<=[\w\d»”’)]) (?=[—–] )")
+_GROUPS = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|%)")
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2}) (?=[А-Яа-яЁёІіЎў]{3,}\b)")
 
 
@@ -21,7 +22,8 @@ def bind(text: str) -> str:
         return text
     # Twice, since in "і з ёй" the second match begins inside the first one's look-ahead.
     bound = _ONE_LETTER.sub(rf"\1{NO_BREAK}", _ONE_LETTER.sub(rf"\1{NO_BREAK}", text))
-    return _DAY_AND_MONTH.sub(rf"\1{NO_BREAK}", _DASH.sub(NO_BREAK, bound))
+    bound = _GROUPS.sub(NO_BREAK, _DASH.sub(NO_BREAK, bound))
+    return _DAY_AND_MONTH.sub(rf"\1{NO_BREAK}", bound)
 
 
 def unbind(text: str) -> str:

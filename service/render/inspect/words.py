@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 
 from service.domain.content import Text
 from service.render.inspect.remark import Remark
-from service.render.markdown import check_body, check_words, spoken
+from service.render.markdown import check_body, check_words, spoken, table_columns
 
 _LEFTOVER = re.compile(
     r"\{\{|\}\}|\{%|%\}|\[\[(?![^\]]*\]\()|<<<<<<<|>>>>>>>|\?\?\?"
@@ -15,6 +15,7 @@ _LEFTOVER = re.compile(
 )
 # Letters that a language's alphabet lacks and its neighbour's has: the trace of a passage left untranslated.
 FOREIGN_LETTERS = {"be": "ищъ", "ru": "ўі"}
+COLUMNS = 4  # of numbers and short words, on a screen of 360 CSS pixels
 _WORD = re.compile(r"[^\W\d_](?:[^\W\d_]|['’\-](?=[^\W\d_]))*")
 _CYRILLIC = re.compile(r"[\u0400-\u04ff]")
 _LATIN = re.compile(r"[A-Za-z]")
@@ -30,6 +31,11 @@ def inspect_text(text: Text, files: Collection[str]) -> list[Remark]:
         *inspect_words(text.lead, text.language, "the lead"),
     ]
     remarks += [Remark("markdown", True, finding.message, finding.line) for finding in check_body(text.body, files)]
+    remarks += [
+        Remark("wide-table", False, f"a table has {columns} columns; a phone shows {COLUMNS}: split it", line)
+        for line, columns in table_columns(text.body)
+        if columns > COLUMNS
+    ]
     remarks += _leftovers(text.body, "the text")
     for line, language, words in spoken(text.body):
         remarks += _wrong_letters(words, language or text.language, line)

@@ -172,3 +172,11 @@ def test_facts_that_differ_between_two_languages_are_named():
         "05-28 stands in en but not in be; compare the two",
         "05-29 stands in be but not in en; compare the two",
     ]
+
+
+@pytest.mark.parametrize(("columns", "expected"), [(4, []), (5, [("wide-table", False)])])
+def test_a_table_too_wide_for_a_phone_warns(columns, expected):
+    body = f"Numbers:\n\n|{' a |' * columns}\n|{'---|' * columns}\n|{' 1 |' * columns}"
+    made = inspect_text(text("en", "Title", "Lead", body), ())
+    assert rules(made) == expected
+    assert [remark.line for remark in made] == [3] * len(made)

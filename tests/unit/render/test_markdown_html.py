@@ -73,6 +73,7 @@ def test_the_web_has_no_inline_styles_but_alignment():
 def test_one_letter_words_do_not_end_a_line_in_cyrillic():
     assert "у\u00a0доме і\u00a0з\u00a0ёй\u00a0— так" in mail("у доме і з ёй — так")
     assert "27\u00a0мая" in mail("27 мая")
+    assert "каля 210\u00a0000 і\u00a04,5\u00a0%" in mail("каля 210 000 і 4,5 %")
     assert "з\u00a0<em>" in mail("два з *трох*")
     assert "\u00a0" not in mail("a b - I am")
 
