@@ -13,6 +13,7 @@ from service.domain.errors import InvalidInputError
 
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+_COLUMNS = ("email", "languages", "status", "consent", "joined_week", "attributes")
 _NAMES = {
     "email": "email",
     "e-mail": "email",
@@ -82,6 +83,7 @@ class SubscriberFile:
         self._lines = CsvLines(file)
         self._width = len(self._lines.header)
         self._places = _places(self._lines.header)
+        self._order = [self._places.get(name, -1) for name in _COLUMNS]
         self._listmonk = "attributes" in self._places and "languages" not in self._places
         # Languages without quotes spill over into columns of their own; in the last one nothing else can be meant.
         self._languages_last = self._places.get("languages") == self._width - 1 and self._lines.delimiter == ","
@@ -112,16 +114,18 @@ class SubscriberFile:
             many = len(cells) > self._width
             hint = 'many; write languages as "be,ru" in quotes or as be|ru' if many else "few"
             return Broken(record.number, f"{len(cells)} of {self._width} columns: too {hint}")
-        said = _STATUSES.get(self._cell(cells, "status").lower())
+        # An empty cell stands for each column that the file does not have.
+        cells.append("")
+        email, languages, status, consent, week, attributes = (cells[place].strip() for place in self._order)
+        said = _STATUSES.get(status.lower())
         if said is None:
             return Broken(record.number, "the status is none of active, pending, unsubscribed, bounced, complained")
-        languages: str | None = self._cell(cells, "languages")
         if self._listmonk:
-            languages = _languages_of(self._cell(cells, "attributes"))
-            if languages is None:
+            found = _languages_of(attributes)
+            if found is None:
                 return Broken(record.number, "the attributes are not a JSON object with languages in words")
-        email, consent = _unguarded(self._cell(cells, "email")), _unguarded(self._cell(cells, "consent"))
-        return Entry(record.number, email, languages or "", said, consent, self._cell(cells, "joined_week"))
+            languages = found
+        return Entry(record.number, _unguarded(email), languages, said, _unguarded(consent), week)
 
     def _fitted(self, cells: list[str]) -> list[str]:
         surplus = cells[self._width :]
@@ -130,10 +134,6 @@ class SubscriberFile:
         if self._languages_last:
             return [*cells[: self._width - 1], ",".join(cells[self._width - 1 :])]
         return cells if any(surplus) else cells[: self._width]
-
-    def _cell(self, cells: list[str], name: str) -> str:
-        place = self._places.get(name)
-        return "" if place is None else cells[place].strip()
 
 
 def _places(header: list[str]) -> dict[str, int]:

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from service.domain.subscriber import SuppressionReason, outranks
 from service.domain.weeks import Week
 from service.store.database import Session
-from service.store.subscribers import among
+from service.store.hashes import of_hashes
 from service.store.tables import suppressions
 
 _INSERT = sa.text(
@@ -40,8 +40,8 @@ def is_suppressed(session: Session, address_hash: bytes) -> bool:
 
 def suppressed_among(session: Session, hashes: Collection[bytes]) -> dict[bytes, SuppressionReason]:
     """Those of many addresses that must not be mailed, and why."""
-    wanted = sa.select(suppressions).where(among(session, suppressions.c.address_hash, hashes))
-    return {row.address_hash: SuppressionReason(row.reason) for row in session.execute(wanted)}
+    rows = of_hashes(session, "SELECT address_hash, reason FROM suppressions WHERE address_hash", hashes)
+    return {address_hash: SuppressionReason(reason) for address_hash, reason in rows}
 
 
 def add(session: Session, address_hash: bytes, reason: SuppressionReason, week: Week) -> bool:
