@@ -23,6 +23,7 @@ from service.mail.transaction import Pool, Transaction
 
 _RSET, _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
 _LARGE = 1 << 18  # octets: more than that seldom fits into a socket's buffer at once
+_UNKNOWN_PACE = 0.6  # seconds a letter takes on a session that has not sent one: no more than one at first
 _FAREWELL = 5.0  # seconds in which a relay that said 421 may still answer what it has already read
 
 
@@ -57,8 +58,8 @@ class Conversation:
         self._over = False
         self._answered = 0  # replies since the session was last idle
         self._now = asyncio.get_running_loop().time
-        self.touched = self._begun = self._now()
-        self.pace = 0.05  # seconds a letter takes, a running mean
+        self.touched = self._mark = self._now()
+        self._pace = _UNKNOWN_PACE
         channel.listen(self)
 
     # For the owner
@@ -74,13 +75,13 @@ class Conversation:
         return sum(1 for transaction in self._pipeline if transaction.past_dot and not transaction.settled)
 
     def letter_time(self) -> float:
-        """Seconds that the next letter will probably wait for this conversation."""
-        return self.pace if not self._pipeline else max(self.pace, self._now() - self._begun)
+        """Seconds that a letter takes here: a running mean, and no less than what the present one has taken so far."""
+        return self._pace if not self._pipeline else max(self._pace, self._now() - self._mark)
 
     def start(self) -> None:
         """Take letters from the pool; only when idle."""
         self._answered = 0
-        self._begun = self._now()
+        self._mark = self._now()
         self._fill()
         self._flush()
 
@@ -290,6 +291,10 @@ class Conversation:
     def _done(self, transaction: Transaction) -> None:
         if self._pipeline and self._pipeline[0] is transaction:
             self._pipeline.popleft()
+        now = self._now()
+        weight = 1.0 if self._pace == _UNKNOWN_PACE else 0.1
+        self._pace += weight * (now - self._mark - self._pace)
+        self._mark = now
 
     # Commands
 
@@ -312,10 +317,6 @@ class Conversation:
         return self._can.pipelining and pipeline[-1].phase is _DOT
 
     def _begin(self, transaction: Transaction) -> None:
-        now = self._now()
-        if self._answered:
-            self.pace += 0.1 * (now - self._begun - self.pace)
-        self._begun = now
         try:
             mail, rcpt, transaction.segments = compose(transaction.letter, self._can, stuffed=not self._chunking)
         except UnmailableError as error:

@@ -40,7 +40,7 @@ _CRC = struct.Struct("<I")
 class Journal:
     """The journal of one process; open it after fork, because its lock is what says that its owner lives.
 
-    `dot` raises `UnavailableError` when the disk is full, before anything is handed over. Not thread-safe.
+    `prepare` and `dot` raise `UnavailableError` when the disk is full, before anything is handed over. Not thread-safe.
     """
 
     def __init__(self, data_dir: Path, *, sender_id: int) -> None:
@@ -85,10 +85,14 @@ class Journal:
         self._allocated += _CHUNK
         self._map.resize(self._allocated)
 
+    def prepare(self, letters: int) -> None:
+        """Make sure that so many letters can be recorded; raises `UnavailableError` when the disk is full."""
+        while self._position + (_RESERVE + 2 * letters) * RECORD.size > self._allocated:
+            self._extend()
+
     def dot(self, delivery_id: int, attempt: int) -> None:
         """Record that the final dot, or BDAT LAST, of this attempt is about to be handed to the kernel."""
-        if self._position + _RESERVE * RECORD.size > self._allocated:
-            self._extend()
+        self.prepare(0)
         self._append(_BODY.pack(delivery_id, attempt, 0, KIND_DOT, 0, time.time(), 0, 0))
 
     def reply(self, delivery_id: int, attempt: int, reply: Reply, reply_class: ReplyClass) -> None:

@@ -37,7 +37,6 @@ class Wire:
 
     def __init__(self, relay: Relay, *, journal: Journal, helo_name: str, timeouts: Timeouts | None = None) -> None:
         self.relay = relay
-        self.trouble: str | None = None
         self.in_flight = 0  # letters submitted whose outcome is not known yet
         self._journal = journal
         self._helo_name = helo_name
@@ -49,11 +48,18 @@ class Wire:
         self._leaving: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
         self._wake_below = 0
+        self._relay_trouble: str | None = None
+        self._disk_trouble: str | None = None
         self._setbacks = 0
         self._retry_at = 0.0
         self._enough_until = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._stopping = False
+
+    @property
+    def trouble(self) -> str | None:
+        """Why nothing can be sent at present, for a person to read; without addresses and secrets."""
+        return self._disk_trouble or self._relay_trouble
 
     @property
     def past_dot(self) -> int:
@@ -70,7 +76,7 @@ class Wire:
         """
         while not self._stopping:
             self._open_sessions(want)
-            depth = self._depth()
+            depth = self._depth() if self._journal_has_room(want) else 0
             if depth and 2 * len(self._queue) <= depth:
                 return min(want, depth - len(self._queue))
             self._wake_below = depth // 2
@@ -200,6 +206,16 @@ class Wire:
     def _return(self, transaction: Transaction, text: str) -> None:
         self.report(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, Phase.MAIL)
 
+    def _journal_has_room(self, letters: int) -> bool:
+        """Whether letters can be recorded; asked before they are gated, so that a full disk costs no attempts."""
+        try:
+            self._journal.prepare(letters)
+        except UnavailableError as error:
+            self._disk_trouble = str(error)
+        else:
+            self._disk_trouble = None
+        return self._disk_trouble is None
+
     def _depth(self) -> int:
         """How many letters the present sessions will take up soon enough."""
         depth = 0
@@ -215,8 +231,10 @@ class Wire:
         self._tick_soon()
         if self._stopping or now < self._retry_at or (self._conversations and now < self._enough_until):
             return
-        wanted = 1 if self.trouble else min(want, self.relay.connections)
-        for _ in range(wanted - len(self._conversations) - len(self._opening)):
+        idle = sum(1 for conversation in self._conversations if conversation.idle)
+        allowed = 1 if self._relay_trouble else self.relay.connections
+        present = len(self._conversations) + len(self._opening)
+        for _ in range(min(want - idle - len(self._opening), allowed - present)):
             task = asyncio.get_running_loop().create_task(self._open())
             self._opening.add(task)
             task.add_done_callback(self._opened)
@@ -233,7 +251,7 @@ class Wire:
             else:
                 self._set_back(text)
             return
-        self.trouble = None
+        self._relay_trouble = None
         self._conversations.add(
             Conversation(
                 channel,
@@ -258,7 +276,7 @@ class Wire:
         now = asyncio.get_running_loop().time()
         self._retry_at = now + _BACK_OFF[min(self._setbacks, len(_BACK_OFF)) - 1]
         if not self._conversations:
-            self.trouble = text
+            self._relay_trouble = text
 
     # Time
 

@@ -1,0 +1,397 @@
+"""Sessions between batches, gates that run out, stopping: what the caller of the wire relies on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import resource
+import time
+
+import pytest
+
+from service.clock import suspended_monotonic
+from service.domain.errors import UnavailableError
+from service.domain.replies import Reply, ReplyClass
+from service.mail import autopsy
+from service.mail.autopsy import Fate
+from service.mail.journal import Journal
+from service.mail.wire import Wire
+from tests.smtp_sink import Rule
+from tests.unit.mail.sending import FAST, Run, letter, local, send, using
+
+PIPELINED = frozenset({"CHUNKING"})
+LOCKSTEP = frozenset({"CHUNKING", "PIPELINING"})
+CHUNKED_LOCKSTEP = frozenset({"PIPELINING"})
+LATE_BODIES = pytest.mark.parametrize("hide", [PIPELINED, LOCKSTEP, CHUNKED_LOCKSTEP])
+
+
+# Room
+
+
+def test_room_is_there_when_a_session_is(loop, sink, tmp_path):
+    server = sink(Rule("CONNECT", delay=0.2))
+
+    async def work(wire, run):
+        started = time.monotonic()
+        assert 1 <= await wire.room(10) <= 10
+        assert time.monotonic() - started >= 0.2
+        assert await wire.room(1) == 1
+        assert server.sessions == 5
+
+    using(loop, local(server.port, connections=5), tmp_path, work)
+
+
+def test_one_letter_needs_one_session(loop, sink, tmp_path):
+    server = sink()
+
+    async def work(wire, run):
+        assert await wire.room(1) == 1
+        wire.submit([letter()], run.note)
+        await wire.drain()
+
+    using(loop, local(server.port, connections=5), tmp_path, work)
+    assert server.sessions == 1
+
+
+@pytest.mark.parametrize("hide", [PIPELINED, frozenset()])
+def test_no_letter_waits_longer_than_its_gate_however_slow_the_relay(loop, sink, tmp_path, hide):
+    server = sink(Rule("DOT", delay=0.25), hide=hide)
+
+    async def work(wire, run):
+        number = 0
+        while number < 12:
+            room = min(await wire.room(100), 12 - number)
+            wire.submit([letter(number + n, gate=1) for n in range(1, room + 1)], run.note)
+            number += room
+        await wire.drain()
+
+    run = using(loop, local(server.port, connections=2), tmp_path, work)
+    assert run.classes() == ["accepted"] * 12
+
+
+def test_a_stuck_reply_holds_back_no_gate(loop, sink, tmp_path):
+    server = sink(Rule("DOT", recipient="r1@", then="hang"), hide=PIPELINED)
+
+    async def work(wire, run):
+        wire.submit([letter(1)], run.note)
+        await asyncio.sleep(0.1)
+        for number in range(2, 10):
+            assert await asyncio.wait_for(wire.room(1), 0.3) == 1
+            wire.submit([letter(number)], run.note)
+        await asyncio.sleep(0.2)
+        assert wire.in_flight == 1
+        assert wire.past_dot == 1
+        assert sorted(run.outcomes) == list(range(2, 10))
+        await wire.drain()
+
+    run = using(loop, local(server.port, connections=2), tmp_path, work)
+    assert run.classes() == ["uncertain"] + ["accepted"] * 8
+
+
+def test_room_waits_for_a_relay_that_is_away_and_says_why(loop, sink, tmp_path):
+    server = sink()
+    server.stop()
+
+    async def work(wire, run):
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(wire.room(), 0.3)
+        assert wire.trouble is not None
+        assert "no connection" in wire.trouble
+        server.start()
+        assert await asyncio.wait_for(wire.room(), 3) >= 1
+        assert wire.trouble is None
+        wire.submit([letter()], run.note)
+        await wire.drain()
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["accepted"]
+
+
+def test_a_relay_that_takes_nothing_is_not_hammered(loop, sink, tmp_path):
+    server = sink(Rule("MAIL", then="drop"), hide=PIPELINED)
+
+    async def work(wire, run):
+        end, number = time.monotonic() + 1.5, 0
+        while time.monotonic() < end:
+            try:
+                room = await asyncio.wait_for(wire.room(10), 0.2)
+            except TimeoutError:
+                continue
+            wire.submit([letter(number + n, gate=1) for n in range(room)], run.note)
+            number += room
+            await wire.drain()
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert server.sessions <= 6
+    assert set(run.classes()) <= {"not_sent", "transient"}
+    assert run.classes().count("transient") <= 3
+
+
+# Between batches
+
+
+@pytest.mark.parametrize("how", ["drop", "reset", "half"])
+def test_a_session_that_died_while_nothing_ran_is_noticed_before_it_is_used(loop, sink, tmp_path, how):
+    server = sink(hide=PIPELINED)
+    run = Run()
+    with Journal(tmp_path, sender_id=1) as journal:
+        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=FAST)
+
+        async def batch(number):
+            wire.submit([letter(number)], run.note)
+            await wire.drain()
+
+        loop.run_until_complete(batch(1))
+        loop.run_until_complete(batch(2))
+        assert server.sessions == 1
+        server.drop_all(how)
+        time.sleep(0.05)
+        loop.run_until_complete(batch(3))
+        loop.run_until_complete(wire.close())
+    assert run.classes() == ["accepted"] * 3
+    assert wire.trouble is None
+    assert server.sessions == 2
+
+
+def test_a_goodbye_to_an_idle_session_is_no_failure(loop, sink, tmp_path):
+    server = sink(hide=PIPELINED)
+
+    async def work(wire, run):
+        wire.submit([letter(1)], run.note)
+        await wire.drain()
+        server._call(lambda: [(s._say("421 4.4.2 timeout"), s._flush(), s.end("drop")) for s in server.open_sessions])
+        await asyncio.sleep(0.1)
+        assert wire.trouble is None
+        wire.submit([letter(2)], run.note)
+        await wire.drain()
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["accepted"] * 2
+
+
+def test_a_session_that_dies_the_moment_it_is_used_costs_nothing(loop, sink, tmp_path):
+    # The relay closes an idle session without a word, while our MAIL is already on its way.
+    server = sink(Rule("MAIL", recipient="b-2@", times=1, then="reset"), hide=PIPELINED)
+
+    async def work(wire, run):
+        for number in (1, 2):
+            wire.submit([letter(number)], run.note)
+            await wire.drain()
+            assert wire.trouble is None
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["accepted"] * 2
+
+
+def test_an_unused_session_is_ended_politely(loop, sink, tmp_path):
+    server = sink()
+
+    async def work(wire, run):
+        wire.submit([letter(1)], run.note)
+        await wire.drain()
+        await asyncio.sleep(1.3)
+        assert server.commands[-1] == "QUIT"
+        assert not server.open_sessions
+        wire.submit([letter(2)], run.note)
+        await wire.drain()
+
+    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(FAST, idle=0.2))
+    assert run.classes() == ["accepted"] * 2
+
+
+def test_closing_says_quit_on_every_session(loop, sink, tmp_path):
+    server = sink(Rule("QUIT", then="hang", times=1))
+
+    async def work(wire, run):
+        await wire.room()
+        wire.submit([letter(n) for n in range(1, 20)], run.note)
+        await wire.drain()
+
+    using(loop, local(server.port, connections=3), tmp_path, work)
+    assert server.commands.count("QUIT") == server.sessions == 3
+    assert asyncio.all_tasks(loop) == set()
+
+
+# Gates
+
+
+def test_a_letter_whose_gate_has_run_out_in_the_queue_is_given_back(loop, sink, tmp_path):
+    server = sink(hide=PIPELINED)
+    run = send(loop, local(server.port), [letter(1), letter(2, gate=-0.1), letter(3)], tmp_path)
+    assert run.classes() == ["accepted", "not_sent", "accepted"]
+    assert run.verdict(2).fate is Fate.NOT_SENT
+    assert not [command for command in server.commands if "b-2@" in command]
+
+
+@LATE_BODIES
+def test_a_late_go_ahead_is_gated_again(loop, sink, tmp_path, hide):
+    at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
+    server = sink(Rule(at, recipient="r2@", delay=0.2), hide=hide)
+    asked = []
+
+    async def regate(late):
+        asked.append(late.delivery_id)
+        await asyncio.sleep(0.01)
+        return suspended_monotonic() + 1
+
+    letters = [letter(1), letter(2, gate=0.1), letter(3)]
+    run = send(loop, local(server.port), letters, tmp_path, regate=regate)
+    assert run.classes() == ["accepted"] * 3
+    assert asked == [2]
+
+
+async def _shut(_letter):
+    return None
+
+
+async def _broken(_letter):
+    raise RuntimeError("the database is away")
+
+
+async def _late(_letter):
+    return suspended_monotonic() - 0.1
+
+
+@LATE_BODIES
+@pytest.mark.parametrize("regate", [_shut, _broken, _late, None])
+def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, regate):
+    at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
+    server = sink(Rule(at, recipient="r2@", delay=0.2), hide=hide)
+    letters = [letter(1), letter(2, gate=0.1), letter(3)]
+    run = send(loop, local(server.port), letters, tmp_path, regate=regate)
+    assert run.classes() == ["accepted", "not_sent", "accepted"]
+    assert [entry.recipient for entry in server.entries()] == ["r1@example.net", "r3@example.net"]
+    assert run.verdict(2).fate is Fate.NOT_SENT
+    assert run.trouble is None
+    assert server.sessions == 2
+
+
+def test_a_gate_that_never_answers_is_bounded(loop, sink, tmp_path):
+    server = sink(Rule("DATA", recipient="r1@", delay=0.2), hide=PIPELINED)
+
+    async def never(_letter):
+        await asyncio.sleep(1.5)
+        return suspended_monotonic() + 9
+
+    async def work(wire, run):
+        wire.submit([letter(1, gate=0.1)], run.note, regate=never)
+        await wire.drain()
+        await asyncio.sleep(1.5)
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["not_sent"]
+    assert server.entries() == []
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("hide", [PIPELINED, LOCKSTEP, frozenset(), CHUNKED_LOCKSTEP])
+def test_stopping_gives_back_what_is_unsent_and_hears_out_the_rest(loop, sink, tmp_path, hide):
+    server = sink(Rule("DOT", delay=0.3), hide=hide)
+
+    async def work(wire, run):
+        wire.submit([letter(n) for n in range(1, 21)], run.note)
+        await asyncio.sleep(0.15)
+        wire.stop()
+        assert wire.in_flight == wire.past_dot
+        assert len(run.outcomes) == 20 - wire.past_dot
+        await wire.drain()
+        with pytest.raises(UnavailableError):
+            await wire.room()
+        wire.submit([letter(99)], run.note)
+        await wire.drain()
+
+    run = using(loop, local(server.port, connections=2), tmp_path, work)
+    accepted = run.classes().count("accepted")
+    assert accepted == len(server.entries()) == (8 if not hide else 2)
+    assert run.classes().count("not_sent") == 21 - accepted
+
+
+def test_stopping_while_the_relay_wants_a_body(loop, sink, tmp_path):
+    server = sink(Rule("DATA", delay=0.2), hide=PIPELINED)
+
+    async def work(wire, run):
+        wire.submit([letter(1)], run.note)
+        await asyncio.sleep(0.1)
+        wire.stop()
+        await wire.drain()
+        await asyncio.sleep(0.2)
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["not_sent"]
+    assert server.entries() == []
+    assert "lone-dot" not in server.counts
+
+
+def test_stopping_while_sessions_start(loop, sink, tmp_path):
+    server = sink(Rule("CONNECT", delay=0.2))
+
+    async def work(wire, run):
+        wire.submit([letter(1)], run.note)
+        await asyncio.sleep(0.05)
+        wire.stop()
+        assert wire.in_flight == 0
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["not_sent"]
+    assert asyncio.all_tasks(loop) == set()
+
+
+# The journal
+
+
+@contextlib.contextmanager
+def full_disk(journal):
+    """The journal's file may not grow, and is nearly full."""
+    while journal.records < 32_510:
+        journal.dot(999, journal.records)
+        journal.reply(999, journal.records, Reply(250, None, ""), ReplyClass.ACCEPTED)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("hide", [PIPELINED, frozenset()])
+def test_a_full_disk_stops_sending_before_the_dot(loop, sink, tmp_path, hide):
+    server = sink(hide=hide)
+    run = Run()
+
+    async def main(journal):
+        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=FAST)
+        with full_disk(journal):
+            wire.submit([letter(n) for n in range(1, 4)], run.note)
+            await wire.drain()
+        assert server.entries() == []
+        assert await wire.room(1) == 1
+        wire.submit([letter(4)], run.note)
+        await wire.drain()
+        await wire.close()
+
+    with Journal(tmp_path, sender_id=1) as journal:
+        loop.run_until_complete(main(journal))
+        path = journal.path
+    assert run.classes() == ["not_sent"] * 3 + ["accepted"]
+    assert "no room for the delivery journal" in run.outcomes[1].text
+    assert autopsy.read(path).verdict(1, 1).fate is Fate.NOT_SENT
+
+
+def test_a_full_disk_leaves_no_room_for_gates(loop, sink, tmp_path):
+    server = sink()
+
+    async def main(journal):
+        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=FAST)
+        with full_disk(journal):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(wire.room(), 0.2)
+            assert "no room for the delivery journal" in wire.trouble
+        assert await asyncio.wait_for(wire.room(), 2) >= 1
+        assert wire.trouble is None
+        await wire.close()
+
+    with Journal(tmp_path, sender_id=1) as journal:
+        loop.run_until_complete(main(journal))
