@@ -193,13 +193,9 @@ class Services:
 
     def blocking(self, session: Session, week: str) -> list[str]:
         """What stands against sending that issue, a line each; empty where nothing does."""
-        from service.domain.weeks import Week
-        from service.store import issues
+        from service.editorial.checks import blocking_lines
 
-        issue = issues.load(session, Week.parse(week))
-        if not issue.articles:
-            return ["it has no articles"]
-        return [f"article {article.slug} has no approved text" for article in issue.articles if not article.approved()]
+        return blocking_lines(session, week, base_url=self.settings.base_url)
 
     def open_line(self) -> Line:
         """A new line to the relay, for this process."""
@@ -215,23 +211,41 @@ class Services:
     def sending_process(self, places: Places, stopping: Callable[[], bool]) -> SendingProcess:
         """What a worker process sends with; call it after the fork, because journals and sockets are not shared."""
         from service.delivery.dispatch import Dispatcher
+        from service.delivery.line import LineKeeper
+        from service.delivery.offload import Offload
+        from service.delivery.postman import NoticeSender
         from service.delivery.process import SendingProcess
         from service.mail.loop import new_event_loop
         from service.pace.bucket import ValkeyPace
 
+        settings, lines, offload = self.settings, LineKeeper(self.database, self.open_line), Offload()
+        pace = ValkeyPace(redis_url(settings))
         dispatcher = Dispatcher(
             self.database,
-            ValkeyPace(redis_url(self.settings)),
+            pace,
             self.stationery,
             self.press,
             self.bell,
             self.clock,
-            self.open_line,
+            lines,
+            offload,
             stopping,
-            self.settings.rate,
-            self.settings.lease_seconds,
+            settings.rate,
+            settings.lease_seconds,
         )
-        return SendingProcess(new_event_loop(), dispatcher, places, self.database)
+        postman = NoticeSender(
+            self.database,
+            offload,
+            pace,
+            self.press.catalogues,
+            self.delivery_ids,
+            self.clock,
+            lines,
+            stopping,
+            settings.rate,
+            settings.base_url,
+        )
+        return SendingProcess(new_event_loop(), dispatcher, postman, places, self.database)
 
 
 def read_keyring(path: Path) -> Keyring:

@@ -51,6 +51,12 @@ def send_batch(batch: int) -> None:
     sending().send_batch(int(batch))
 
 
+@shared_task(name=queue.SEND_NOTICE)  # type: ignore[untyped-decorator]
+def send_notice(notice: int) -> None:
+    """Send one transactional mail."""
+    sending().send_notice(int(notice))
+
+
 @shared_task(name=queue.PLAN_MAILING)  # type: ignore[untyped-decorator]
 def plan_mailing(mailing: int) -> None:
     """Render, freeze and cut a mailing."""

@@ -19,8 +19,10 @@ from service.cli.output import (
     print_table,
     say,
 )
+from service.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
+    from service.bootstrap import Services
     from service.delivery.progress import Status
     from service.store.ledger import Entry
     from service.store.mailings import Mailing
@@ -28,7 +30,7 @@ if TYPE_CHECKING:
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-Id = Annotated[int, typer.Argument(help="The mailing's number.", metavar="ID")]
+Id = Annotated[str, typer.Argument(help="The mailing's number, or the week of its issue.", metavar="ID")]
 
 mailing = typer.Typer(no_args_is_help=True, help="Mailings: watch, pause, resume, cancel, retry, account for.")
 
@@ -55,7 +57,7 @@ def list_all(json: Json = False) -> None:
 
 @mailing.command("status")
 def status(
-    number: Id,
+    mailing_id: Id,
     watch: Annotated[bool, typer.Option("--watch", help="Keep showing until nothing is left to do.")] = False,
     json: Json = False,
 ) -> None:
@@ -65,6 +67,7 @@ def status(
     from service.delivery import progress
 
     parts = services()
+    number = _number(parts, mailing_id)
     if watch and not json:
         watching.watch(parts, number)
     with parts.database.read() as session:
@@ -116,7 +119,7 @@ def status_json(found: Status, rate: float) -> dict[str, Any]:
 
 
 @mailing.command("pause")
-def pause(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
+def pause(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     """Stop within a second; letters already handed over are finished."""
     from service.bootstrap import services
     from service.delivery import control
@@ -124,6 +127,7 @@ def pause(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
     from service.store import mailings
 
     parts = services()
+    number = _number(parts, mailing_id)
     if dry_run:
         with parts.database.read() as session:
             require(number, mailings.get(session, number).state, MailingEvent.PAUSE)
@@ -135,7 +139,7 @@ def pause(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
 
 
 @mailing.command("resume")
-def resume(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
+def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     """Go on with a paused mailing."""
     from service.bootstrap import services
     from service.delivery import control
@@ -143,6 +147,7 @@ def resume(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
     from service.store import mailings
 
     parts = services()
+    number = _number(parts, mailing_id)
     if dry_run:
         with parts.database.read() as session:
             require(number, mailings.get(session, number).state, MailingEvent.RESUME)
@@ -154,13 +159,14 @@ def resume(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
 
 
 @mailing.command("cancel")
-def cancel(number: Id, dry_run: DryRun = False, yes: Yes = False, json: Json = False) -> None:
+def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json = False) -> None:
     """End a mailing: whoever was not mailed yet is skipped. `retry` takes it back."""
     from service.bootstrap import services
     from service.delivery import control, progress
     from service.domain.mailing import MailingEvent, require
 
     parts = services()
+    number = _number(parts, mailing_id)
     with parts.database.read() as session:
         found = progress.status(session, number)
     require(number, found.mailing.state, MailingEvent.CANCEL)
@@ -175,7 +181,7 @@ def cancel(number: Id, dry_run: DryRun = False, yes: Yes = False, json: Json = F
 
 
 @mailing.command("retry")
-def retry(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
+def retry(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     """Try again now: deferred, expired, cancelled and policy-refused readers; never hard refusals or uncertain ones."""
     from service.bootstrap import services
     from service.delivery import control
@@ -183,6 +189,7 @@ def retry(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
     from service.store import interventions, mailings
 
     parts = services()
+    number = _number(parts, mailing_id)
     if dry_run:
         with parts.database.read() as session:
             require(number, mailings.get(session, number).state, MailingEvent.RETRY)
@@ -196,7 +203,7 @@ def retry(number: Id, dry_run: DryRun = False, json: Json = False) -> None:
 
 @mailing.command("rate")
 def rate(
-    number: Id,
+    mailing_id: Id,
     mails_per_second: Annotated[float, typer.Argument(help="Mails per second; 0 = the installation's.", metavar="N")],
     dry_run: DryRun = False,
     json: Json = False,
@@ -206,6 +213,7 @@ def rate(
     from service.delivery import control
 
     parts = services()
+    number = _number(parts, mailing_id)
     with parts.database.begin() as session:
         control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
     if dry_run:
@@ -215,13 +223,14 @@ def rate(
 
 
 @mailing.command("ledger")
-def ledger(number: Id, json: Json = False) -> None:
+def ledger(mailing_id: Id, json: Json = False) -> None:
     """One line per delivery."""
     from service.bootstrap import services
     from service.store import ledger as store_ledger
     from service.store import mailings
 
     parts = services()
+    number = _number(parts, mailing_id)
     with parts.database.read() as session:
         mailings.get(session, number)
         domain = _sender_domain(parts)
@@ -231,6 +240,21 @@ def ledger(number: Id, json: Json = False) -> None:
             print_json_lines(lines)
         else:
             _print_lines(lines)
+
+
+def _number(parts: Services, mailing_id: str) -> int:
+    """The mailing's number; a week names the mailing of its issue."""
+    from service.domain.weeks import Week
+    from service.store import mailings
+
+    if mailing_id.isdecimal():
+        return int(mailing_id)
+    week = str(Week.parse(mailing_id))
+    with parts.database.read() as session:
+        found = mailings.of_issue(session, week)
+    if found is None:
+        raise NotFoundError(f"issue {week} has no mailing; send it with: tydzen issue send {week}")
+    return found.id
 
 
 def _print_lines(lines: Iterator[dict[str, Any]]) -> None:
@@ -264,7 +288,7 @@ def _entry_json(entry: Entry, message_id: str, domain: str) -> dict[str, Any]:
     }
 
 
-def _sender_domain(parts: Any) -> str:
+def _sender_domain(parts: Services) -> str:
     from service.store import publication
 
     with parts.database.read() as session:

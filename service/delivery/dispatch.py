@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from service import log
 from service.clock import Clock
-from service.delivery import editions, progress
+from service.delivery import editions, progress, trouble
 from service.delivery.letters import Stationery
-from service.delivery.line import Line, close_line
+from service.delivery.line import Line, LineKeeper
 from service.delivery.offload import Offload
 from service.delivery.press import Press
 from service.delivery.send import BatchRun, Means
@@ -40,50 +40,31 @@ class Dispatcher:
     press: Press
     bell: Bell
     clock: Clock
-    open_line: Callable[[], Line]
+    lines: LineKeeper
+    offload: Offload
     stopping: Callable[[], bool]
     rate: float
     lease_seconds: float
-    _offload: Offload = field(default_factory=Offload)
-    _line: Line | None = None
-    _recorded: bool = True
     _renditions: dict[int, Rendition] = field(default_factory=dict)
 
     async def send_batch(self, batch: int) -> bool:
         """Whether the batch was ours to send; a hint about one that is closed, held or paused does nothing.
 
-        One log line a batch. At the end another batch of the installation is rung, so that the work goes on even where
-        hints were lost.
+        One log line a batch.
         """
-        line = await self._ready_line()
-        claim = await self._offload.database(lambda: self._claim(batch, line.sender))
+        line = await self.lines.ready()
+        claim = await self.offload.database(lambda: self._claim(batch, line.sender))
         if claim is None:
             return False
-        run = await self._offload.database(lambda: self._prepare(claim, line))
+        run = await self.offload.database(lambda: self._prepare(claim, line))
         if run is None:
-            await self._offload.database(lambda: self._after(claim))
+            await self.offload.database(lambda: self._finish(claim))
             return True
-        self._recorded = False
-        await run.run()
-        self._recorded = True
-        await self._offload.database(lambda: self._after(claim))
+        with self.lines.accounted():
+            await run.run()
+        await self.offload.database(lambda: self._finish(claim, run.objection))
         _log.info("batch-sent", batch=batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
         return True
-
-    async def close(self) -> None:
-        """End the sessions and the journal; the next process finds nothing open."""
-        if self._line is not None:
-            line, self._line = self._line, None
-            await close_line(self.database, line, recorded=self._recorded)
-        self._offload.close()
-
-    async def _ready_line(self) -> Line:
-        if self._line is not None and self._line.worn:
-            worn, self._line = self._line, None
-            await close_line(self.database, worn, recorded=self._recorded)
-        if self._line is None:
-            self._line = self.open_line()
-        return self._line
 
     def _claim(self, batch: int, sender: int) -> Claim | None:
         with self.database.begin() as session:
@@ -106,7 +87,7 @@ class Dispatcher:
             self.database,
             self.pace,
             self.stationery,
-            self._offload,
+            self.offload,
             self.clock.now,
             self.stopping,
             self.rate,
@@ -130,12 +111,18 @@ class Dispatcher:
             self._renditions[number] = Rendition.from_bytes(row.content, digest=row.digest)
         return self._renditions[number]
 
-    def _after(self, claim: Claim) -> None:
-        """Finish the mailing if this was its last batch, and ring for one more batch wherever there is one."""
+    def _finish(self, claim: Claim, objection: str | None = None) -> None:
         now = self.clock.now()
         with self.database.begin() as session:
+            if objection is not None:
+                trouble.tell(session, self.bell, claim.mailing, trouble.REFUSED_CONTENT, objection, now=now)
             progress.finish(session, claim.mailing, now=now)
-            if self.stopping():
-                return
-            for following in batches.to_ring(session, now_ms=stored(now), quiet_seconds=RING_QUIET_SECONDS, limit=1):
+
+    def ring_next(self) -> None:
+        """Ring for one more batch of the installation, if there is one: work goes on even where hints were lost."""
+        if self.stopping():
+            return
+        now_ms = stored(self.clock.now())
+        with self.database.begin() as session:
+            for following in batches.to_ring(session, now_ms=now_ms, quiet_seconds=RING_QUIET_SECONDS, limit=1):
                 ring_after_commit(session, self.bell, SEND_BATCH, following)

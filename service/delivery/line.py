@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +40,40 @@ def open_line(database: Database, data_dir: Path, relay: Relay, *, helo_name: st
     return Line(sender, journal, Wire(relay, journal=journal, helo_name=helo_name))
 
 
-async def close_line(database: Database, line: Line, *, recorded: bool) -> None:
-    """End the sessions; where every outcome is `recorded`, the journal is settled at once, else by the next sweep."""
-    await line.wire.close()
-    line.journal.close()
-    if not recorded:
-        return
-    with database.begin() as session:
-        senders.settle(session, line.sender)
-    autopsy.settle(line.journal.path)
+class LineKeeper:
+    """Holds the line of one process: opens it when first needed, replaces it when it is worn or in doubt, closes it."""
+
+    def __init__(self, database: Database, open_line: Callable[[], Line]) -> None:
+        self._database = database
+        self._open_line = open_line
+        self._line: Line | None = None
+        self._unaccounted = 0
+
+    async def ready(self) -> Line:
+        """The line to use now."""
+        if self._line is not None and (self._line.worn or self._unaccounted):
+            await self.close()
+        if self._line is None:
+            self._line = self._open_line()
+        return self._line
+
+    @contextmanager
+    def accounted(self) -> Iterator[None]:
+        """Work at whose end every outcome is recorded. An exception leaves the line in doubt: its journal decides."""
+        self._unaccounted += 1
+        yield
+        self._unaccounted -= 1
+
+    async def close(self) -> None:
+        """End the sessions; the journal is settled at once where all is recorded, else by the next sweep."""
+        line, self._line = self._line, None
+        in_doubt, self._unaccounted = self._unaccounted, 0
+        if line is None:
+            return
+        await line.wire.close()
+        line.journal.close()
+        if in_doubt:
+            return
+        with self._database.begin() as session:
+            senders.settle(session, line.sender)
+        autopsy.settle(line.journal.path)

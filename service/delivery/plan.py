@@ -8,11 +8,10 @@ from dataclasses import dataclass
 
 from service import log
 from service.clock import Clock
-from service.delivery import editions
+from service.delivery import editions, trouble
 from service.delivery.editions import Content
 from service.delivery.press import Press
 from service.domain.batching import batch_size, slice_bounds
-from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
 from service.queue import SEND_BATCH, Bell, ring_after_commit
@@ -53,9 +52,7 @@ class Planner:
                 return False
         try:
             return self._plan(mailing, lock)
-        except TydzenError as error:
-            if not isinstance(error, editions.UnprintableError):
-                raise
+        except editions.UnprintableError as error:
             self._give_up(mailing, str(error))
             return False
         finally:
@@ -121,13 +118,9 @@ class Planner:
         return started
 
     def _give_up(self, mailing: int, reason: str) -> None:
+        now = self.clock.now()
         with self.database.begin() as session:
-            mailings.move(
-                session,
-                mailing,
-                MailingState.CANCELLED,
-                now=self.clock.now(),
-                reason=reason,
-                from_state=MailingState.PLANNING,
-            )
+            state = MailingState.CANCELLED
+            mailings.move(session, mailing, state, now=now, reason=reason, from_state=MailingState.PLANNING)
+            trouble.tell(session, self.bell, mailing, trouble.UNPRINTABLE, reason, now=now)
         _log.error("mailing-unprintable", mailing=mailing, reason=reason)

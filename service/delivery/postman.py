@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import TypeVar
@@ -11,7 +11,7 @@ from typing import TypeVar
 from service import log
 from service.clock import Clock, suspended_monotonic
 from service.delivery import notices
-from service.delivery.line import Line
+from service.delivery.line import Line, LineKeeper
 from service.delivery.offload import Offload
 from service.delivery.send import GATE_SECONDS, INSTALLATION_BUCKET
 from service.domain.content import Publication
@@ -55,10 +55,9 @@ class Printed:
 
 @dataclass(slots=True)
 class NoticeSender:
-    """Belongs to one process and one event loop; sends one notice at a time, through the line that `ready_line` gives.
+    """Belongs to one process and one event loop; sends one notice at a time.
 
-    `rate` is the installation's, in mails per second; `base_url` overrides the publication's where it is set. While
-    `recorded` is False, an outcome is not in the database yet: the line's journal must not be settled.
+    `rate` is the installation's, in mails per second; `base_url` overrides the publication's where it is set.
     """
 
     database: Database
@@ -67,17 +66,16 @@ class NoticeSender:
     catalogues: Catalogues
     delivery_ids: DeliverySigner
     clock: Clock
-    ready_line: Callable[[], Awaitable[Line]]
+    lines: LineKeeper
     stopping: Callable[[], bool]
     rate: float
     base_url: str | None
-    recorded: bool = True
 
     async def send(self, notice: int) -> bool:
         """Whether the relay took the notice now; a hint about one that is done, held or not due does nothing."""
         if self.stopping():
             return False
-        line = await self.ready_line()
+        line = await self.lines.ready()
         held, printed = await self.offload.database(lambda: self._prepare(notice, line.sender))
         if held is None or printed is None:
             return False
@@ -90,10 +88,9 @@ class NoticeSender:
         gated = await self._gate(held)
         if gated is None:
             return False
-        self.recorded = False
-        outcome = await self._spoken(line, held, gated, printed, good_until)
-        state = await self._record(held, outcome)
-        self.recorded = True
+        with self.lines.accounted():
+            outcome = await self._spoken(line, held, gated, printed, good_until)
+            state = await self._record(held, outcome)
         _log.info("notice-sent", notice=notice, kind=held.kind, state=state.label, code=outcome.code)
         return state is DeliveryState.ACCEPTED
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service import log
 from service.clock import Clock
-from service.delivery import progress
+from service.delivery import notices, progress
 from service.delivery.recording import result_of
 from service.domain.delivery import DeliveryState
 from service.domain.errors import InvalidInputError
@@ -70,6 +70,7 @@ class Recovery:
             changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
             batches.settle(session, sorted(changed))
             progress.reopen(session, changed, now=self.clock.now())
+            notices.settle_journal(session, contents, now=self.clock.now())
             senders.settle(session, contents.sender_id)
         autopsy.settle(path)
         _log.info("journal-settled", sender=contents.sender_id, attempts=len(left), records=len(contents.records))
@@ -100,7 +101,7 @@ class Recovery:
                 results = [_uncertain(one, "its host has not come back", HOST_AWAY) for one in left]
                 changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
                 batches.settle(session, sorted(changed))
-                lost += len(left)
+                lost += len(left) + notices.give_up(session, sender.id, now=self.clock.now())
         if lost:
             _log.warning("host-away", letters=lost)
         return lost

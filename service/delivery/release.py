@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 
 from service import log
+from service.delivery import trouble
 from service.domain.errors import CheckFailedError, ConflictError
 from service.domain.mailing import MailingState
 from service.queue import PLAN_MAILING, Bell, ring_after_commit
@@ -89,6 +90,7 @@ def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime)
         if moved and blocking:
             cancelled.append(mailing.id)
             _log.error("mailing-blocked", mailing=mailing.id, reason=reason)
+            trouble.tell(session, bell, mailing.id, trouble.BLOCKED, reason or "", now=now)
         elif moved:
             ring_after_commit(session, bell, PLAN_MAILING, mailing.id)
     return cancelled

@@ -36,6 +36,8 @@ INSTALLATION_BUCKET = "installation"
 _SIGN_OF_LIFE = 0.5
 _AWAY_SECONDS = 1.0
 
+_OBJECTIONS = frozenset({ReplyClass.CONTENT, ReplyClass.PROTOCOL})
+
 _log = log.get("send")
 _Value = TypeVar("_Value")
 
@@ -69,6 +71,8 @@ class BatchRun:
     sender_domain: str
     mailing_rate: float | None = None
     sent: int = 0
+    # What a relay found wrong with the mail itself: an operator must hear of it, the reader cannot help it.
+    objection: str | None = None
     _spoken: list[Outcome] = field(default_factory=list)
     _returned: int = 0
     _last_sign: float = 0.0
@@ -174,6 +178,8 @@ class BatchRun:
 
     def _on_outcome(self, outcome: Outcome) -> None:
         self._spoken.append(outcome)
+        if outcome.reply_class in _OBJECTIONS:
+            self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         if outcome.reply_class is ReplyClass.NOT_SENT:
             self._returned += 1
         else:

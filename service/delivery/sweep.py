@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from service import log
 from service.clock import Clock
-from service.delivery import progress, release
+from service.delivery import notices, progress, release, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
 from service.delivery.recovery import Recovery
 from service.delivery.release import Check
@@ -33,7 +32,6 @@ class Sweep:
     check: Check
     clock: Clock
     recovery: Recovery
-    also: tuple[Callable[[Session], None], ...] = ()
 
     def run(self) -> bool:
         """Whether this process did the common part; each host settles its own journals every time."""
@@ -43,12 +41,20 @@ class Sweep:
                 return False
         self.recovery.give_up_lost_hosts()
         now = self.clock.now()
-        for part in (*self.also, self._release, self._plan, self._ring, self._finish):
+        for part in (self._slots, self._release, self._plan, self._ring, self._notices, self._finish):
             # A transaction each: what one part finds wrong must not undo the others.
             with self.database.begin() as session:
                 part(session)
         _log.debug("swept", at=now.isoformat())
         return True
+
+    def _slots(self, session: Session) -> None:
+        now = self.clock.now()
+        slots.run_due_slots(session, self.bell, self.check, now=now)
+        slots.warn_ahead(session, self.bell, self.check, now=now)
+
+    def _notices(self, session: Session) -> None:
+        notices.ring_due(session, self.bell, now=self.clock.now())
 
     def _release(self, session: Session) -> None:
         release.release_due(session, self.bell, self.check, now=self.clock.now())

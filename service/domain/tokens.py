@@ -7,7 +7,6 @@ A token holds a 16-octet synthetic IV, the HMAC of (epoch, id), and the id maske
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import re
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 from service.domain.keys import Keyring, Purpose, keyed_digest
 
 _LINK = re.compile(r"[A-Za-z0-9_-]{48}")
+_ENVELOPE = re.compile(r"b-([0-9a-f]{32})([0-9a-f]{16})")
 _EPOCH_OCTETS = 3
 
 
@@ -75,21 +75,16 @@ class DeliverySigner:
         return self._message_id(delivery.to_bytes(8, "big")).hex()[:32]
 
     def envelope(self, delivery: int) -> str:
-        """The local part of the envelope sender: `b-` and 39 characters of lower-case base32 (VERP)."""
-        octets = delivery.to_bytes(8, "big")
-        iv = self._mac(octets)[:16]
-        masked = bytes(a ^ b for a, b in zip(octets, self._mask(iv), strict=False))
-        return "b-" + base64.b32encode(iv + masked).decode("ascii").rstrip("=").lower()
+        """The local part of the envelope sender: `b-` and 48 hexadecimal digits (VERP)."""
+        iv = self._mac(delivery.to_bytes(8, "big"))[:16]
+        masked = delivery ^ int.from_bytes(self._mask(iv)[:8], "big")
+        return f"b-{iv.hex()}{masked:016x}"
 
     def read_envelope(self, local_part: str) -> int | None:
         """The delivery that an envelope sender names; None for one we never made."""
-        encoded = local_part.lower().removeprefix("b-").upper()
-        if not local_part.lower().startswith("b-") or len(encoded) != 39:
+        match = _ENVELOPE.fullmatch(local_part.lower())
+        if match is None:
             return None
-        try:
-            raw = base64.b32decode(encoded + "=")
-        except (binascii.Error, ValueError):
-            return None
-        iv, masked = raw[:16], raw[16:]
-        octets = bytes(a ^ b for a, b in zip(masked, self._mask(iv), strict=False))
-        return int.from_bytes(octets, "big") if hmac.compare_digest(self._mac(octets)[:16], iv) else None
+        iv = bytes.fromhex(match[1])
+        delivery = int(match[2], 16) ^ int.from_bytes(self._mask(iv)[:8], "big")
+        return delivery if hmac.compare_digest(self._mac(delivery.to_bytes(8, "big"))[:16], iv) else None

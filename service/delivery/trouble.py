@@ -1,0 +1,29 @@
+"""Trouble with a mailing that an operator must hear of: told by a notice, once for each kind of trouble."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from service.delivery.notices import MAILING_TROUBLE, tell_operators
+from service.queue import Bell
+from service.store import Session, mailings, publication
+
+UNPRINTABLE = "unprintable"
+BLOCKED = "blocked"
+REFUSED_CONTENT = "content"
+
+
+def tell(session: Session, bell: Bell, mailing: int, kind: str, problem: str, *, now: dt.datetime) -> int:
+    """Send the operators a notice that says what is wrong with the mailing; how many were not told of it before."""
+    known = publication.find(session)
+    if known is None:
+        return 0
+    return tell_operators(
+        session,
+        bell,
+        MAILING_TROUBLE,
+        once=f"{MAILING_TROUBLE}:{mailing}:{kind}",
+        parameters={"week": mailings.get(session, mailing).week, "problem": problem},
+        publication=known,
+        now=now,
+    )
