@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from service.delivery.letters import Stationery
-    from service.delivery.line import Line
+    from service.delivery.line import Line, LineKeeper
     from service.delivery.plan import Planner
     from service.delivery.press import Press
     from service.delivery.process import SendingProcess
@@ -208,17 +208,22 @@ class Services:
                 helo = publication.load(session).sender.rpartition("@")[2]
         return open_line(self.database, self.settings.data_dir, self.relay, helo_name=helo)
 
+    def lines(self) -> LineKeeper:
+        """What holds a process's line to the relay."""
+        from service.delivery.line import LineKeeper
+
+        return LineKeeper(self.database, self.open_line)
+
     def sending_process(self, places: Places, stopping: Callable[[], bool]) -> SendingProcess:
         """What a worker process sends with; call it after the fork, because journals and sockets are not shared."""
         from service.delivery.dispatch import Dispatcher
-        from service.delivery.line import LineKeeper
         from service.delivery.offload import Offload
         from service.delivery.postman import NoticeSender
         from service.delivery.process import SendingProcess
         from service.mail.loop import new_event_loop
         from service.pace.bucket import ValkeyPace
 
-        settings, lines, offload = self.settings, LineKeeper(self.database, self.open_line), Offload()
+        settings, lines, offload = self.settings, self.lines(), Offload()
         pace = ValkeyPace(redis_url(settings))
         dispatcher = Dispatcher(
             self.database,

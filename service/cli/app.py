@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from service.cli import explain, issue, issue_send, mailing, ops, publication, subscriber, sweep
+from service.cli import demo, explain, issue, issue_send, issue_trial, mailing, ops, publication, subscriber, sweep
 from service.cli.output import Exit, exit_code, say
 from service.domain.errors import TydzenError
 
@@ -20,11 +20,13 @@ app = typer.Typer(
 publication.register(app)
 issue.register(app)
 issue_send.register(issue.issue)
+issue_trial.register(issue.issue)
 mailing.register(app)
 explain.register(app)
 sweep.register(app)
 subscriber.register(app)
 ops.register(app)
+demo.register(app)
 
 
 def main() -> None:

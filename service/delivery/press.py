@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from service.domain.content import Edition
 from service.domain.slots import MARKERS, Slot
@@ -19,13 +19,14 @@ class Press:
     catalogues: Catalogues
     base_url: str | None
 
-    def printed(self, edition: Edition) -> tuple[RenderedEdition, Rendition]:
-        """The edition as a person reads it, and as it is frozen.
+    def printed(self, edition: Edition, *, mark: str = "") -> tuple[RenderedEdition, Rendition]:
+        """The edition as a person reads it, and as it is frozen, with `mark` before its subject.
 
         Raises InvalidInputError or ConfigurationError naming what cannot be mailed as it is.
         """
         base = (self.base_url or edition.publication.base_url).rstrip("/")
         rendered = render_edition(edition, self.catalogues, base_url=base)
+        rendered = replace(rendered, subject=mark + rendered.subject)
         images = tuple(
             InlineImage(image.content_id, image.asset.media_type.removeprefix("image/"), image.asset.data)
             for image in rendered.images
