@@ -7,7 +7,7 @@ from base64 import b64encode
 from collections.abc import Iterable
 
 _LINE = 76  # characters of a header line; an encoded word has at most 75 (RFC 2047 §2)
-_WORD_OCTETS = 42  # make 56 characters of base64, 68 with their frame, so that the shortest header names fit before
+_WORD_OCTETS = 39  # make 52 characters of base64, 64 with their frame, so that the header's name fits before them
 _PHRASE = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~ -]+")
 
 
