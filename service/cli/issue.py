@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.output import actor, print_fields, print_json, print_table, say
+from service.cli.output import actor, print_fields, print_json, print_json_lines, print_table, say
 
 if TYPE_CHECKING:
     from service.domain.content import Article, Issue
@@ -99,7 +99,7 @@ def list_(json: Json = False) -> None:
     with services().database.read() as session:
         found = issues.overview(session)
     if json:
-        print_json([_summary(summary) for summary in found])
+        print_json_lines(_summary(summary) for summary in found)
         return
     if not found:
         say("there are no issues yet; import one: tydzen issue import DIR")
@@ -231,7 +231,14 @@ def approve(
     with parts.database.begin() as session:
         report = approve_issue(session, week, language=language, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
     if json:
-        print_json({**asdict(report), "week": str(week), "dry_run": dry_run})
+        print_json(
+            {
+                "week": str(week),
+                "approved": _objects(report.approved),
+                "drafts": _objects(report.drafts),
+                "dry_run": dry_run,
+            }
+        )
         return
     if report.approved:
         say(f"issue {week}: {'would be ' if dry_run else ''}approved: {_named(report.approved)}")
@@ -239,6 +246,10 @@ def approve(
         say(f"issue {week}: no text waits for approval")
     if report.drafts:
         say(f"still drafts: {_named(report.drafts)}; a finished text says status: ready")
+
+
+def _objects(texts: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
+    return [{"article": slug, "language": language} for slug, language in texts]
 
 
 def _named(texts: tuple[tuple[str, str], ...]) -> str:

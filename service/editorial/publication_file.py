@@ -26,6 +26,7 @@ _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^
 _LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _PLACES = ("range", "title")
+_LONGEST_LANGUAGE = 16
 _SETTINGS = (
     "key",
     "timezone",
@@ -89,7 +90,7 @@ def _languages(main: Table) -> tuple[str, ...]:
     for number, code in enumerate(languages):
         if code == "by":
             main.problem('language "by" is the country; Belarusian is be', "languages", number)
-        elif not is_language_code(code):
+        elif not is_language_code(code) or len(code) > _LONGEST_LANGUAGE:
             main.problem(f'language "{code}" is not a BCP 47 code in lower case such as be', "languages", number)
         elif code in languages[:number]:
             main.problem(f'language "{code}" stands there twice', "languages", number)

@@ -146,8 +146,8 @@ class Table:
             return ""
         if not value.strip():
             self.problem(f"{name} is empty; write something or take the line out", *keys)
-        problem = problem_of_line(value, name)
-        if problem and name not in _OF_SEVERAL_LINES:
+        problem = problem_of_line(value.replace("\n", " ") if name in _OF_SEVERAL_LINES else value, name)
+        if problem:
             self.problem(problem, *keys)
         return value
 

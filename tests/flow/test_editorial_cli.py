@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -179,7 +180,7 @@ def test_the_json_of_a_check_names_language_and_article(tydzen, imported):
 
 
 def test_the_json_of_the_list_counts_texts(tydzen, imported):
-    (summary,) = json.loads(tydzen("issue", "list", "--json")[1])
+    summary = json.loads(tydzen("issue", "list", "--json")[1])
     assert summary["week"] == "2019-W22"
     assert (summary["status"], summary["articles"], summary["sendable"]) == ("draft", 2, 1)
     assert summary["texts"] == {"be": {"draft": 1}, "en": {"approved": 1}, "ru": {"ready": 1}}
@@ -262,3 +263,16 @@ def test_no_command_prints_an_operators_address(tydzen, files, tmp_path):
         code, out, err = tydzen(*command)
         assert code == 0
         assert "canary" not in out + err
+
+
+@ON_SQLITE
+def test_the_examples_are_ready_to_send(tydzen):
+    examples = Path(__file__).resolve().parents[2] / "examples"
+    assert tydzen("publication", "import", examples)[0] == 0
+    folders = sorted((examples / "issues").iterdir())
+    assert folders
+    for folder in folders:
+        assert tydzen("issue", "import", folder)[0] == 0
+        _, out, err = tydzen("issue", "check", folder.name, "--json")
+        assert [one for one in json.loads(out)["findings"] if one["blocks"]] == []
+        assert err == f"issue {folder.name}: nothing stands against sending it\n"

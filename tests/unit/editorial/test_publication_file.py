@@ -49,6 +49,7 @@ WRONG = [
     ('"desk@example.org"', '"desk"', 8, "reply_to is not a bare mail address"),
     ('"operator@example.org"', '"operator"', 9, "operator 1 is not a mail address"),
     ('list_id = "weekly.example.org"', 'list_id = "weekly list"', 10, "list_id"),
+    ('"1 Example Street, Vilnius"', '"1 Example Street\\u0000"', 11, "control character"),
     ('en = "Situation"', 'en = "Situ\\u0007ation"', 14, "control character"),
     ('en = "Situation"', 'en = "a\\nb"', 14, "line break"),
     ('en = "Situation"', 'en = "=?utf-8?q?a?="', 14, "=?"),
@@ -93,6 +94,11 @@ def test_no_message_echoes_an_address(file):
     text = PUBLICATION_TOML.replace("weekly@example.org", "canary one@example.org")
     text = text.replace("operator@example.org", "canary two@example.org")
     assert "canary" not in "\n".join(problems_of(file, text))
+
+
+def test_a_postal_address_may_have_several_lines(file):
+    file.write_text(PUBLICATION_TOML.replace("Street, Vilnius", "Street\\nVilnius"), "utf-8")
+    assert read_publication(file).postal_address == "1 Example Street\nVilnius"
 
 
 @pytest.mark.parametrize("address", ["a@b.org", "first.last+tag@пошта.example.org", "a@localhost"])
