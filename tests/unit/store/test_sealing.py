@@ -1,0 +1,99 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service.domain.errors import ConfigurationError, InvalidInputError
+from service.domain.keys import Keyring
+from service.store.sealing import Sealer, normalised
+
+OLD, NEW = bytes(range(32)), bytes(range(1, 33))
+SEALER = Sealer(Keyring({1: OLD}))
+ROTATED = Sealer(Keyring({1: OLD, 2: NEW}))
+ROW = b"r" * 16
+
+addresses = st.emails()
+
+
+@given(st.binary(min_size=16, max_size=16), addresses)
+def test_what_is_sealed_opens_as_it_was_typed(row, address):
+    assert SEALER.open(row, SEALER.seal(row, address)) == address
+
+
+def test_the_same_address_is_sealed_differently_each_time():
+    assert SEALER.seal(ROW, "a@b.test") != SEALER.seal(ROW, "a@b.test")
+
+
+def test_a_blob_opens_only_in_its_own_row():
+    with pytest.raises(ConfigurationError, match="keyring"):
+        SEALER.open(b"x" * 16, SEALER.seal(ROW, "canary@b.test"))
+
+
+@given(st.integers(1, 36), st.integers(0, 7))
+def test_a_blob_with_one_other_bit_does_not_open(place, bit):
+    blob = bytearray(SEALER.seal(ROW, "a@b.test"))
+    blob[place] ^= 1 << bit
+    with pytest.raises(ConfigurationError):
+        SEALER.open(ROW, bytes(blob))
+
+
+def test_after_a_new_key_old_blobs_open_and_new_ones_are_sealed_by_it():
+    before, after = SEALER.seal(ROW, "a@b.test"), ROTATED.seal(ROW, "a@b.test")
+    assert (before[0], after[0]) == (1, 2)
+    assert ROTATED.open(ROW, before) == ROTATED.open(ROW, after) == "a@b.test"
+    with pytest.raises(ConfigurationError, match="key 2 is not in the keyring"):
+        SEALER.open(ROW, after)
+
+
+def test_a_new_key_changes_no_hash():
+    assert ROTATED.address_hash("a@b.test") == SEALER.address_hash("a@b.test")
+    assert ROTATED.fingerprint == SEALER.fingerprint
+
+
+def test_the_wrong_key_opens_nothing_and_finds_nothing():
+    other = Sealer(Keyring({1: NEW}))
+    with pytest.raises(ConfigurationError, match="another one's") as caught:
+        other.open(ROW, SEALER.seal(ROW, "canary@b.test"))
+    assert "canary" not in str(caught.value)
+    assert other.address_hash("a@b.test") != SEALER.address_hash("a@b.test")
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Ann@Reader.TEST", "ann@reader.test"),
+        (" ann@reader.test\n", "ann@reader.test"),
+        ("fay@пошта.бел", "fay@xn--80a1acn3a.xn--90ais"),
+        ("fay@ПОШТА.БЕЛ", "fay@XN--80A1ACN3A.xn--90ais"),
+        ("caf\u0065\u0301@reader.test", "caf\u00e9@reader.test"),
+    ],
+)
+def test_spellings_of_one_mailbox_have_one_hash(one, other):
+    assert SEALER.address_hash(one) == SEALER.address_hash(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("a.b@r.test", "ab@r.test"), ("a+x@r.test", "a@r.test"), ("a@r.test", "a@s.test")]
+)
+def test_dots_and_tags_are_left_to_the_readers_own_host(one, other):
+    assert SEALER.address_hash(one) != SEALER.address_hash(other)
+
+
+@pytest.mark.parametrize("text", ["", "canary", "@canary.test", "canary@", "canary@\u2026.test"])
+def test_what_is_no_address_is_refused_and_not_repeated(text):
+    with pytest.raises(InvalidInputError) as caught:
+        normalised(text)
+    assert "canary" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@given(addresses)
+def test_normalising_twice_changes_nothing(address):
+    assert normalised(normalised(address)) == normalised(address)
+
+
+@given(st.text())
+def test_a_digest_of_something_else_is_never_that_of_an_address(text):
+    try:
+        assert SEALER.digest(text) != SEALER.address_hash(text)
+    except InvalidInputError:
+        assert SEALER.digest(text)
