@@ -6,7 +6,19 @@ import sys
 
 import typer
 
-from service.cli import demo, explain, issue, issue_send, issue_trial, mailing, ops, publication, subscriber, sweep
+from service.cli import (
+    demo,
+    explain,
+    issue,
+    issue_send,
+    issue_trial,
+    mailing,
+    ops,
+    publication,
+    schedule,
+    subscriber,
+    sweep,
+)
 from service.cli.output import Exit, exit_code, say
 from service.domain.errors import TydzenError
 
@@ -23,6 +35,7 @@ issue_send.register(issue.issue)
 issue_trial.register(issue.issue)
 mailing.register(app)
 explain.register(app)
+schedule.register(app)
 sweep.register(app)
 subscriber.register(app)
 ops.register(app)
