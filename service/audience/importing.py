@@ -25,7 +25,8 @@ from service.store import Database, Session, audit, publication, subscribers, su
 from service.store.departures import Step
 from service.store.subscribers import NewSubscriber, Standing, prepared
 
-CHUNK = 5_000
+# Pages of the indexes are written once for each chunk: larger ones write fewer, and hold their memory a little longer.
+CHUNK = 20_000
 _CONSENT_DIGITS = len("sha256:") + 12
 
 _SUPPRESSES = {
