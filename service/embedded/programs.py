@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -109,6 +109,17 @@ def require_free(host: str, port: int, setting: str) -> None:
             raise ConflictError(
                 f"port {port} on {host} {why}: end what listens there, or set {setting} to another port"
             ) from None
+
+
+def free_port_near(port: int) -> int:
+    """That port, or where it is taken any free one: for things to try out that must not fail over it."""
+    for wanted in (port, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            with suppress(OSError):
+                probe.bind((INBOX_HOST, wanted))
+                return int(probe.getsockname()[1])
+    raise ConflictError("this machine has no free port left")
 
 
 @contextmanager
