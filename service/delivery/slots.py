@@ -15,7 +15,13 @@ from service.delivery import release
 from service.delivery.notices import ISSUE_BLOCKED, SLOT_MISSED, tell_operators
 from service.delivery.release import Check
 from service.domain.content import Publication
-from service.domain.errors import CheckFailedError, ConflictError, NotFoundError
+from service.domain.errors import (
+    CheckFailedError,
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    NotFoundError,
+)
 from service.domain.mailing import MailingState
 from service.domain.schedule import Schedule, WeeklySlot, last_slot, next_slot, slots_between
 from service.queue import Bell
@@ -30,6 +36,8 @@ CANCELLED_BEFORE = "cancelled before"
 SUPERSEDED = "the next slot has come"
 # Of slots that were missed longer ago than this, while the whole service was away, operators are not told one by one.
 _TELL_WITHIN = dt.timedelta(days=28)
+# What a check may raise instead of answering. A template or a setting that is wrong blocks the issue like a text.
+_BLOCKING = (NotFoundError, CheckFailedError, ConfigurationError, InvalidInputError)
 # How the editorial checks write a finding: the article's slug, its language, the line of its body, the message.
 _FINDING = re.compile(
     r"(?P<article>[a-z0-9-]+)(\.(?P<language>[a-z-]+))?(, (?P<line>line \d+) of the body)?: (?P<message>.+)", re.DOTALL
@@ -106,7 +114,7 @@ def _already(
 def _released(session: Session, bell: Bell, check: Check, slot: WeeklySlot, now: dt.datetime) -> Decision:
     try:
         mailing = release.send(session, str(slot.week), bell, check, actor=ACTOR, now=now)
-    except (NotFoundError, CheckFailedError) as error:
+    except _BLOCKING as error:
         return Decision(slot, SlotState.WAITING, str(error))
     except ConflictError as error:
         # Somebody sent it by hand in this very moment.
@@ -181,6 +189,8 @@ def _blocking(session: Session, week: str, check: Check) -> Sequence[str]:
         return check(session, week)
     except NotFoundError:
         return ["there is no issue of this week yet"]
+    except _BLOCKING as error:
+        return [str(error)]
 
 
 def _parameters(known: Publication, schedule: Schedule, slot: WeeklySlot) -> dict[str, str]:

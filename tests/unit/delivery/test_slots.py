@@ -15,6 +15,7 @@ from service.delivery.slots import (
     warn_ahead,
 )
 from service.domain.content import TextStatus
+from service.domain.errors import ConfigurationError
 from service.domain.mailing import MailingState
 from service.domain.schedule import Schedule, WeekMode, parse_when, slot_of
 from service.domain.weeks import Week
@@ -413,6 +414,25 @@ def test_a_check_that_fails_is_asked_again(service):
     service.check = unapproved
     service.tick(SLOT - dt.timedelta(hours=24) + TICK)
     assert len(service.notices()) == len(OPERATORS)
+
+
+def test_a_broken_template_blocks_and_breaks_no_sweep(service):
+    service.set_schedule()
+    service.write()
+
+    def broken(_session, _week):
+        raise ConfigurationError("templates/edition/issue.txt.j2:3: no such value")
+
+    service.check = broken
+    service.tick(SLOT - dt.timedelta(hours=2))
+    assert service.notices()[0].parameters["findings"] == [
+        ["", "2019-W22", "templates/edition/issue.txt.j2:3: no such value"]
+    ]
+    assert service.tick(SLOT) == []
+    assert "issue.txt.j2" in service.slot().reason
+    service.check = unapproved
+    (made,) = service.tick(SLOT + TICK)
+    assert made.state is SlotState.RELEASED
 
 
 @pytest.mark.parametrize(
