@@ -47,8 +47,10 @@ class ValkeyPace:
     """Buckets in Valkey (or Redis), one call a group of letters."""
 
     def __init__(self, url: str) -> None:
+        # A Unix socket knows no keep-alive, and redis-py refuses to be told of one.
+        kept = {} if url.startswith("unix:") else {"socket_keepalive": True}
         self._client = redis.Redis.from_url(
-            url, socket_timeout=2, socket_connect_timeout=1, socket_keepalive=True, health_check_interval=25
+            url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=25, **kept
         )
         self._reserve = self._client.register_script(_RESERVE)
 
