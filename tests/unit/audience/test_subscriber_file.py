@@ -1,0 +1,137 @@
+import io
+
+import pytest
+
+from service.audience.csv_lines import Broken
+from service.audience.subscriber_file import Entry, Said, SubscriberFile
+from service.domain.errors import InvalidInputError
+
+LISTMONK = "uuid,email,name,attributes,status,created_at,updated_at\n"
+
+
+def read(content):
+    octets = content if isinstance(content, bytes) else content.encode()
+    return list(SubscriberFile(io.BytesIO(octets)))
+
+
+def entry(number, address, languages="be,ru", said=Said.ACTIVE, consent="", week=""):
+    return Entry(number, address, languages, said, consent, week)
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_file_with_and_without_byte_order_mark_reads_the_same(mark, end):
+    text = f'email,languages{end}ann@reader.test,"be,ru"{end}'
+    assert read(mark + text.encode()) == [entry(2, "ann@reader.test")]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'email,languages\nann@reader.test,"be,ru"',
+        "email,languages\n ann@reader.test ,be,ru",
+        'languages,email\n"be,ru",ann@reader.test',
+        'Name, E-Mail ,LANG\nAnn,ann@reader.test,"be,ru"',
+        'email;languages\nann@reader.test;"be,ru"',
+        "email;languages\nann@reader.test;be,ru",
+        'email,languages,,\nann@reader.test,"be,ru",,',
+        'email,languages\nann@reader.test,"be,ru",,'.replace(",,", ""),
+        'languages,email\n"be,ru",ann@reader.test,,',
+    ],
+)
+def test_columns_may_stand_in_any_order_and_be_named_in_any_case(text):
+    assert read(text) == [entry(2, "ann@reader.test")]
+
+
+def test_all_columns_are_read_and_others_are_not_kept():
+    text = (
+        'email,name,status,consent,joined_week,languages\nann@reader.test,Ann,Unsubscribed,"a form, 2018",2018-W01,en'
+    )
+    assert read(text) == [entry(2, "ann@reader.test", "en", Said.UNSUBSCRIBED, "a form, 2018", "2018-W01")]
+
+
+def test_the_apostrophe_of_our_export_is_taken_away():
+    assert read("email,languages\n'=cmd@reader.test,en\n'tis@reader.test,en") == [
+        entry(2, "=cmd@reader.test", "en"),
+        entry(3, "'tis@reader.test", "en"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("canary@reader.test", "1 of 3 columns: too few"),
+        ("canary@reader.test,be,ru,active", "4 of 3 columns: too many; write languages as"),
+        ("canary@reader.test,be,canary", "the status is none of"),
+    ],
+)
+def test_a_line_that_does_not_fit_the_header_is_broken_and_not_repeated(line, reason):
+    broken, after = read(f"email,languages,status\n{line}\nann@reader.test,en,active\n")
+    assert isinstance(broken, Broken)
+    assert reason in broken.reason
+    assert "canary" not in broken.reason
+    assert after == entry(3, "ann@reader.test", "en")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("", Said.ACTIVE), ("active", Said.ACTIVE), ("enabled", Said.ACTIVE), ("ENABLED", Said.ACTIVE),
+        ("pending", Said.PENDING), ("unconfirmed", Said.PENDING), ("unsubscribed", Said.UNSUBSCRIBED),
+        ("disabled", Said.UNSUBSCRIBED), ("bounced", Said.BOUNCED), ("complained", Said.COMPLAINED),
+        ("blocklisted", Said.BLOCKED),
+    ],
+)  # fmt: skip
+def test_statuses_of_ours_and_of_listmonk_are_known(said, meant):
+    assert read(f"email,languages,status\nann@reader.test,en,{said}")[0].said is meant
+
+
+@pytest.mark.parametrize(
+    ("attributes", "languages"),
+    [
+        ('{"lang": "by"}', "by"),
+        ('{"languages": ["be", "ru"], "city": "Minsk"}', "be,ru"),
+        ('{"languages": "be ru"}', "be ru"),
+        ('{"city": "Minsk"}', ""),
+        ('{"languages": [], "lang": "en"}', "en"),
+        ("{}", ""),
+        ("", ""),
+    ],
+)
+def test_an_export_of_listmonk_is_read_as_it_is(attributes, languages):
+    quoted = attributes.replace('"', '""')
+    line = f'0d6a,ann@reader.test,"Ann, of Minsk","{quoted}",enabled,2019-05-01 10:00:00,2019-05-02 10:00:00\n'
+    file = SubscriberFile(io.BytesIO((LISTMONK + line).encode()))
+    assert file.listmonk
+    assert list(file) == [entry(2, "ann@reader.test", languages)]
+
+
+@pytest.mark.parametrize(
+    "attributes", ["{canary", "[1]", '""canary""', '{""lang"": 7}', '{""languages"": [1]}', "[" * 9000]
+)
+def test_attributes_that_say_no_languages_in_words_break_their_line_alone(attributes):
+    broken, after = read(f'{LISTMONK}1,a@r.test,A,"{attributes}",enabled,,\n2,b@r.test,B,{{}},enabled,,\n')
+    assert isinstance(broken, Broken)
+    assert "attributes" in broken.reason
+    assert "canary" not in broken.reason
+    assert after == entry(3, "b@r.test", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("ann@reader.test,be\n", "first line must name"),
+        ("name,languages\n", "first line must name"),
+        ("email,address\n", "two columns"),
+        ("email,languages\n".encode("utf-16"), "UTF-16"),
+        ("", "empty"),
+    ],
+)
+def test_a_file_without_a_usable_header_is_refused_as_a_whole(content, reason):
+    with pytest.raises(InvalidInputError, match=reason) as caught:
+        read(content)
+    assert "ann" not in str(caught.value)
+
+
+def test_an_entry_does_not_show_the_address():
+    assert "ann" not in repr(entry(2, "ann@reader.test"))
