@@ -5,6 +5,7 @@ A lost hint costs seconds, because the sweep looks into the database; so ringing
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, Protocol
 
 from celery import Celery
@@ -24,8 +25,8 @@ BULK = "bulk"
 NOTICES = "notices"
 TICK_SECONDS = 15
 
-# A caller that rings waits at most this long, in seconds, for a broker that is away.
-_RING_SECONDS = 0.1
+# A caller that rings waits at most about this long, in seconds, for a broker that is away.
+_RING_SECONDS = 0.15
 
 _log = log.get("queue")
 
@@ -74,7 +75,7 @@ class CeleryBell:
                 )
             queue = NOTICES if job == SEND_NOTICE else BULK
             self._app.send_task(job, args=list(ids), queue=queue, connection=self._connection, retry=False)
-        except (OperationalError, OSError, self._app.connection_for_write().transport.connection_errors) as error:
+        except (OperationalError, OSError, *self._app.connection_for_write().transport.connection_errors) as error:
             self._silent_until = monotonic() + 1.0
             self._forget_connection()
             _log.warning("hint-lost", job=job, ids=list(ids), error=type(error).__name__)
@@ -84,7 +85,8 @@ class CeleryBell:
     def _forget_connection(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.collapse()
+            with contextlib.suppress(Exception):  # a dead connection may fail to end; it is gone either way
+                connection.release()
 
 
 def celery_settings(redis_url: str) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from service.delivery import notices, progress, release, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
 from service.delivery.recovery import Recovery
 from service.delivery.release import Check
+from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
 from service.queue import PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
 from service.store import Database, Session, batches, locks, mailings
@@ -42,14 +43,18 @@ class Sweep:
         self.recovery.give_up_lost_hosts()
         now = self.clock.now()
         for part in (self._slots, self._release, self._plan, self._ring, self._notices, self._finish):
-            # A transaction each: what one part finds wrong must not undo the others.
-            with self.database.begin() as session:
-                part(session)
+            # A transaction each: what one part finds wrong must neither undo the others nor keep them waiting.
+            try:
+                with self.database.begin() as session:
+                    part(session)
+            except TydzenError as error:
+                _log.warning("sweep-part-failed", part=part.__name__.strip("_"), error=str(error))
         _log.debug("swept", at=now.isoformat())
         return True
 
     def _slots(self, session: Session) -> None:
-        now = self.clock.now()
+        # The earlier of two clocks: a machine whose own runs ahead must not send a week too soon.
+        now = min(self.clock.now(), session.now())
         slots.run_due_slots(session, self.bell, self.check, now=now)
         slots.warn_ahead(session, self.bell, self.check, now=now)
 
