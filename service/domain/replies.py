@@ -68,8 +68,7 @@ class ReplyLine:
 
 
 _LINE = re.compile(rb"([0-9]{3})(?![0-9])([ \t-]?)(.*)", re.DOTALL)
-_ENHANCED = re.compile(r"\s*([245]\.[0-9]{1,3}\.[0-9]{1,3})(?![0-9.])")
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]+")
+_ENHANCED = re.compile(r"[245]\.[0-9]{1,3}\.[0-9]{1,3}(?![0-9.])")
 
 
 def parse_line(line: bytes) -> ReplyLine:
@@ -88,18 +87,24 @@ def parse_reply(lines: Sequence[bytes]) -> Reply:
 
     Lines that disagree about the code make it 0: whoever says both "250" and "550" has said neither.
     """
-    parsed = [parse_line(line) for line in lines]
-    codes = {line.code for line in parsed}
-    code = codes.pop() if len(codes) == 1 else GARBLED
-    text = " ".join(printable(line.text) for line in parsed).strip()[:TEXT_LIMIT]
-    found = _ENHANCED.match(text)
-    enhanced = found[1] if found and code and found[1][0] == str(code)[0] else None
-    return Reply(code, enhanced, text)
+    if len(lines) == 1 and lines[0][3:4] == b" " and lines[0][:3].isdigit():
+        code, text = int(lines[0][:3]), printable(lines[0][4:])  # nearly all replies, at a third of the cost
+    else:
+        parsed = [parse_line(line) for line in lines]
+        codes = {line.code for line in parsed}
+        code = codes.pop() if len(codes) == 1 else GARBLED
+        text = " ".join(printable(line.text) for line in parsed).strip()
+    text = text[:TEXT_LIMIT]
+    found = _ENHANCED.match(text) if code else None
+    return Reply(code, found[0] if found and found[0][0] == str(code)[0] else None, text)
 
 
 def printable(text: bytes) -> str:
     """A server's bytes as text that is safe to store and show: UTF-8 where it is, no controls, no bidi overrides."""
-    return _UNPRINTABLE.sub(" ", text.decode("utf-8", "replace")).strip()
+    decoded = text.decode("utf-8", "replace")
+    if not decoded.isprintable():
+        decoded = "".join(letter if letter.isprintable() else " " for letter in decoded)
+    return decoded.strip()
 
 
 _SESSION = frozenset({Phase.CONNECT, Phase.GREETING, Phase.TLS, Phase.EHLO, Phase.AUTH})
@@ -132,10 +137,10 @@ def classify(reply: Reply, phase: Phase) -> ReplyClass:
     cannot be understood leaves the delivery uncertain; anywhere else it is transient, because nothing was handed over.
     """
     kind = reply.code // 100
-    if kind not in {2, 3, 4, 5}:
-        return ReplyClass.UNCERTAIN if phase is Phase.DOT else ReplyClass.TRANSIENT
     if kind in {2, 3}:
         return _positive(reply.code, phase)
+    if kind not in {4, 5}:
+        return ReplyClass.UNCERTAIN if phase is Phase.DOT else ReplyClass.TRANSIENT
     if phase in _SESSION:
         return _session_refusal(reply.code, phase)
     if kind == 4:
@@ -148,7 +153,7 @@ def classify(reply: Reply, phase: Phase) -> ReplyClass:
 
 
 def _positive(code: int, phase: Phase) -> ReplyClass:
-    expected = {Phase.DATA: 3, Phase.AUTH: 2}.get(phase, 2)
+    expected = 3 if phase is Phase.DATA else 2
     # 221 or 354 after the dot say nothing about the message: the server is out of step with us.
     if code // 100 == expected and code != 221:
         return ReplyClass.ACCEPTED

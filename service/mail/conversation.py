@@ -17,13 +17,14 @@ from service.mail.channel import Channel
 from service.mail.envelope import UnmailableError, compose
 from service.mail.journal import Journal
 from service.mail.letter import Timeouts
+from service.mail.pen import Pen
 from service.mail.replyreader import RawReply
 from service.mail.session import Capabilities
+from service.mail.tempo import Tempo
 from service.mail.transaction import Pool, Transaction
 
 _RSET, _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
-_LARGE = 1 << 18  # octets: more than that seldom fits into a socket's buffer at once
-_UNKNOWN_PACE = 0.6  # seconds a letter takes on a session that has not sent one: no more than one at first
+_LONG_IDLE = 1.0  # seconds
 _FAREWELL = 5.0  # seconds in which a relay that said 421 may still answer what it has already read
 
 
@@ -43,14 +44,13 @@ class Conversation:
         self._channel = channel
         self._can = capabilities
         self._pool = pool
-        self._journal = journal
+        self._pen = Pen(channel, journal)
         self._timeouts = timeouts
         self._chunking = capabilities.chunking and window > 0
         self._window = window if self._chunking and capabilities.pipelining else 0
         self._pipeline: deque[Transaction] = deque()
-        self._out: list[bytes] = []
         self._must_reset = False
-        self._careful = False  # the kernel's buffer was once too small for a letter: body first, dot later
+        self._probing = False  # an RSET is out to see whether the session still lives
         self._farewell: Reply | None = None
         self._fault = False  # something was said or missed that speaks against the relay
         self._served = False  # a letter has gone through: the session was good once
@@ -58,8 +58,8 @@ class Conversation:
         self._over = False
         self._answered = 0  # replies since the session was last idle
         self._now = asyncio.get_running_loop().time
-        self.touched = self._mark = self._now()
-        self._pace = _UNKNOWN_PACE
+        self._touched = self._now()
+        self._tempo = Tempo(self._now)
         channel.listen(self)
 
     # For the owner
@@ -67,7 +67,7 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Whether it can start with a new letter at once."""
-        return not self._pipeline and not self._retiring and not self._over
+        return not (self._pipeline or self._probing or self._retiring or self._over)
 
     @property
     def past_dot(self) -> int:
@@ -75,30 +75,36 @@ class Conversation:
         return sum(1 for transaction in self._pipeline if transaction.past_dot and not transaction.settled)
 
     def letter_time(self) -> float:
-        """Seconds that a letter takes here: a running mean, and no less than what the present one has taken so far."""
-        return self._pace if not self._pipeline else max(self._pace, self._now() - self._mark)
+        """Seconds that a letter takes here."""
+        return self._tempo.seconds(busy=bool(self._pipeline))
 
     def start(self) -> None:
         """Take letters from the pool; only when idle."""
         self._answered = 0
-        self._mark = self._now()
-        self._fill()
+        self._tempo.start()
+        if self._window and self._served and self._now() - self._touched > _LONG_IDLE:
+            # With BDAT whole letters would be past their dot before a session's silent death showed.
+            self._probing = True
+            self._pen.put(b"RSET\r\n")
+        else:
+            self._fill()
         self._flush()
 
     def due(self) -> float:
         """The time, on the loop's clock, by which something must have happened."""
-        if not self._pipeline:
-            return self.touched + self._timeouts.idle
         if self._farewell is not None:
-            return self.touched + _FAREWELL
-        times, phase = self._timeouts, self._pipeline[0].phase
-        seconds = {_RSET: times.mail, _MAIL: times.mail, _RCPT: times.rcpt, _DATA: times.data, _BODY: times.body}
-        return self.touched + seconds.get(phase, times.dot)
+            return self._touched + _FAREWELL
+        if self._pipeline or self._probing:
+            return self._touched + self._timeouts.reply(self._pipeline[0].phase if self._pipeline else _RSET)
+        return self._touched + self._timeouts.idle
 
     def expire(self) -> None:
         """Give up waiting: polite when idle, else by breaking the connection."""
-        if not self._pipeline:
+        if self.idle:
             self.quit()
+            return
+        if not self._pipeline:
+            self._channel.abort("an idle session answers no more")
             return
         head = self._pipeline[0]
         text = f"no reply to {head.phase.value} in time" if not head.asking else "the gate gave no answer in time"
@@ -113,10 +119,7 @@ class Conversation:
         for transaction in self._pipeline:
             if not transaction.past_dot and not transaction.settled:
                 self._settle(transaction, Reply(0, None, "the worker is stopping"), ReplyClass.NOT_SENT, _MAIL)
-        if self._pipeline:
-            self._end_if_retired()
-        else:
-            self.quit()
+        self._end_if_retired()
 
     def quit(self) -> None:
         """Say goodbye on an idle session."""
@@ -140,10 +143,17 @@ class Conversation:
             if self._over:
                 return
             if not pipeline:
-                self._channel.abort(f"the relay said {code:03} unasked")
-                return
+                if not self._probing or code != 250:
+                    self._channel.abort(f"the relay said {code:03} on an idle session")
+                    return
+                self._probing = False
+                continue
             self._answered += 1
-            self._on_reply(pipeline[0], code, lines)
+            transaction = pipeline[0]
+            if code == 250 and self._can.pipelining and transaction.phase is _MAIL:
+                transaction.phase = _RCPT
+            else:
+                self._on_reply(transaction, code, lines)
         if self._over:
             return
         self._end_if_retired()
@@ -154,8 +164,11 @@ class Conversation:
 
     def on_drained(self) -> None:
         """The kernel has all of a body that was written without its dot: now the dot."""
-        if self._pipeline and self._pipeline[0].phase is _BODY and not self._pipeline[0].asking:
-            self._write_dot(self._pipeline[0])
+        if self._over:
+            return
+        head = self._pipeline[0] if self._pipeline else None
+        if head is not None and head.phase is _BODY and not head.asking:
+            self._write_dot(head)
         self._fill()
         self._flush()
 
@@ -173,7 +186,7 @@ class Conversation:
             if not transaction.settled:
                 self._abandon(transaction, text, blamed=blamed)
             blamed = False
-        self._out.clear()
+        self._pen.discard()
         self._pool.over(self, text, setback=setback)
 
     def _abandon(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
@@ -235,7 +248,7 @@ class Conversation:
             # It would take the lone dot for an empty letter to a reader.
             self._channel.abort("the relay asks for a body that is not to be sent")
         else:
-            self._out.append(b".\r\n")  # RFC 2920 §3.1: nobody's message
+            self._pen.put(b".\r\n")  # RFC 2920 §3.1: nobody's message
             transaction.phase = _DOT
 
     def _on_dot(self, transaction: Transaction, lines: list[bytes]) -> None:
@@ -251,6 +264,7 @@ class Conversation:
         self._settle(transaction, reply, outcome, _DOT)
         self._done(transaction)
         if outcome is ReplyClass.UNCERTAIN:
+            self._fault = True
             self._channel.abort("the relay's reply makes no sense")
         elif reply.code == 421:
             self._part(reply)
@@ -278,23 +292,23 @@ class Conversation:
         self._end_if_retired()
 
     def _end_if_retired(self) -> None:
-        if self._retiring and not self._over and not self.past_dot:
+        if not self._retiring or self._over or self.past_dot:
+            return
+        if self._pipeline or self._probing or self._farewell is not None:
             self._channel.abort(f"the relay said {self._farewell.code}" if self._farewell else "the worker is stopping")
+        else:
+            self.quit()
 
     def _settle(self, transaction: Transaction, reply: Reply, outcome: ReplyClass, phase: Phase) -> None:
         transaction.settled = True
-        if transaction.past_dot and outcome is not ReplyClass.UNCERTAIN:
-            letter = transaction.letter
-            self._journal.reply(letter.delivery_id, letter.attempt, reply, outcome)
+        if outcome is not ReplyClass.UNCERTAIN:
+            self._pen.record_reply(transaction, reply, outcome)
         self._pool.report(transaction, reply, outcome, phase)
 
     def _done(self, transaction: Transaction) -> None:
         if self._pipeline and self._pipeline[0] is transaction:
             self._pipeline.popleft()
-        now = self._now()
-        weight = 1.0 if self._pace == _UNKNOWN_PACE else 0.1
-        self._pace += weight * (now - self._mark - self._pace)
-        self._mark = now
+        self._tempo.beat()
 
     # Commands
 
@@ -326,13 +340,13 @@ class Conversation:
         reset = self._must_reset or (self._window > 0 and bool(self._pipeline))
         self._must_reset = False
         transaction.phase = _RSET if reset else _MAIL
-        transaction.past_dot = transaction.recipient_accepted = False
+        transaction.past_dot = transaction.recipient_accepted = transaction.asking = False
         self._pipeline.append(transaction)
         if not self._can.pipelining:
             transaction.commands = (mail, rcpt)
-            self._out.append(b"RSET\r\n" if reset else mail)
+            self._pen.put(b"RSET\r\n" if reset else mail)
             return
-        self._out.append((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if self._window else b"DATA\r\n"))
+        self._pen.put((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if self._window else b"DATA\r\n"))
         if self._window:
             self._write_chunk(transaction)
 
@@ -341,16 +355,16 @@ class Conversation:
         if self._can.pipelining:
             return
         if transaction.phase is _MAIL:
-            self._out.append(transaction.commands[0])
+            self._pen.put(transaction.commands[0])
         elif transaction.settled:
             self._must_reset = True
             self._done(transaction)
         elif transaction.phase is _RCPT:
-            self._out.append(transaction.commands[1])
+            self._pen.put(transaction.commands[1])
         elif self._chunking:
             self._pass_gate(transaction)
         else:
-            self._out.append(b"DATA\r\n")
+            self._pen.put(b"DATA\r\n")
 
     # Bodies
 
@@ -390,47 +404,37 @@ class Conversation:
             self._write_chunk(transaction)
             transaction.phase = _DOT
             return
-        assert transaction.segments is not None
-        body = transaction.segments.join(transaction.letter.values)
-        if not self._careful and len(body) < _LARGE:
+        body = self._join(transaction)
+        if not self._pen.may_stall(len(body)):
             self._write_dot(transaction, body)
             return
-        # A dot that the kernel has not taken yet is provably unsent, as long as it has not been given to anyone.
         transaction.phase = _BODY
-        self._out.append(body)
-        self._flush()
-        if not self._channel.paused and not self._over:
+        self._pen.put(body)
+        if self._pen.flush() and not self._over:
             self._write_dot(transaction)
 
     def _write_dot(self, transaction: Transaction, body: bytes = b"") -> None:
-        if self._record_dot(transaction):
-            transaction.phase = _DOT
-            self._out += (body, b".\r\n") if body else (b".\r\n",)
+        transaction.phase = _DOT
+        self._end_letter(transaction, body, b".\r\n")
 
     def _write_chunk(self, transaction: Transaction) -> None:
-        assert transaction.segments is not None
-        body = transaction.segments.join(transaction.letter.values)
-        if self._record_dot(transaction):
-            self._out += (b"BDAT %d LAST\r\n" % len(body), body)
+        body = self._join(transaction)
+        self._end_letter(transaction, b"BDAT %d LAST\r\n" % len(body), body)
 
-    def _record_dot(self, transaction: Transaction) -> bool:
-        """Write the journal's record; False when its disk is full: then the dot must not be sent."""
-        letter = transaction.letter
+    def _join(self, transaction: Transaction) -> bytes:
+        assert transaction.segments is not None
+        return transaction.segments.join(transaction.letter.values)
+
+    def _end_letter(self, transaction: Transaction, *parts: bytes) -> None:
         try:
-            self._journal.dot(letter.delivery_id, letter.attempt)
+            self._pen.end_letter(transaction, *parts)
         except UnavailableError as error:
-            self._out.clear()
+            self._pen.discard()
             self._fault = True
             self._settle(transaction, Reply(0, None, str(error)), ReplyClass.NOT_SENT, _BODY)
             self._channel.abort(str(error))
-            return False
-        transaction.past_dot = True
-        return True
 
     def _flush(self) -> None:
-        # Taken away first: a transport may call `on_drained`, and so this, before its write returns.
-        out, self._out = self._out, []
-        if out and not self._over:
-            self._channel.write(out)
-            self._careful = self._careful or self._channel.paused
-        self.touched = self._now()
+        if not self._over:
+            self._pen.flush()
+        self._touched = self._now()

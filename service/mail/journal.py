@@ -98,7 +98,7 @@ class Journal:
     def reply(self, delivery_id: int, attempt: int, reply: Reply, reply_class: ReplyClass) -> None:
         """Record what the server said about an attempt whose dot was recorded."""
         subject = detail = 0
-        if reply.enhanced is not None:
+        if reply.enhanced is not None and reply_class is not ReplyClass.ACCEPTED:
             subject, detail = map(int, reply.enhanced.split(".")[1:])
         kind = CLASSES.index(reply_class)
         self._append(

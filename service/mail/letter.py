@@ -65,3 +65,8 @@ class Timeouts:
     dot: float = 600
     idle: float = 30
     quit: float = 2
+
+    def reply(self, phase: Phase) -> float:
+        """How long the reply to `phase` may take, once a session has started."""
+        times = {Phase.RCPT: self.rcpt, Phase.DATA: self.data, Phase.BODY: self.body, Phase.DOT: self.dot}
+        return times.get(phase, self.mail)

@@ -9,7 +9,7 @@ _LINES_KEPT = 32
 _REPLY_LIMIT = 4 << 20  # octets; whoever says more in one reply is not worth listening to
 
 # The codes of nearly all replies, so that the usual one is understood with one look.
-_USUAL = {b"%d" % code: code for code in (220, 221, 250, 251, 252, 354, 421, 450, 451, 452, 550, 552, 554)}
+_USUAL = {b"%d " % code: code for code in (220, 221, 250, 251, 252, 354, 421, 450, 451, 452, 550, 552, 554)}
 
 RawReply = tuple[int, list[bytes]]
 
@@ -36,6 +36,9 @@ class ReplyReader:
 
     def feed(self, data: bytes) -> list[RawReply]:
         """The replies that `data` completes."""
+        usual = self._usual(data)
+        if usual is not None:
+            return usual
         if self._dropping:
             data = self._skip(data)
         lines = (self._rest + data).split(b"\n")
@@ -49,6 +52,18 @@ class ReplyReader:
         self._count(data, done=bool(replies))
         return replies
 
+    def _usual(self, data: bytes) -> list[RawReply] | None:
+        """The replies in whole, single, short lines with usual codes; None if there is anything else."""
+        if self._rest or self._lines or not data.endswith(b"\r\n") or len(data) > _LINE_KEPT:
+            return None
+        replies: list[RawReply] = []
+        for line in data[:-2].split(b"\r\n"):
+            code = _USUAL.get(line[:4])
+            if code is None or b"\n" in line:
+                return None
+            replies.append((code, [line]))
+        return replies
+
     def _skip(self, data: bytes) -> bytes:
         """What is to be read of `data` when it goes on with a line of which enough is kept."""
         end = data.find(b"\n")
@@ -57,14 +72,9 @@ class ReplyReader:
         return data[end:] if end >= 0 else b""
 
     def _line(self, line: bytes, replies: list[RawReply]) -> None:
-        separator = line[3:4]
-        if separator == b"-" and line[:3].isdigit():
+        if line[3:4] == b"-" and line[:3].isdigit():
             if len(self._lines) < _LINES_KEPT:
                 self._lines.append(line[:_LINE_KEPT])
-            return
-        code = _USUAL.get(line[:3]) if not self._lines and separator in {b" ", b""} else None
-        if code is not None:
-            replies.append((code, [line[:_LINE_KEPT]]))
             return
         complete = [*self._lines, line[:_LINE_KEPT]]
         self._lines = []

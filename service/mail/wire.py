@@ -38,6 +38,7 @@ class Wire:
     def __init__(self, relay: Relay, *, journal: Journal, helo_name: str, timeouts: Timeouts | None = None) -> None:
         self.relay = relay
         self.in_flight = 0  # letters submitted whose outcome is not known yet
+        self._relay_name = relay.name
         self._journal = journal
         self._helo_name = helo_name
         self._timeouts = timeouts or Timeouts()
@@ -139,15 +140,15 @@ class Wire:
         letter = transaction.letter
         self.in_flight -= 1
         outcome = Outcome(
-            delivery_id=letter.delivery_id,
-            attempt=letter.attempt,
-            reply_class=reply_class,
-            code=reply.code,
-            enhanced=reply.enhanced,
-            text=cut_addresses(reply.text),
-            phase=phase,
-            relay=self.relay.name,
-            past_dot=transaction.past_dot,
+            letter.delivery_id,
+            letter.attempt,
+            reply_class,
+            reply.code,
+            reply.enhanced,
+            cut_addresses(reply.text),
+            phase,
+            self._relay_name,
+            transaction.past_dot,
         )
         transaction.settled = True
         if not self.in_flight:
@@ -252,6 +253,9 @@ class Wire:
                 self._set_back(text)
             return
         self._relay_trouble = None
+        if self._stopping:
+            self.farewell(channel)
+            return
         self._conversations.add(
             Conversation(
                 channel,

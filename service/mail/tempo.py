@@ -1,0 +1,32 @@
+"""How long letters take on one session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+_UNKNOWN = 0.6  # seconds, on a session that has not sent a letter yet: it gets no more than one at first
+_WEIGHT = 0.1
+
+
+class Tempo:
+    """A running mean of the seconds between one letter's end and the next's, by the clock `now`."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._mark = now()
+        self._mean = _UNKNOWN
+
+    def start(self) -> None:
+        """The first letter after a pause begins."""
+        self._mark = self._now()
+
+    def beat(self) -> None:
+        """A letter has ended."""
+        now = self._now()
+        weight = 1.0 if self._mean == _UNKNOWN else _WEIGHT
+        self._mean += weight * (now - self._mark - self._mean)
+        self._mark = now
+
+    def seconds(self, *, busy: bool) -> float:
+        """What the next letter will probably take; of a busy session no less than the present one has taken so far."""
+        return max(self._mean, self._now() - self._mark) if busy else self._mean
