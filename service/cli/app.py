@@ -19,11 +19,13 @@ from service.cli import (
     subscriber,
     sweep,
 )
+from service.cli.discreet import DiscreetGroup, print_traceback
 from service.cli.output import Exit, exit_code, say
 from service.domain.errors import TydzenError
 
 app = typer.Typer(
     name="tydzen",
+    cls=DiscreetGroup,
     help="One analytical issue a week, in several languages, to every reader in the languages that reader chose.",
     no_args_is_help=True,
     add_completion=False,
@@ -44,6 +46,7 @@ demo.register(app)
 
 def main() -> None:
     """Run one command; the process's exit code is the one of the interface."""
+    sys.excepthook = print_traceback
     try:
         app(standalone_mode=True)
     except TydzenError as error:

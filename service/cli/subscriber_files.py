@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.output import Exit, actor, confirm, messages, print_json, print_json_lines, say
+from service.domain.errors import InvalidInputError
 from service.domain.subscriber import SubscriberStatus
 
 if TYPE_CHECKING:
@@ -77,7 +78,10 @@ def _tell(report: ImportReport, *, dry_run: bool) -> None:
 def _bad_lines(path: Path | None) -> Iterator[Callable[[int, str], None]]:
     """Takes each invalid line: the first on stderr, all into the file."""
     count = 0
-    file = path.open("w", encoding="utf-8", newline="") if path else None
+    try:
+        file = path.open("w", encoding="utf-8", newline="") if path else None
+    except OSError as error:
+        raise InvalidInputError(f"the file of --errors cannot be written ({type(error).__name__})") from None
     writer = csv.writer(file) if file else None
     if writer:
         writer.writerow(["line", "reason"])

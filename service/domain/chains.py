@@ -52,7 +52,9 @@ class Chain:
         for code in codes:
             if code not in known:
                 hint = " (Belarusian is be)" if code == "by" else ""
-                raise InvalidInputError(f'language "{code}" is not one of {", ".join(sorted(known))}{hint}')
+                # Whatever else stands where a code should be is not repeated: it may be an address.
+                named = f'language "{code}"' if is_language_code(code) else "what is given as a language"
+                raise InvalidInputError(f"{named} is not one of {', '.join(sorted(known))}{hint}")
         return cls(tuple(codes))
 
 
