@@ -106,6 +106,10 @@ class Channel(asyncio.Protocol):
         if self._transport is not None and self.lost is None:
             self._transport.writelines(parts)
 
+    def is_closing(self) -> bool:
+        """Whether the transport knows already that what is written now goes nowhere."""
+        return self._transport is None or self._transport.is_closing()
+
     def abort(self, text: str) -> None:
         """Break the connection now, without a word to the relay."""
         if self._transport is not None:

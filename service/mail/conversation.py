@@ -11,7 +11,6 @@ from collections import deque
 from collections.abc import Sequence
 
 from service.clock import suspended_monotonic
-from service.domain.errors import UnavailableError
 from service.domain.replies import Phase, Reply, ReplyClass, classify, parse_reply
 from service.mail.channel import Channel
 from service.mail.envelope import UnmailableError, compose
@@ -44,10 +43,10 @@ class Conversation:
         self._channel = channel
         self._can = capabilities
         self._pool = pool
-        self._pen = Pen(channel, journal)
         self._timeouts = timeouts
         self._chunking = capabilities.chunking and window > 0
         self._window = window if self._chunking and capabilities.pipelining else 0
+        self._pen = Pen(channel, journal, chunking=self._chunking, on_full=self._journal_full)
         self._pipeline: deque[Transaction] = deque()
         self._must_reset = False
         self._probing = False  # an RSET is out to see whether the session still lives
@@ -168,7 +167,7 @@ class Conversation:
             return
         head = self._pipeline[0] if self._pipeline else None
         if head is not None and head.phase is _BODY and not head.asking:
-            self._write_dot(head)
+            self._pen.put_dot(head)
         self._fill()
         self._flush()
 
@@ -340,7 +339,8 @@ class Conversation:
         reset = self._must_reset or (self._window > 0 and bool(self._pipeline))
         self._must_reset = False
         transaction.phase = _RSET if reset else _MAIL
-        transaction.past_dot = transaction.recipient_accepted = transaction.asking = False
+        transaction.past_dot = transaction.recipient_accepted = False
+        transaction.question = None
         self._pipeline.append(transaction)
         if not self._can.pipelining:
             transaction.commands = (mail, rcpt)
@@ -348,7 +348,7 @@ class Conversation:
             return
         self._pen.put((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if self._window else b"DATA\r\n"))
         if self._window:
-            self._write_chunk(transaction)
+            self._pen.put_letter(transaction)
 
     def _next_command(self, transaction: Transaction) -> None:
         """Go on in lockstep, one command after the reply to the last."""
@@ -374,23 +374,16 @@ class Conversation:
             self._channel.abort("the worker is stopping")
         elif suspended_monotonic() <= transaction.good_until:
             self._write_body(transaction)
-        elif transaction.regate is None:
-            self._close_gate(transaction, "the gate ran out before the body")
         else:
-            transaction.phase, transaction.asking = _BODY, True
-            asking = asyncio.ensure_future(transaction.regate(transaction.letter))
-            asking.add_done_callback(lambda answer: self._gate_answered(transaction, answer))
+            transaction.phase = _BODY
+            transaction.ask_gate_again(lambda: self._gate_answered(transaction))
 
-    def _gate_answered(self, transaction: Transaction, answer: asyncio.Future[float | None]) -> None:
-        refused = answer.cancelled() or answer.exception() is not None
-        good_until = None if refused else answer.result()
+    def _gate_answered(self, transaction: Transaction) -> None:
         if self._over or transaction.settled:
             return
-        transaction.asking = False
-        if good_until is None or suspended_monotonic() > good_until:
+        if suspended_monotonic() > transaction.good_until:
             self._close_gate(transaction, "the gate was refused before the body")
             return
-        transaction.good_until = good_until
         self._write_body(transaction)
         self._fill()
         self._flush()
@@ -400,39 +393,13 @@ class Conversation:
         self._channel.abort(text)
 
     def _write_body(self, transaction: Transaction) -> None:
-        if self._chunking:
-            self._write_chunk(transaction)
-            transaction.phase = _DOT
-            return
-        body = self._join(transaction)
-        if not self._pen.may_stall(len(body)):
-            self._write_dot(transaction, body)
-            return
-        transaction.phase = _BODY
-        self._pen.put(body)
-        if self._pen.flush() and not self._over:
-            self._write_dot(transaction)
-
-    def _write_dot(self, transaction: Transaction, body: bytes = b"") -> None:
         transaction.phase = _DOT
-        self._end_letter(transaction, body, b".\r\n")
+        self._pen.put_letter(transaction)
 
-    def _write_chunk(self, transaction: Transaction) -> None:
-        body = self._join(transaction)
-        self._end_letter(transaction, b"BDAT %d LAST\r\n" % len(body), body)
-
-    def _join(self, transaction: Transaction) -> bytes:
-        assert transaction.segments is not None
-        return transaction.segments.join(transaction.letter.values)
-
-    def _end_letter(self, transaction: Transaction, *parts: bytes) -> None:
-        try:
-            self._pen.end_letter(transaction, *parts)
-        except UnavailableError as error:
-            self._pen.discard()
-            self._fault = True
-            self._settle(transaction, Reply(0, None, str(error)), ReplyClass.NOT_SENT, _BODY)
-            self._channel.abort(str(error))
+    def _journal_full(self, transaction: Transaction, text: str) -> None:
+        self._fault = True
+        self._settle(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, _BODY)
+        self._channel.abort(text)
 
     def _flush(self) -> None:
         if not self._over:

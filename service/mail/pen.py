@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from service.domain.replies import Reply, ReplyClass
+from collections.abc import Callable
+
+from service.domain.errors import UnavailableError
+from service.domain.replies import Phase, Reply, ReplyClass
 from service.mail.channel import Channel
 from service.mail.journal import Journal
 from service.mail.transaction import Transaction
@@ -11,11 +14,18 @@ _LARGE = 1 << 18  # octets: more than that seldom fits into a socket's buffer at
 
 
 class Pen:
-    """Collects what belongs in one write, so that a body, its dot and the next envelope cost one system call."""
+    """Collects what belongs in one write, so that a body, its dot and the next envelope cost one system call.
 
-    def __init__(self, channel: Channel, journal: Journal) -> None:
+    `on_full` is called, and nothing written, for a letter that the journal's disk has no room for.
+    """
+
+    def __init__(
+        self, channel: Channel, journal: Journal, *, chunking: bool, on_full: Callable[[Transaction, str], None]
+    ) -> None:
         self._channel = channel
         self._journal = journal
+        self._chunking = chunking
+        self._on_full = on_full
         self._out: list[bytes] = []
         self._slow = False  # the kernel's buffer was once too small for a write
 
@@ -23,13 +33,42 @@ class Pen:
         """Write `octets` with the next `flush`."""
         self._out.append(octets)
 
-    def end_letter(self, transaction: Transaction, *parts: bytes) -> None:
-        """Record the dot, and write `parts`, which hold it, with the next `flush`.
+    def put_letter(self, transaction: Transaction) -> None:
+        """Write a whole letter with the next `flush`, as BDAT, or as a body with its dot.
 
-        Raises `UnavailableError`, and writes nothing, when the journal's disk is full.
+        Where the kernel may not take it all at once, the body goes now and alone, and the transaction stays in BODY
+        until `put_dot`: a dot that was never handed over is provably unsent.
         """
+        assert transaction.segments is not None
+        body = transaction.segments.join(transaction.letter.values)
+        if self._chunking:
+            self._end(transaction, b"BDAT %d LAST\r\n" % len(body), body)
+        elif self._slow or len(body) > _LARGE:
+            transaction.phase = Phase.BODY
+            self._out.append(body)
+            # Draining may have been told, and the dot put, before the flush returned.
+            if self.flush() and transaction.phase is Phase.BODY:
+                self.put_dot(transaction)
+        else:
+            transaction.phase = Phase.DOT
+            self._end(transaction, body, b".\r\n")
+
+    def put_dot(self, transaction: Transaction) -> None:
+        """Write the dot of a body that is gone."""
+        transaction.phase = Phase.DOT
+        self._end(transaction, b".\r\n")
+
+    def _end(self, transaction: Transaction, *parts: bytes) -> None:
+        if self._channel.is_closing():
+            self._channel.abort("the connection broke")
+            return
         letter = transaction.letter
-        self._journal.dot(letter.delivery_id, letter.attempt)
+        try:
+            self._journal.dot(letter.delivery_id, letter.attempt)
+        except UnavailableError as error:
+            self._out.clear()
+            self._on_full(transaction, str(error))
+            return
         transaction.past_dot = True
         self._out += parts
 
@@ -37,13 +76,6 @@ class Pen:
         """Record what became of a letter, if its dot was recorded."""
         if transaction.past_dot:
             self._journal.reply(transaction.letter.delivery_id, transaction.letter.attempt, reply, outcome)
-
-    def may_stall(self, size: int) -> bool:
-        """Whether the kernel will perhaps not take so many octets at once.
-
-        Then the body goes first and the dot when it is gone: a dot that was never given away is provably unsent.
-        """
-        return self._slow or size > _LARGE
 
     def flush(self) -> bool:
         """Hand everything over; whether the kernel took it all."""

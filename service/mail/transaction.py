@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -32,8 +33,30 @@ class Transaction:
     settled: bool = False
     recipient_accepted: bool = False
     past_dot: bool = False
-    asking: bool = False  # the gate, anew
+    question: asyncio.Future[float | None] | None = None  # to the gate, anew
     lives: int = 1  # connections this letter may still lose before it counts as an attempt
+
+    @property
+    def asking(self) -> bool:
+        """Whether the gate is being asked anew."""
+        return self.question is not None
+
+    def ask_gate_again(self, answered: Callable[[], None]) -> None:
+        """Ask the caller for a new `good_until`, then call `answered`; a shut or broken gate leaves the old one."""
+
+        def take(answer: asyncio.Future[float | None]) -> None:
+            if self.question is not answer:
+                return  # the letter has begun anew elsewhere
+            self.question = None
+            if not answer.cancelled() and answer.exception() is None:
+                self.good_until = answer.result() or self.good_until
+            answered()
+
+        if self.regate is None:
+            answered()
+            return
+        self.question = asyncio.ensure_future(self.regate(self.letter))
+        self.question.add_done_callback(take)
 
 
 class Pool(Protocol):

@@ -47,7 +47,7 @@ def body(paragraphs: int = 5) -> Body:
 
 
 RENDITION = issue_rendition(LETTERHEAD, body())
-LARGE = issue_rendition(LETTERHEAD, body(3000))
+LARGE = issue_rendition(LETTERHEAD, body(8000))  # 400 KB: more than a socket takes at once
 
 
 def values(number: int, recipient: str) -> SlotValues:

@@ -213,6 +213,23 @@ def test_closing_says_quit_on_every_session(loop, sink, tmp_path):
     assert asyncio.all_tasks(loop) == set()
 
 
+def test_a_long_idle_session_is_probed_before_whole_letters_go(loop, sink, tmp_path):
+    # It looks alive from here; only the answer, or none, to an RSET tells.
+    server = sink(Rule("RSET", times=1, then="reset"))
+
+    async def work(wire, run):
+        for number in (1, 2, 3):
+            wire.submit([letter(number)], run.note)
+            await wire.drain()
+            assert wire.trouble is None
+            await asyncio.sleep(1.1)
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.classes() == ["accepted"] * 3
+    assert server.sessions == 2
+    assert list(server.commands).count("RSET") == 2
+
+
 # Gates
 
 

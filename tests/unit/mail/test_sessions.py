@@ -14,11 +14,12 @@ import pytest
 from service.domain.errors import ConfigurationError
 from service.domain.replies import Phase
 from service.domain.slots import SlotValues
+from service.mail.letter import Timeouts
 from service.mail.relay import Relay, Tls, parse_relay, parse_relays
 from service.mail.session import parse_capabilities
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule, make_certificates
-from tests.unit.mail.sending import FAST, RENDITION, letter, local, send, using, values
+from tests.unit.mail.sending import FAST, LARGE, RENDITION, letter, local, send, using, values
 
 PIPELINED = frozenset({"CHUNKING"})
 
@@ -43,6 +44,16 @@ def test_letters_go_encrypted(loop, sink, tmp_path, certificates, tls, hide):
     assert run.classes() == ["accepted"] * 9
     assert server.commands.count("EHLO client.example.org") == (2 if tls is Tls.STARTTLS else 1)
     assert server.sessions == 1
+
+
+@pytest.mark.parametrize("hide", [PIPELINED, frozenset()])
+def test_large_letters_go_encrypted(loop, sink, tmp_path, certificates, hide):
+    server = sink(tls=certificates.server_context(), hide=hide)
+    letters = [letter(n, rendition=LARGE) for n in range(1, 6)]
+    run = send(loop, secure(server.port, certificates), letters, tmp_path, timeouts=Timeouts())
+    assert run.classes() == ["accepted"] * 5
+    assert server.messages == [LARGE.eight_bit.join(letter(n).values) for n in range(1, 6)]
+    assert server.counts == {"taken": 5}
 
 
 def refused(run, server, *phases):

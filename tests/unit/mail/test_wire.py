@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import email
 import email.policy
 
@@ -313,7 +314,7 @@ def test_a_dot_that_the_kernel_never_got_is_provably_unsent(loop, sink, tmp_path
             server.drop_all(then)
         await wire.drain()
 
-    run = using(loop, local(server.port), tmp_path, work)
+    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(FAST, dot=15))
     assert run.classes() == ["transient" if then == "hang" else "accepted", "accepted"]
     assert len(server.entries()) == run.classes().count("accepted")
     assert run.verdict(1).fate is (Fate.NOT_SENT if then == "hang" else Fate.REPLIED)
