@@ -56,6 +56,12 @@ _POSTGRESQL_GATE = sa.text(
           AND s.id = d.subscriber_id AND s.status = 'active' AND s.chain = held.chain
           AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
         RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed
+    ), counted AS (
+        UPDATE batches b SET
+            lease_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + :lease,
+            pending = b.pending - total.gated, attempting = b.attempting + total.gated
+        FROM held, (SELECT count(*) AS gated FROM gated) total
+        WHERE b.id = held.id
     )
     SELECT held.rate, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed
     FROM held LEFT JOIN gated ON true
@@ -89,6 +95,16 @@ _SQLITE_MARK = sa.text(
     "WHERE id IN (SELECT value FROM json_each(:ids))"
 )
 
+_SQLITE_COUNT = (
+    batches.update()
+    .where(batches.c.id == sa.bindparam("batch"))
+    .values(
+        lease_until=database_now(postgresql=False) + sa.bindparam("lease", type_=sa.BigInteger),
+        pending=batches.c.pending - sa.bindparam("gated", type_=sa.Integer),
+        attempting=batches.c.attempting + sa.bindparam("gated", type_=sa.Integer),
+    )
+)
+
 _STANDING = (
     sa.select(
         deliveries.c.id,
@@ -115,11 +131,10 @@ def pass_gate(
     or moved to a batch of the chain they chose since.
     """
     passed = _postgresql if session.postgresql else _sqlite
-    found = passed(session, claim, ids, sender, now_ms)
+    found = passed(session, claim, ids, sender, lease_ms=int(lease_seconds * 1000), now_ms=now_ms)
     if found is None:
         return None
     rate, rows = found
-    _count(session, claim, len(rows), lease_seconds)
     if len(rows) < len(ids):
         _sort_out(session, claim, set(ids).difference(row.id for row in rows), now_ms)
     unseal = session.sealer.open
@@ -164,13 +179,20 @@ def _held(session: Session) -> sa.Select[tuple[str, float]]:
     )
 
 
-type_rows = list[sa.Row[tuple[int, int, bytes, int, bytes]]]
+_Rows = list[sa.Row[tuple[int, int, bytes, int, bytes]]]
 
 
 def _postgresql(
-    session: Session, claim: Claim, ids: Sequence[int], sender: int, now_ms: int
-) -> tuple[float | None, type_rows] | None:
-    values = {"batch": claim.batch, "fence": claim.fence, "ids": list(ids), "sender": sender, "now": now_ms}
+    session: Session, claim: Claim, ids: Sequence[int], sender: int, *, lease_ms: int, now_ms: int
+) -> tuple[float | None, _Rows] | None:
+    values = {
+        "batch": claim.batch,
+        "fence": claim.fence,
+        "ids": list(ids),
+        "sender": sender,
+        "lease": lease_ms,
+        "now": now_ms,
+    }
     rows = session.execute(_POSTGRESQL_GATE, values).all()
     if not rows:
         return None
@@ -178,8 +200,8 @@ def _postgresql(
 
 
 def _sqlite(
-    session: Session, claim: Claim, ids: Sequence[int], sender: int, now_ms: int
-) -> tuple[float | None, type_rows] | None:
+    session: Session, claim: Claim, ids: Sequence[int], sender: int, *, lease_ms: int, now_ms: int
+) -> tuple[float | None, _Rows] | None:
     held = session.execute(_HELD, {"batch": claim.batch, "fence": claim.fence}).first()
     if held is None:
         return None
@@ -187,20 +209,8 @@ def _sqlite(
     rows = session.execute(_SQLITE_ELIGIBLE, {"ids": wanted, "batch": claim.batch, "chain": held.chain}).all()
     marked = json.dumps([row.id for row in rows])
     session.execute(_SQLITE_MARK, {"ids": marked, "sender": sender, "now": now_ms})
+    session.execute(_SQLITE_COUNT, {"batch": claim.batch, "gated": len(rows), "lease": lease_ms})
     return held.rate, list(rows)
-
-
-def _count(session: Session, claim: Claim, gated: int, lease_seconds: float) -> None:
-    clock = database_now(postgresql=session.postgresql)
-    session.execute(
-        batches.update()
-        .where(batches.c.id == claim.batch)
-        .values(
-            lease_until=clock + int(lease_seconds * 1000),
-            pending=batches.c.pending - gated,
-            attempting=batches.c.attempting + gated,
-        )
-    )
 
 
 def _sort_out(session: Session, claim: Claim, ids: set[int], now_ms: int) -> None:

