@@ -46,7 +46,6 @@ demo.register(app)
 
 def main() -> None:
     """Run one command; the process's exit code is the one of the interface."""
-    sys.excepthook = print_traceback
     try:
         app(standalone_mode=True)
     except TydzenError as error:
@@ -58,3 +57,6 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(Exit.OK)
+    except Exception as error:  # noqa: BLE001  # the edge: a crash ends here, and typer's own hook would tell all
+        print_traceback(error)
+        sys.exit(Exit.FAILURE)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from types import TracebackType
 from typing import Any
 
 from typer.core import TyperGroup
@@ -27,6 +26,6 @@ class DiscreetGroup(TyperGroup):
             raise
 
 
-def print_traceback(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """As `sys.excepthook`: a crash shows where it happened, and no address that a library put into its message."""
-    sys.stderr.write(cut_addresses("".join(traceback.format_exception(kind, error, trace))))
+def print_traceback(error: Exception) -> None:
+    """Show where a crash happened, and no address that a library put into its message."""
+    sys.stderr.write(cut_addresses("".join(traceback.format_exception(error))))

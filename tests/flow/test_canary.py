@@ -1,0 +1,190 @@
+"""The canary grep: unique addresses go through a life, and then no file, log, row or message holds one of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import sqlite3
+
+import pytest
+
+from service.audience.unsubscribe import unsubscribe
+from service.domain.keys import Purpose
+from service.domain.subscriber import SubscriberStatus
+from service.domain.tokens import LinkSigner
+from service.store import subscribers
+from service.store.departures import DepartureLog
+from tests.canary import LeakError
+from tests.conftest import KEYRING
+from tests.factories import save_publication
+from tests.flow.life import Life
+
+NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
+
+# A library that puts what it was given into its message, deep inside a command.
+CRASH = """
+import service.audience.adding as adding
+def broken(text):
+    raise ValueError(f"cannot make sense of {text!r} <{text}> ({text.upper()})")
+adding.checked = broken
+"""
+
+# A row that breaks a rule of the table, written past every check.
+VIOLATION = """
+import service.audience.adding as adding
+from service.store.tables import subscribers as table
+def broken(session, address, chain, **_):
+    known = session.sealer.address_hash(address)
+    for _ in range(2):
+        row = dict(id=known[:16], address_hash=known, sealed=address.encode(), chain=str(chain), status=address[:12])
+        session.execute(table.insert().values(row, consent=address[:200], joined_week="2019-W22"))
+adding.subscribers.add = broken
+"""
+
+# A statement that the database itself refuses, with the values in it.
+REFUSAL = """
+import service.audience.adding as adding
+import sqlalchemy as sa
+def broken(session, address, chain, **_):
+    session.execute(sa.text("INSERT INTO nowhere VALUES (:address)"), {"address": address})
+adding.subscribers.add = broken
+"""
+
+
+@pytest.fixture
+def life(database, tmp_path):
+    with database.begin() as session:
+        save_publication(session)
+    made = Life(database, tmp_path)
+    yield made
+    made.stop()
+
+
+@pytest.fixture
+def harsh(life):
+    """The database keeps all it can: SQLite its write-ahead log, PostgreSQL every statement with its values."""
+    if life.database.postgresql:
+        with life.database.engine.connect() as connection:
+            connection.exec_driver_sql("COMMIT")
+            name = connection.exec_driver_sql("SELECT current_database()").scalar()
+            for setting in ("log_statement = 'all'", "log_min_duration_statement = 0", "log_error_verbosity = verbose"):
+                connection.exec_driver_sql(f'ALTER DATABASE "{name}" SET {setting}')
+        life.database.close()
+        yield life
+        return
+    # As long as somebody reads, nobody may empty the log.
+    reading = sqlite3.connect(life.database.url.database)
+    reading.execute("BEGIN")
+    reading.execute("SELECT count(*) FROM meta").fetchone()
+    yield life
+    reading.close()
+
+
+def imported(life):
+    """Readers of a file, and lines that are broken in every way there is, each with an address in it."""
+    readers = [life.reader(f"imported{number}") for number in range(3)]
+    broken = [life.reader(f"broken{number}") for number in range(11)]
+    lines = [
+        f'"{broken[0]},be', f"{broken[1]}\0,be", f"{broken[2]},xx", f"{broken[3]},{broken[3]}", broken[4],
+        f"{broken[5]}@,be", f"be,{broken[6]}", f"{broken[7]},be,active,a form,{broken[7]}", f"{broken[8]},be,{broken[8]},",
+        f"{broken[9]},be,active,{broken[9]} {'x' * 300}", *(f'{one},"be,ru",active,"a form of {one}"' for one in readers),
+    ]  # fmt: skip
+    content = (
+        "\n".join(["email,languages,status,consent", *lines]).encode() + b"\n" + broken[10].encode() + b"\xff,be\n"
+    )
+    file = life.file("readers.csv", content)
+    assert life.run("subscriber", "import", file, "--dry-run")[0] == 6
+    code, out = life.run("subscriber", "import", file, "--json", "--errors", life.inside / "errors.csv")
+    assert code == 6
+    report = json.loads(out)
+    assert (report["new"], report["invalid"]) == (3, 11)
+    return readers
+
+
+def changed(life, address):
+    """What an operator does with one reader, and gets wrong."""
+    assert life.run("subscriber", "show", address)[0] == 0
+    assert life.run("subscriber", "show", "-", stdin=address)[0] == 0
+    assert life.run("subscriber", "set", address, "--languages", "en,be")[0] == 0
+    assert life.run("subscriber", "set", address, "--languages", address)[0] == 2
+    assert life.run("subscriber", "add", address, "--languages", "be")[0] == 5
+    assert life.run("subscriber", "add", address, address, "--languages", "be")[0] == 2
+    assert life.run("subscriber", "suppress", address)[0] == 0
+    assert life.run("subscriber", "add", address, "--languages", "be")[0] == 5
+    assert life.run("subscriber", "unsuppress", address)[0] == 0
+    unknown = life.reader("unknown")
+    for command in ("show", "erase", "unsuppress"):
+        assert life.run("subscriber", command, unknown, *(["--yes"] if command == "erase" else []))[0] == 4
+    assert life.run("subscriber", "suppress", life.reader("suppressed"))[0] == 0
+
+
+def crashed(life):
+    """Commands that end in a traceback, with the address in the message of the error."""
+    for fault in (CRASH, VIOLATION, REFUSAL):
+        before = len(life.output)
+        code, _ = life.run("subscriber", "add", life.reader("crashed"), "--languages", "be", before=fault)
+        assert code != 0
+        said = life.output[before:]
+        assert b"Traceback" in said or b"the database" in said
+
+
+def left(life, addresses):
+    """By link, by erasure, and by a backup that is restored."""
+    by_link, erased = addresses
+    departures = DepartureLog(life.data / "departures.log")
+    links = LinkSigner(KEYRING, Purpose.UNSUBSCRIBE)
+    with life.database.begin() as session:
+        reader = subscribers.find(session, by_link)
+        unsubscribe(session, links, departures, links.sign(reader.id), now=NOW)
+    assert life.run("subscriber", "erase", erased)[0] == 2
+    assert life.run("subscriber", "erase", erased, "--yes")[0] == 0
+    with life.database.read() as session:
+        assert subscribers.get(session, reader.id).status is SubscriberStatus.UNSUBSCRIBED
+        assert subscribers.find(session, erased) is None
+    assert life.run("subscriber", "reapply")[0] == 0
+
+
+def exported(life, addresses):
+    """Refused without a yes; with it, the addresses go where they were asked for and nowhere else."""
+    assert life.run("subscriber", "export")[0] == 2
+    assert life.run("subscriber", "export", "--status", addresses[0])[0] == 2
+    code, out = life.run("subscriber", "export", "--yes", outgoing=True)
+    assert code == 0
+    assert all(address.encode() in out for address in addresses)
+
+
+@pytest.mark.slow
+def test_no_trace_is_left_of_any_reader(harsh):
+    life = harsh
+    readers = imported(life)
+    added = life.reader("added")
+    assert (
+        life.run("subscriber", "add", "-", "--languages", "be", "--consent", f"a letter of {added}", stdin=added)[0]
+        == 0
+    )
+    changed(life, added)
+    crashed(life)
+    exported(life, [*readers, added])
+    if not life.database.postgresql:
+        assert [path.stat().st_size > 0 for path in life.database_files() if path.name.endswith("-wal")] == [True]
+    life.search()
+    left(life, readers[:2])
+    life.search()
+
+
+def test_a_trace_would_be_found(life):
+    address = life.reader("planted")
+    (life.inside / "var" / "log").write_text(address)
+    with pytest.raises(LeakError, match="planted"):
+        life.search()
+
+
+def test_a_trace_in_a_row_would_be_found_in_the_files_of_the_database(life):
+    from service.store.tables import meta
+    from tests.canary import assert_no_trace
+
+    address = life.reader("planted")
+    with life.database.begin() as session:
+        session.execute(meta.insert().values(key="leak", value=address))
+    with pytest.raises(LeakError, match="planted"):
+        assert_no_trace([address], paths=life.database_files())
