@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 
+from service.domain.chains import Chain
 from service.domain.content import Article, Issue, Text, TextStatus
+from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
-from service.store import issues
+from service.store import issues, subscribers
 from service.store import publication as publication_store
 from tests.unit.editorial.samples import publication
 
 MADE_AT = dt.datetime(2019, 1, 1, tzinfo=dt.UTC)
+JOINED = Week.of(MADE_AT.date())
+CHAINS = ("en", "be,ru", "ru", "be,ru,en", "ru,be")
 OPERATORS = ("operator-canary@example.org", "second-canary@example.org")
 
 
@@ -43,3 +47,24 @@ def unapproved(session, week):
     if not issue.articles:
         return ["the issue has no articles; add one"]
     return [f"{article.slug}: no text is approved" for article in issue.articles if not article.approved()]
+
+
+def add_readers(
+    database, count, *, chains=CHAINS, prefix="reader", status=SubscriberStatus.ACTIVE, domain="example.test"
+):
+    """So many readers, with those chains in turn, in one statement; their addresses, in order."""
+    addresses = [f"{prefix}{number}@{domain}" for number in range(count)]
+    with database.begin() as session:
+        rows = [
+            subscribers.prepared(
+                session.sealer,
+                address,
+                Chain(tuple(chains[number % len(chains)].split(","))),
+                status=status,
+                consent="test",
+                week=JOINED,
+            )
+            for number, address in enumerate(addresses)
+        ]
+        subscribers.insert(session, rows)
+    return addresses

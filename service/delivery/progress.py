@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from service import log
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
-from service.store import Session, batches, mailings
+from service.store import Session, batches, interventions, mailings
+from service.store.instants import stored
 from service.store.mailings import Counts, Mailing
 
 _log = log.get("progress")
@@ -56,22 +57,31 @@ def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:
     """Whether the mailing has just become `sent`: it was sending, and no batch of it is open."""
     if batches.open_count(session, mailing):
         return False
-    done = mailings.move(session, mailing, MailingState.SENT, now=now, from_state=MailingState.SENDING)
-    if done:
-        _log.info("mailing-sent", mailing=mailing)
-    return done
+    # Counted again under the lock: a retry that came first has opened batches.
+    if mailings.lock(session, mailing).state is not MailingState.SENDING or batches.open_count(session, mailing):
+        return False
+    mailings.move(session, mailing, MailingState.SENT, now=now)
+    _log.info("mailing-sent", mailing=mailing)
+    return True
 
 
-def finish_all(session: Session, *, now: dt.datetime) -> int:
-    """Finish every mailing that has nothing left to do; how many."""
-    sending = mailings.in_states(session, [MailingState.SENDING])
-    return sum(finish(session, mailing.id, now=now) for mailing in sending)
+def tidy(session: Session, *, now: dt.datetime) -> None:
+    """Put right what dead or late workers left: see each step. Whatever its state, a mailing comes to its end.
 
-
-def reopen(session: Session, changed: Collection[int], *, now: dt.datetime) -> None:
-    """Take a finished mailing back to sending where one of these batches has deliveries to do again."""
-    for mailing in batches.reopened_mailings(session, changed):
-        mailings.move(session, mailing, MailingState.SENDING, now=now, from_state=MailingState.SENT)
+    A batch is closed whose worker died after its last letter. A mailing that was sent goes on where a journal that came
+    late gave a letter back. What came back to a cancelled mailing is cancelled, too. Then finish what is finished.
+    """
+    open_states = (MailingState.SENDING, MailingState.SENT, MailingState.PAUSED, MailingState.CANCELLED)
+    for mailing in batches.unfinished_mailings(session, open_states):
+        state = mailings.lock(session, mailing).state
+        batches.close_done(session, mailing)
+        waiting = batches.waiting_count(session, mailing)
+        if waiting and state is MailingState.CANCELLED:
+            interventions.cancel_rest(session, mailing, now_ms=stored(now))
+        elif waiting and state is MailingState.SENT:
+            mailings.move(session, mailing, MailingState.SENDING, now=now)
+    for sending in mailings.in_states(session, [MailingState.SENDING]):
+        finish(session, sending.id, now=now)
 
 
 def eta_seconds(found: Status, installation_rate: float) -> float | None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service import log
 from service.clock import Clock
-from service.delivery import notices, progress
+from service.delivery import notices
 from service.delivery.recording import result_of
 from service.domain.delivery import DeliveryState
 from service.domain.errors import InvalidInputError
@@ -69,7 +69,6 @@ class Recovery:
             results = [self._result(session, contents, attempt) for attempt in left]
             changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
             batches.settle(session, sorted(changed))
-            progress.reopen(session, changed, now=self.clock.now())
             notices.settle_journal(session, contents, now=self.clock.now())
             senders.settle(session, contents.sender_id)
         autopsy.settle(path)

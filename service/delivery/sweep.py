@@ -42,7 +42,7 @@ class Sweep:
                 return False
         self.recovery.give_up_lost_hosts()
         now = self.clock.now()
-        for part in (self._slots, self._release, self._plan, self._ring, self._notices, self._finish):
+        for part in (self._slots, self._release, self._plan, self._tidy, self._ring, self._notices):
             # A transaction each: what one part finds wrong must neither undo the others nor keep them waiting.
             try:
                 with self.database.begin() as session:
@@ -73,5 +73,5 @@ class Sweep:
         for batch in due:
             ring_after_commit(session, self.bell, SEND_BATCH, batch)
 
-    def _finish(self, session: Session) -> None:
-        progress.finish_all(session, now=self.clock.now())
+    def _tidy(self, session: Session) -> None:
+        progress.tidy(session, now=self.clock.now())

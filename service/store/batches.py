@@ -177,16 +177,30 @@ def move_readers(session: Session, claimed: Claim, moves: Mapping[str, Sequence[
         add_counts(session, claimed.batch, {DeliveryState.PENDING: -len(ids)})
 
 
+def close_done(session: Session, mailing: int) -> None:
+    """Close the batches of which every delivery is final: a worker may die between its last letter and giving back."""
+    done = batches.c.pending + batches.c.attempting + batches.c.deferred == 0
+    found = sa.and_(batches.c.mailing_id == mailing, batches.c.open, done)
+    session.execute(batches.update().where(found).values(open=False, due_at=0))
+
+
+def waiting_count(session: Session, mailing: int) -> int:
+    """How many deliveries of the mailing's open batches are pending or deferred."""
+    waiting = sa.func.coalesce(sa.func.sum(batches.c.pending + batches.c.deferred), 0)
+    return int(session.scalar(sa.select(waiting).where(batches.c.mailing_id == mailing, batches.c.open)))
+
+
 def open_count(session: Session, mailing: int) -> int:
     """How many batches of the mailing have deliveries that are not final."""
     statement = sa.select(sa.func.count()).where(batches.c.mailing_id == mailing, batches.c.open)
     return int(session.scalar(statement))
 
 
-def reopened_mailings(session: Session, changed: Collection[int]) -> list[int]:
-    """The mailings of those of these batches that are open."""
-    statement = sa.select(batches.c.mailing_id).where(batches.c.id.in_(changed), batches.c.open).distinct()
-    return list(session.execute(statement).scalars())
+def unfinished_mailings(session: Session, states: Collection[MailingState]) -> list[int]:
+    """The mailings in these states that have open batches."""
+    wanted = mailings.c.state.in_([state.value for state in states])
+    opened = sa.exists().where(batches.c.mailing_id == mailings.c.id, batches.c.open)
+    return list(session.execute(sa.select(mailings.c.id).where(wanted, opened).order_by(mailings.c.id)).scalars())
 
 
 def forget_ring(session: Session, batch: int) -> None:

@@ -157,7 +157,8 @@ def lock(session: Session, mailing: int) -> Mailing:
     """That mailing, which nobody else changes until this transaction ends; raises NotFoundError."""
     statement = sa.select(mailings.c.id).where(mailings.c.id == mailing)
     if session.postgresql:
-        statement = statement.with_for_update()
+        # The weaker lock: a gate that makes a batch for readers who moved refers to the mailing, and must not wait.
+        statement = statement.with_for_update(key_share=True)
     session.execute(statement)
     return get(session, mailing)
 

@@ -1,0 +1,174 @@
+"""A mailing in a database, and the hands of a worker on it, without any worker."""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+
+import sqlalchemy as sa
+
+from service.delivery import control, release
+from service.delivery.plan import Planner
+from service.delivery.press import Press
+from service.domain.delivery import DeliveryState
+from service.domain.weeks import Week
+from service.mail.journal import Journal
+from service.render.catalogue import load_catalogues
+from service.render.templates import FOLDER
+from service.store import batches, gate, issues, mailings, outcomes, publication, senders, subscribers, tables
+from service.store.instants import stored
+from service.store.outcomes import Result
+from tests.factories import MADE_AT, add_readers
+from tests.fakes import FakeBell
+from tests.unit.render import samples
+
+NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
+WEEK = "2019-W22"
+PRESS = Press(load_catalogues(FOLDER / "locale"), None)
+LEASE = 60.0
+
+
+class Run:
+    """One mailing of a few readers; each method is one transaction, as the parts of the service make it."""
+
+    def __init__(self, database, *, readers=10, chains=("en",), batch_limit=1000, week=WEEK, planned=True):
+        self.database = database
+        self.bell = FakeBell()
+        self.now = NOW
+        self.batch_limit = batch_limit
+        with database.begin() as session:
+            publication.save(session, samples.publication(), MADE_AT)
+            issues.save(session, samples.issue(week=Week.parse(week)), MADE_AT)
+        self.addresses = add_readers(database, readers, chains=chains)
+        with database.begin() as session:
+            self.mailing = release.send(session, week, self.bell, lambda *_: [], actor="test", now=self.now)
+        self.host = "this-host"
+        self.sender = self.register()
+        if planned:
+            assert self.planner().plan(self.mailing)
+
+    # Clock and parts
+
+    def clock(self):
+        return self
+
+    def planner(self, **changes):
+        return Planner(self.database, PRESS, self.bell, _At(self), 0.0, batch_limit=self.batch_limit, **changes)
+
+    def register(self, host=None, boot="this-boot"):
+        with self.database.begin() as session:
+            return senders.register(session, host=host or self.host, boot=boot, relay="relay")
+
+    # What a worker does
+
+    def batch_ids(self):
+        return self._all(sa.select(tables.batches.c.id).order_by(tables.batches.c.id))
+
+    def claim(self, batch=None, *, sender=None, lease=LEASE):
+        wanted = self.batch_ids()[0] if batch is None else batch
+        with self.database.begin() as session:
+            return batches.claim(
+                session, wanted, sender=sender or self.sender, lease_seconds=lease, now_ms=stored(self.now)
+            )
+
+    def due(self, claim):
+        with self.database.begin() as session:
+            return batches.take_due(session, claim, stored(self.now))
+
+    def gate(self, claim, ids=None, *, sender=None, lease=LEASE):
+        wanted = self.due(claim) if ids is None else ids
+        with self.database.begin() as session:
+            return gate.pass_gate(
+                session, claim, wanted, sender=sender or self.sender, lease_seconds=lease, now_ms=stored(self.now)
+            )
+
+    def record(self, *results):
+        with self.database.begin() as session:
+            return outcomes.record(session, results, now_ms=stored(self.now))
+
+    def give_back(self, claim):
+        with self.database.begin() as session:
+            return batches.give_back(session, claim)
+
+    # What an operator does
+
+    def control(self, verb, **more):
+        with self.database.begin() as session:
+            use_case = getattr(control, verb)
+            bell = (self.bell,) if verb in {"resume", "retry"} else ()
+            return use_case(session, self.mailing, *bell, actor="test", now=self.now, **more)
+
+    def change_reader(self, number, **values):
+        with self.database.begin() as session:
+            found = subscribers.find(session, self.addresses[number])
+            session.execute(tables.subscribers.update().where(tables.subscribers.c.id == found.id).values(**values))
+            return found
+
+    # Looking
+
+    def _all(self, statement):
+        with self.database.read() as session:
+            return list(session.execute(statement).scalars())
+
+    def state(self):
+        with self.database.read() as session:
+            return mailings.get(session, self.mailing).state.value
+
+    def counts(self):
+        """Of the mailing, those above zero."""
+        with self.database.read() as session:
+            found = mailings.counts(session, self.mailing)
+        summed = sum(found.values(), mailings.Counts()).as_dict()
+        return {name: count for name, count in summed.items() if count}
+
+    def delivery_of(self, number):
+        """The row of the delivery to that reader."""
+        with self.database.read() as session:
+            found = subscribers.find(session, self.addresses[number])
+            rows = session.execute(sa.select(tables.deliveries).where(tables.deliveries.c.subscriber_id == found.id))
+            return rows.one()
+
+    def states(self):
+        """State by delivery."""
+        with self.database.read() as session:
+            rows = session.execute(sa.select(tables.deliveries.c.id, tables.deliveries.c.state))
+            return {row.id: DeliveryState(row.state) for row in rows}
+
+    def batch(self, number):
+        with self.database.read() as session:
+            return session.execute(sa.select(tables.batches).where(tables.batches.c.id == number)).one()
+
+
+class _At:
+    def __init__(self, run):
+        self._run = run
+
+    def now(self):
+        return self._run.now
+
+
+def result(recipient, state, **more):
+    """A result of that gated attempt."""
+    return Result(recipient.delivery, recipient.attempt, state, more.pop("outcome", state.label), **more)
+
+
+def accepted(recipient):
+    return result(recipient, DeliveryState.ACCEPTED)
+
+
+def journal(data_dir, sender):
+    return Journal(data_dir, sender_id=sender)
+
+
+def wait_for_a_waiter(database, seconds=5):
+    """Until some transaction of this PostgreSQL database waits for a lock of another."""
+    waiting = sa.text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        with database.read() as session:
+            if session.scalar(waiting):
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
