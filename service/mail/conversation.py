@@ -54,7 +54,7 @@ class Conversation:
         self._fault = False  # something was said or missed that speaks against the relay
         self._served = False  # a letter has gone through: the session was good once
         self._retiring = False
-        self._over = False
+        self.over = False
         self._answered = 0  # replies since the session was last idle
         self._now = asyncio.get_running_loop().time
         self._touched = self._now()
@@ -66,7 +66,7 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Whether it can start with a new letter at once."""
-        return not (self._pipeline or self._probing or self._retiring or self._over)
+        return not (self._pipeline or self._probing or self._retiring or self.over)
 
     @property
     def past_dot(self) -> int:
@@ -122,8 +122,8 @@ class Conversation:
 
     def quit(self) -> None:
         """Say goodbye on an idle session."""
-        self._over = True
-        self._pool.over(self, "", setback=False)
+        self.over = True
+        self._pool.over("", setback=False)
         self._pool.farewell(self._channel)
 
     def drop_if_stale(self) -> bool:
@@ -139,7 +139,7 @@ class Conversation:
         """Give each reply to the oldest unanswered command, then go on."""
         pipeline = self._pipeline
         for code, lines in replies:
-            if self._over:
+            if self.over:
                 return
             if not pipeline:
                 if not self._probing or code != 250:
@@ -153,17 +153,17 @@ class Conversation:
                 transaction.phase = _RCPT
             else:
                 self._on_reply(transaction, code, lines)
-        if self._over:
+        if self.over:
             return
         self._end_if_retired()
         self._fill()
         self._flush()
-        if not pipeline and not self._over:
-            self._pool.free(self)
+        if not pipeline and not self.over:
+            self._pool.free()
 
     def on_drained(self) -> None:
         """The kernel has all of a body that was written without its dot: now the dot."""
-        if self._over:
+        if self.over:
             return
         head = self._pipeline[0] if self._pipeline else None
         if head is not None and head.phase is _BODY and not head.asking:
@@ -173,9 +173,9 @@ class Conversation:
 
     def on_lost(self, text: str) -> None:
         """Settle what is past its dot, give back the rest."""
-        if self._over:
+        if self.over:
             return
-        self._over = True
+        self.over = True
         pipeline = self._pipeline
         # A session that was good and died idle, before it could answer anything new, accuses nobody.
         blamed = self._farewell is None and (self._answered > 0 or not self._served)
@@ -186,7 +186,7 @@ class Conversation:
                 self._abandon(transaction, text, blamed=blamed)
             blamed = False
         self._pen.discard()
-        self._pool.over(self, text, setback=setback)
+        self._pool.over(text, setback=setback)
 
     def _abandon(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
         if not transaction.past_dot:
@@ -233,7 +233,7 @@ class Conversation:
     def _envelope_reply(self, transaction: Transaction, code: int, lines: list[bytes], phase: Phase) -> None:
         if not 200 <= code < 300:
             self._refuse(transaction, lines, phase)
-        if not self._can.pipelining and not self._over:
+        if not self._can.pipelining and not self.over:
             self._next_command(transaction)
 
     def _on_data(self, transaction: Transaction, code: int, lines: list[bytes]) -> None:
@@ -291,7 +291,7 @@ class Conversation:
         self._end_if_retired()
 
     def _end_if_retired(self) -> None:
-        if not self._retiring or self._over or self.past_dot:
+        if not self._retiring or self.over or self.past_dot:
             return
         if self._pipeline or self._probing or self._farewell is not None:
             self._channel.abort(f"the relay said {self._farewell.code}" if self._farewell else "the worker is stopping")
@@ -321,7 +321,7 @@ class Conversation:
 
     def _has_room(self) -> bool:
         pipeline = self._pipeline
-        if self._retiring or self._over:
+        if self._retiring or self.over:
             return False
         if not pipeline:
             return True
@@ -379,7 +379,7 @@ class Conversation:
             transaction.ask_gate_again(lambda: self._gate_answered(transaction))
 
     def _gate_answered(self, transaction: Transaction) -> None:
-        if self._over or transaction.settled:
+        if self.over or transaction.settled:
             return
         if suspended_monotonic() > transaction.good_until:
             self._close_gate(transaction, "the gate was refused before the body")
@@ -402,6 +402,6 @@ class Conversation:
         self._channel.abort(text)
 
     def _flush(self) -> None:
-        if not self._over:
+        if not self.over:
             self._pen.flush()
         self._touched = self._now()

@@ -5,15 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from service.domain.replies import Phase, Reply, ReplyClass
 from service.mail.channel import Channel
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Segments
-
-if TYPE_CHECKING:
-    from service.mail.conversation import Conversation
 
 Regate = Callable[[Letter], Awaitable[float | None]]
 OnOutcome = Callable[[Outcome], None]
@@ -71,11 +68,11 @@ class Pool(Protocol):
     def give_back(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
         """Take back a letter that is provably unsent; `blamed` if it was the one being talked about."""
 
-    def free(self, conversation: Conversation) -> None:
+    def free(self) -> None:
         """Learn that a conversation has nothing to do."""
 
     def farewell(self, channel: Channel) -> None:
         """See a channel off whose conversation is over in good order."""
 
-    def over(self, conversation: Conversation, text: str, *, setback: bool) -> None:
-        """Learn that a conversation has ended; a `setback` speaks against the relay."""
+    def over(self, text: str, *, setback: bool) -> None:
+        """Learn that a conversation is `over`; a `setback` speaks against the relay."""

@@ -164,9 +164,8 @@ class Wire:
         transaction.settled = False
         self._queue.appendleft(transaction)
 
-    def free(self, conversation: Conversation) -> None:
+    def free(self) -> None:
         """A conversation waits for letters: so may the caller's next group."""
-        del conversation
         self._changed()
 
     def farewell(self, channel: Channel) -> None:
@@ -175,9 +174,9 @@ class Wire:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def over(self, conversation: Conversation, text: str, *, setback: bool) -> None:
+    def over(self, text: str, *, setback: bool) -> None:
         """A conversation has ended: go on with the others, or a new one."""
-        self._conversations.discard(conversation)
+        self._conversations = {conversation for conversation in self._conversations if not conversation.over}
         if setback:
             self._set_back(text)
         if self._queue:
