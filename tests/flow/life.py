@@ -96,13 +96,12 @@ class Life:
         if not self.database.postgresql:
             path = Path(self.database.url.database)
             return sorted(path.parent.glob(path.name + "*"))
-        with self.database.engine.connect() as connection:
-            connection.exec_driver_sql("COMMIT")
+        with self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("CHECKPOINT")
             folder = Path(connection.exec_driver_sql("SHOW data_directory").scalar())
             own = connection.exec_driver_sql("SELECT oid FROM pg_database WHERE datname = current_database()").scalar()
         logs = [path for path in folder.iterdir() if path.is_file()]
-        return [folder / "base" / str(own), folder / "pg_wal", folder / "log", *logs]
+        return [folder / "base" / str(own), folder / "pg_wal", *logs]
 
     def search(self, *, valkey=None) -> None:
         """Look for every address in everything; fail where one is found."""
