@@ -59,7 +59,7 @@ def demo(
             say(f"WRONG: {mistake}")
         if not mistakes:
             say(f"checked: {readers} readers, {found.counts.accepted} mails in the inbox, one each, in their languages")
-        if sys.stdin.isatty() and sys.stderr.isatty() and not os.environ.get("CI"):
+        if _serving():
             say("Site and inbox stay up. Ctrl-C ends it.")
             _wait(child)
     raise typer.Exit(1 if mistakes else 0)
@@ -224,19 +224,26 @@ def _check(parts: Services, found: Status, readers: int) -> list[str]:
     return mistakes
 
 
+def _serving() -> bool:
+    return sys.stdin.isatty() and sys.stderr.isatty() and not os.environ.get("CI")
+
+
 def _where_to_look(parts: Services, found: Status) -> None:
     site = f"http://localhost:{parts.settings.web_port}"
-    folder = parts.settings.data_dir
-    number = found.mailing.id
-    serving = sys.stdin.isatty() and sys.stderr.isatty() and not os.environ.get("CI")
-    if serving:
-        say(f"\nLook at\n  {site}/inbox/                     the mails, as readers see them")
-        say(f"  {site}/be/issues/{WEEK}/     the issue in the browser; also /ru/ and /en/")
-    else:
-        say("\nLook at")
-    say(f"  {parts.settings.inbox_dir / 'new'}   the mails as files")
-    say(f"  TYDZEN_DATA_DIR={folder} tydzen mailing ledger {number}   a line for each reader")
-    say(f"  TYDZEN_DATA_DIR={folder} tydzen explain reader-00001@example.test {WEEK}   why this one got what it got")
+    command = f"TYDZEN_DATA_DIR=var/demo {sys.argv[0] if sys.argv[0].endswith('tydzen') else 'tydzen'}"
+    look = {"var/demo/inbox/new": "the mails as files"}
+    if _serving():
+        look = {
+            f"{site}/inbox/": "the mails, as readers see them",
+            f"{site}/be/issues/{WEEK}/": "the issue in the browser; /en/ and /ru/ too",
+        }
+    look |= {
+        f"{command} mailing ledger {found.mailing.id}": "a line for each reader",
+        f"{command} explain reader-00001@example.test {WEEK}": "what one reader got, and why",
+    }
+    say("\nWhere to look:")
+    for what, words in look.items():
+        say(f"  {what}\n      {words}")
 
 
 def _wait(child: subprocess.Popen[bytes]) -> None:
