@@ -1,6 +1,8 @@
 import datetime as dt
+import logging
 
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from service import bootstrap, config, log
@@ -29,6 +31,9 @@ def parts(sqlite_template, tmp_path, clock):
     # Only one that was opened: a test may have taken the file away.
     if "database" in made.__dict__:
         made.database.close()
+    # The handlers hold the stderr of this test, which is closed after it.
+    logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+    structlog.reset_defaults()
 
 
 @pytest.fixture
