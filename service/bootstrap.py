@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -251,6 +252,21 @@ class Services:
             settings.base_url,
         )
         return SendingProcess(new_event_loop(), dispatcher, postman, places, self.database)
+
+
+def preload(parts: Services) -> None:
+    """Import and read what a worker's processes use, before they fork: they share the memory, and start at once.
+
+    Nothing stays open: a connection must never be shared by two processes. Raises what is wrong with the settings, so
+    that a worker that could do nothing does not start.
+    """
+    for module in ("dispatch", "plan", "postman", "process", "sweep"):
+        importlib.import_module(f"service.delivery.{module}")
+    for module in ("service.editorial.checks", "service.mail.loop", "service.pace.bucket", "psycopg"):
+        importlib.import_module(module)
+    assert parts.press
+    assert parts.stationery
+    parts.database.close()
 
 
 def read_keyring(path: Path) -> Keyring:

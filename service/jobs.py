@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import shared_task, signals
 
 from service import log, queue
+from service.bootstrap import preload, services
 from service.embedded import companion
 from service.pace.places import Places
 
@@ -30,8 +31,6 @@ def parts() -> Services:
     """The parts of this process."""
     global _parts  # noqa: PLW0603  # one process, one set of parts
     if _parts is None:
-        from service.bootstrap import services
-
         _parts = services()
     return _parts
 
@@ -78,7 +77,8 @@ def on_setup(sender: str, instance: Any, **_kwargs: Any) -> None:
     count = max(1, processes - 1) if both else processes
     _places = Places(Path(parts().settings.data_dir) / "places" / str(os.getpid()), count)
     _places.prepare()
-    _log.info("worker-starting", worker=sender, processes=processes, bulk=count)
+    preload(parts())
+    _log.info("worker-starting", worker=sender.partition("@")[0], processes=processes, bulk=count)
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
@@ -89,9 +89,9 @@ def on_ready(**_kwargs: Any) -> None:
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def on_fork(**_kwargs: Any) -> None:
-    """A child starts with nothing of its parent's: no connection, no journal, no loop."""
-    global _parts, _process  # both are made anew in this process
-    _parts, _process = None, None
+    """A child starts with nothing of its parent's that is open: no connection, no journal, no loop."""
+    global _process  # noqa: PLW0603  # made anew in this process
+    _process = None
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -6,6 +6,7 @@ A lost hint costs seconds, because the sweep looks into the database; so ringing
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import Any, Protocol
 
 from celery import Celery
@@ -128,6 +129,8 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
         # Logs are ours, with addresses cut out; Celery must not replace the root handlers.
         "worker_hijack_root_logger": False,
         "worker_redirect_stdouts": False,
+        # One process more than there are cores: a worker of both queues keeps one free of bulk.
+        "worker_concurrency": (os.cpu_count() or 1) + 1,
         # Processes are recycled by memory alone: a connection pool is worth keeping.
         "worker_max_memory_per_child": 400_000,
         "timezone": "UTC",

@@ -1,9 +1,13 @@
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring
 from service.store import Database, DuplicateError, Sealer, schema
-from service.store.tables import meta
+from service.store.tables import meta, metadata
 
 
 def test_a_new_database_has_the_schema_and_the_keyring(database):
@@ -30,10 +34,27 @@ def test_calls_after_commit_run_only_when_it_is_durable(database):
     rung = []
     with database.begin() as session:
         session.after_commit(lambda: rung.append("first"))
-    with pytest.raises(ZeroDivisionError), database.begin() as session:
-        session.after_commit(lambda: rung.append("second"))
-        1 / 0  # noqa: B018
+    with pytest.raises(ZeroDivisionError):
+        _ring_and_fail(database, rung)
     assert rung == ["first"]
+
+
+def _ring_and_fail(database, rung):
+    with database.begin() as session:
+        session.after_commit(lambda: rung.append("second"))
+        raise ZeroDivisionError
+
+
+def test_the_newest_revision_is_the_one_of_the_migrations():
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_current_head() == schema.NEWEST
+
+
+def test_the_tables_are_those_of_the_migrations(database):
+    with database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        assert compare_metadata(context, metadata) == []
 
 
 def test_sqlite_is_durable_at_every_commit(sqlite_database):
