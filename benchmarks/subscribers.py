@@ -4,6 +4,10 @@
 
 Each step runs in a process of its own, so that the peak is of that step alone. `again` imports the same file a second
 time: every line is known. The PostgreSQL database must be empty; it is not emptied afterwards.
+
+Measured with a million lines on two cores that other work kept busy (load 4 to 6): SQLite import 5,500 to 17,000
+lines/s by the clock, 22,000 by processor time, 112 MB peak, 234 MB file; PostgreSQL import 15,400 lines/s, 111 MB;
+export 40,000 lines/s, 83 MB. Larger chunks write less (10,000 lines: 6.3 GB in all, 20,000: 3.8, 40,000: 2.2).
 """
 
 from __future__ import annotations
