@@ -60,7 +60,7 @@ class Dispatcher:
         if run is None:
             await self.offload.database(lambda: self._finish(claim))
             return True
-        with self.lines.accounted():
+        async with self.lines.accounted():
             await run.run()
         await self.offload.database(lambda: self._finish(claim, run.objection))
         _log.info("batch-sent", batch=batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,11 +57,15 @@ class LineKeeper:
             self._line = self._open_line()
         return self._line
 
-    @contextmanager
-    def accounted(self) -> Iterator[None]:
-        """Work at whose end every outcome is recorded. An exception leaves the line in doubt: its journal decides."""
+    @asynccontextmanager
+    async def accounted(self) -> AsyncIterator[None]:
+        """Work at whose end every outcome is recorded. An exception ends the line: its journal decides, at once."""
         self._unaccounted += 1
-        yield
+        try:
+            yield
+        except BaseException:
+            await self.close()
+            raise
         self._unaccounted -= 1
 
     async def close(self) -> None:
@@ -76,4 +80,6 @@ class LineKeeper:
             return
         with self._database.begin() as session:
             senders.settle(session, line.sender)
-        autopsy.settle(line.journal.path)
+        # A sweep that came between the two has settled it already.
+        with suppress(FileNotFoundError):
+            autopsy.settle(line.journal.path)

@@ -88,7 +88,7 @@ class NoticeSender:
         gated = await self._gate(held)
         if gated is None:
             return False
-        with self.lines.accounted():
+        async with self.lines.accounted():
             outcome = await self._spoken(line, held, gated, printed, good_until)
             state = await self._record(held, outcome)
         _log.info("notice-sent", notice=notice, kind=held.kind, state=state.label, code=outcome.code)

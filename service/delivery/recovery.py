@@ -24,6 +24,9 @@ from service.store.outcomes import OpenAttempt, Result
 KEEP_JOURNALS = dt.timedelta(days=7)
 HOST_AWAY = "host away"
 WORKER_DIED = "worker died"
+JOURNAL_LOST = "journal lost"
+# A sender is registered a moment before its journal is made.
+_JOURNAL_SECONDS = 600
 
 _log = log.get("recovery")
 
@@ -54,6 +57,7 @@ class Recovery:
             except FileNotFoundError:
                 continue  # another process settled it first
             settled += 1
+        self._settle_without_journal(host)
         autopsy.prune(self.data_dir, older_than=self.clock.now() - KEEP_JOURNALS)
         return settled
 
@@ -61,7 +65,8 @@ class Recovery:
         try:
             contents = autopsy.read(path)
         except InvalidInputError:
-            # Its owner died before its first record could count; a sender without a journal is settled as one away.
+            # A power cut may leave a file without its first page: nothing is known of what it held.
+            self._give_up(autopsy.named_sender(path), "its journal cannot be read", JOURNAL_LOST)
             autopsy.settle(path)
             return
         with self.database.begin() as session:
@@ -73,6 +78,27 @@ class Recovery:
             senders.settle(session, contents.sender_id)
         autopsy.settle(path)
         _log.info("journal-settled", sender=contents.sender_id, attempts=len(left), records=len(contents.records))
+
+    def _settle_without_journal(self, host: str) -> None:
+        """Senders of this host whose journal is gone, or was never made: what they had open is uncertain."""
+        with self.database.read() as session:
+            known = [sender.id for sender in senders.unsettled(session, host, older_than_seconds=_JOURNAL_SECONDS)]
+        there = {autopsy.named_sender(path) for path in autopsy.unsettled(self.data_dir)}
+        for sender in sorted(set(known) - there):
+            self._give_up(sender, "its journal is gone", JOURNAL_LOST)
+
+    def _give_up(self, sender: int, evidence: str, reason: str) -> None:
+        with self.database.begin() as session:
+            lost = self._make_uncertain(session, sender, evidence, reason)
+            senders.settle(session, sender)
+        _log.warning("journal-lost", sender=sender, letters=lost)
+
+    def _make_uncertain(self, session: Session, sender: int, evidence: str, reason: str) -> int:
+        left = [one for one in outcomes.open_attempts(session, sender) if one.state is DeliveryState.ATTEMPTING]
+        results = [_uncertain(one, evidence, reason) for one in left]
+        changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
+        batches.settle(session, sorted(changed))
+        return len(left) + notices.give_up(session, sender, now=self.clock.now())
 
     def _result(self, session: Session, contents: JournalContents, left: OpenAttempt) -> Result:
         verdict = contents.verdict(left.delivery, left.attempt)
@@ -96,17 +122,10 @@ class Recovery:
         lost = 0
         with self.database.begin() as session:
             for sender in senders.away(session, self.host_away_seconds):
-                left = [one for one in outcomes.open_attempts(session, sender.id) if one.state is _ATTEMPTING]
-                results = [_uncertain(one, "its host has not come back", HOST_AWAY) for one in left]
-                changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
-                batches.settle(session, sorted(changed))
-                lost += len(left) + notices.give_up(session, sender.id, now=self.clock.now())
+                lost += self._make_uncertain(session, sender.id, "its host has not come back", HOST_AWAY)
         if lost:
             _log.warning("host-away", letters=lost)
         return lost
-
-
-_ATTEMPTING = DeliveryState.ATTEMPTING
 
 
 def _uncertain(left: OpenAttempt, evidence: str, reason: str) -> Result:

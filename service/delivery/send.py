@@ -25,7 +25,7 @@ from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
 from service.pace.bucket import Pace, PaceAwayError
 from service.pace.groups import group_size, lowest_rate
-from service.store import Database, DatabaseAwayError, Session, batches, gate, outcomes
+from service.store import Database, DatabaseAwayError, Session, batches, gate, mailings, outcomes
 from service.store.batches import Claim
 from service.store.gate import Gated
 from service.store.instants import stored
@@ -35,6 +35,8 @@ GATE_SECONDS = 1.0
 INSTALLATION_BUCKET = "installation"
 _SIGN_OF_LIFE = 0.5
 _AWAY_SECONDS = 1.0
+# A supervisor kills who does not end within some ten seconds.
+_STOP_SECONDS = 3.0
 
 _OBJECTIONS = frozenset({ReplyClass.CONTENT, ReplyClass.PROTOCOL})
 
@@ -108,7 +110,9 @@ class BatchRun:
         position = 0
         while position < len(ids):
             room = await self._patiently(self.line.wire.room(group_size(self._rate())))
-            await self._tokens(room)
+            if await self._tokens(room):
+                # Sessions may have ended meanwhile, and no gate is to be spent on connecting.
+                room = min(room, await self._patiently(self.line.wire.room(room)))
             group = ids[position : position + room]
             position += len(group)
             # The second is counted from before the question, not from the answer.
@@ -128,18 +132,29 @@ class BatchRun:
     def _rate(self) -> float:
         return lowest_rate(self.means.rate, self.mailing_rate)
 
-    async def _tokens(self, count: int) -> None:
-        """Take the rate's tokens and wait until they are good; while Valkey is away, wait for it."""
+    async def _tokens(self, count: int) -> bool:
+        """Take the rate's tokens and wait until they are good; while Valkey is away, wait for it. Whether it took long.
+
+        An operator may change the rate meanwhile: then tokens are taken anew.
+        """
+        long = False
         while not self.means.stopping():
+            rate = self.mailing_rate
             try:
                 wait = await self.means.offload.pace(lambda: self._reserve(count))
             except PaceAwayError as error:
                 _log.warning("pace-away", batch=self.claim.batch, error=str(error))
                 await self._patiently(asyncio.sleep(_AWAY_SECONDS))
+                long = True
                 continue
-            if wait > 0:
-                await self._patiently(asyncio.sleep(wait))
-            return
+            long = long or wait > GATE_SECONDS
+            while wait > 0 and self.mailing_rate == rate and not self.means.stopping():
+                slept = min(wait, _AWAY_SECONDS)
+                await self._patiently(asyncio.sleep(slept))
+                wait -= slept
+            if self.mailing_rate == rate:
+                break
+        return long
 
     def _reserve(self, count: int) -> float:
         wait = 0.0
@@ -209,9 +224,13 @@ class BatchRun:
         due = suspended_monotonic() - self._last_sign > min(1.0, self.means.lease_seconds / 3)
         if not (self._spoken or due):
             return
-        held = await self._database(lambda session: batches.renew(session, self.claim, self.means.lease_seconds))
-        if not held and not self.line.wire.past_dot:
+        if not await self._database(self._renew) and not self.line.wire.past_dot:
             raise ClaimLostError
+
+    def _renew(self, session: Session) -> bool:
+        held = batches.renew(session, self.claim, self.means.lease_seconds)
+        self.mailing_rate = mailings.rate(session, self.claim.mailing)
+        return held
 
     async def _finish(self) -> None:
         """Wait for the replies that are owed, record them, and give the batch back."""
@@ -230,9 +249,11 @@ class BatchRun:
     async def _database(self, work: Callable[[Session], _Value], *, doubtful: Sequence[int] = ()) -> _Value:
         """Run `work` in a transaction beside the loop, with the outcomes known by now recorded in the same.
 
-        While the database is away it tries again. `doubtful` names deliveries that `work` marks as being attempted: a
-        commit of which nobody knows whether it happened is taken back before the next try.
+        While the database is away it tries again; a worker that must stop does so for seconds only, and leaves the rest
+        to its journal. `doubtful` names deliveries that `work` marks as being attempted: a commit of which nobody
+        knows whether it happened is taken back before the next try.
         """
+        give_up = _Patience(self.means.stopping)
         while True:
             spoken, self._spoken = self._spoken, []
             try:
@@ -240,9 +261,14 @@ class BatchRun:
             except DatabaseAwayError as error:
                 self._spoken = spoken + self._spoken
                 _log.warning("database-away", batch=self.claim.batch, error=str(error))
+                if give_up.now():
+                    raise
                 await asyncio.sleep(_AWAY_SECONDS)
-                await self._take_back(doubtful)
+                await self._take_back(doubtful, give_up)
                 continue
+            except BaseException:
+                self._spoken = spoken + self._spoken
+                raise
             self._last_sign = suspended_monotonic()
             return value
 
@@ -254,19 +280,37 @@ class BatchRun:
                 batches.settle(session, sorted(foreign))
             return work(session)
 
-    async def _take_back(self, doubtful: Sequence[int]) -> None:
+    async def _take_back(self, doubtful: Sequence[int], give_up: _Patience) -> None:
         """Nothing of this group was written: whatever the lost commit did to it is undone."""
         if not doubtful:
             return
 
         def undo() -> None:
             with self.means.database.begin() as session:
-                outcomes.take_back(session, doubtful, sender=self.line.sender, now_ms=stored(self.means.now()))
+                now_ms = stored(self.means.now())
+                outcomes.take_back(session, self.claim.batch, doubtful, sender=self.line.sender, now_ms=now_ms)
 
         while True:
             try:
                 await self.means.offload.database(undo)
             except DatabaseAwayError:
+                if give_up.now():
+                    raise
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
             return
+
+
+class _Patience:
+    """How long a database that is away is waited for: as long as it takes, but for a worker that must stop."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+        self._stop_at: float | None = None
+
+    def now(self) -> bool:
+        """Whether to give up."""
+        if not self._stopping():
+            return False
+        self._stop_at = self._stop_at or suspended_monotonic() + _STOP_SECONDS
+        return suspended_monotonic() >= self._stop_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import enum
 import fcntl
@@ -117,7 +118,20 @@ def is_dead(path: Path) -> bool:
 
 def unsettled(data_dir: Path) -> Iterator[Path]:
     """The journals of a data directory that nobody has marked as settled, oldest first; some may be alive."""
-    yield from sorted(journals_dir(data_dir).glob("*.journal"), key=lambda path: path.stat().st_mtime)
+    yield from sorted(journals_dir(data_dir).glob("*.journal"), key=_written_at)
+
+
+def _written_at(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0  # settled by another process since it was listed
+
+
+def named_sender(path: Path) -> int:
+    """The sender whose journal this is, by its name: for one whose header cannot be read. 0 for a stranger's file."""
+    number = path.name.partition("-")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def settle(path: Path) -> Path:
@@ -129,7 +143,8 @@ def prune(data_dir: Path, *, older_than: dt.datetime) -> int:
     """Remove settled journals last written before `older_than`, and return how many; unsettled ones stay for ever."""
     removed = 0
     for path in journals_dir(data_dir).glob("*.settled"):
-        if path.stat().st_mtime < older_than.timestamp() and is_dead(path):
-            path.unlink()
-            removed += 1
+        with contextlib.suppress(FileNotFoundError):
+            if path.stat().st_mtime < older_than.timestamp() and is_dead(path):
+                path.unlink()
+                removed += 1
     return removed

@@ -53,6 +53,8 @@ def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, no
 
 def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
     """The ids of the batch's pending deliveries, deferred ones that are due among them."""
+    # Batches are locked before their deliveries, everywhere: a cancel does the same, and would deadlock otherwise.
+    hold(session, claimed.batch)
     due = (
         deliveries.update()
         .where(
@@ -69,6 +71,12 @@ def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
         deliveries.c.batch_id == claimed.batch, deliveries.c.state == int(DeliveryState.PENDING)
     )
     return list(session.execute(statement.order_by(deliveries.c.id)).scalars())
+
+
+def hold(session: Session, batch: int) -> None:
+    """Wait until no other transaction is changing the batch, and keep others from it. SQLite has one writer anyway."""
+    if session.postgresql:
+        session.execute(sa.select(batches.c.id).where(batches.c.id == batch).with_for_update())
 
 
 def add_counts(session: Session, batch: int, deltas: Mapping[DeliveryState, int]) -> None:
@@ -100,12 +108,15 @@ def renew(session: Session, claimed: Claim, lease_seconds: float) -> bool:
 
 
 def give_back(session: Session, claimed: Claim) -> bool:
-    """End the claim: close the batch where all its deliveries are final, else leave it due. True where it is closed."""
+    """End the claim: close the batch where all its deliveries are final, else leave it due. True where it is closed.
+
+    What is left to send may be rung for at once: its hint is used up.
+    """
     settle(session, [claimed.batch])
     freed = (
         batches.update()
         .where(batches.c.id == claimed.batch, batches.c.fence == claimed.fence)
-        .values(lease_until=0)
+        .values(lease_until=0, rung_at=sa.case((batches.c.pending > 0, 0), else_=batches.c.rung_at))
         .returning(batches.c.open)
     )
     row = session.execute(freed).first()

@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from service.domain.errors import ConfigurationError
 from service.store.errors import DatabaseAwayError, DuplicateError
@@ -75,7 +75,9 @@ def translated() -> Iterator[None]:
         raise DuplicateError(f"the database refused a row: {name}") from None
     except DBAPIError as error:
         kind = type(error.orig).__name__
-        if error.connection_invalidated or kind in {"OperationalError", "InterfaceError", "AdminShutdown"}:
+        # A deadlock, a full disk and a server that starts or stops are subclasses of the first.
+        away = isinstance(error, OperationalError | InterfaceError) or kind == "ReadOnlySqlTransaction"
+        if error.connection_invalidated or away:
             raise DatabaseAwayError(f"the database is away or busy ({kind}); is it running?") from None
         raise
     except SQLAlchemyError as error:

@@ -183,6 +183,12 @@ def move(
     return session.execute(statement).rowcount == 1
 
 
+def rate(session: Session, mailing: int) -> float | None:
+    """The mailing's own rate at this moment, in mails per second; None leaves the installation's."""
+    found: float | None = session.scalar(sa.select(mailings.c.rate).where(mailings.c.id == mailing))
+    return found
+
+
 def set_rate(session: Session, mailing: int, rate: float | None) -> None:
     """Change the mailing's own rate, in mails per second; None gives way to the installation's."""
     session.execute(mailings.update().where(mailings.c.id == mailing).values(rate=rate))

@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain.delivery import DeliveryState
-from service.domain.subscriber import SuppressionReason
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store.batches import add_counts
+from service.store.batches import add_counts, hold
 from service.store.database import Session
 from service.store.instants import loaded
 from service.store.tables import attempts, batches, deliveries, subscribers, suppressions
@@ -160,7 +160,9 @@ def _suppress(session: Session, delivery: int, now_ms: int) -> None:
     ).first()
     if row is None:
         return
-    session.execute(subscribers.update().where(subscribers.c.id == row.id).values(status="bounced"))
+    # Whoever left or complained while the letter was under way stays so: that is the stronger word.
+    active = sa.and_(subscribers.c.id == row.id, subscribers.c.status == SubscriberStatus.ACTIVE.value)
+    session.execute(subscribers.update().where(active).values(status=SubscriberStatus.BOUNCED.value))
     insert = postgresql.insert if session.postgresql else sqlite.insert
     statement = insert(suppressions).values(
         address_hash=row.address_hash,
@@ -193,8 +195,10 @@ def open_attempts(session: Session, sender: int) -> list[OpenAttempt]:
     ]
 
 
-def take_back(session: Session, ids: Sequence[int], *, sender: int, now_ms: int) -> None:
+def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, now_ms: int) -> None:
     """Make pending again what a gate whose commit nobody knows may have marked; nothing of it was written."""
+    # The lost transaction may still be at work in the server: it holds the batch until its end.
+    hold(session, batch)
     statement = (
         deliveries.update()
         .where(deliveries.c.id.in_(ids), deliveries.c.state == _ATTEMPTING, deliveries.c.sender_id == sender)
@@ -202,8 +206,8 @@ def take_back(session: Session, ids: Sequence[int], *, sender: int, now_ms: int)
         .returning(deliveries.c.batch_id)
     )
     back = Counter(session.execute(statement).scalars())
-    for batch in sorted(back):
-        add_counts(session, batch, {DeliveryState.ATTEMPTING: -back[batch], DeliveryState.PENDING: back[batch]})
+    for number in sorted(back):
+        add_counts(session, number, {DeliveryState.ATTEMPTING: -back[number], DeliveryState.PENDING: back[number]})
 
 
 def failures(session: Session, delivery: int) -> tuple[int, int | None]:

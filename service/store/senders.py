@@ -29,9 +29,11 @@ def register(session: Session, *, host: str, boot: str, relay: str) -> int:
     return int(session.scalar(statement.returning(senders.c.id)))
 
 
-def unsettled(session: Session, host: str) -> list[Sender]:
-    """The senders of that host whose letters are not all accounted for yet."""
-    statement = sa.select(senders).where(senders.c.host == host, senders.c.settled_at.is_(None))
+def unsettled(session: Session, host: str, *, older_than_seconds: float = 0) -> list[Sender]:
+    """The senders of that host, begun so long ago, whose letters are not all accounted for yet."""
+    clock = database_now(postgresql=session.postgresql)
+    begun = senders.c.started_at <= clock - int(older_than_seconds * 1000)
+    statement = sa.select(senders).where(senders.c.host == host, senders.c.settled_at.is_(None), begun)
     return [_sender(row) for row in session.execute(statement.order_by(senders.c.id))]
 
 

@@ -1,0 +1,267 @@
+"""The send gate: who passes, who is skipped or moved, and what shuts it."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState
+from service.domain.subscriber import SuppressionReason
+from service.store import gate, outcomes, subscribers, suppressions, tables
+from service.store.instants import stored
+from tests.factories import JOINED
+from tests.installation import miscounted
+from tests.unit.delivery.parts import Run, accepted, result, wait_for_a_waiter
+from tests.unit.store.statements import counted
+
+
+@pytest.fixture
+def run(database):
+    return Run(database, readers=6)
+
+
+def passed(gated):
+    return {recipient.delivery for recipient in gated.recipients}
+
+
+def test_the_gate_marks_and_returns_the_readers_with_the_address_as_it_was_typed(run):
+    claim = run.claim()
+    gated = run.gate(claim)
+
+    assert sorted(recipient.address for recipient in gated.recipients) == sorted(run.addresses)
+    assert {recipient.attempt for recipient in gated.recipients} == {1}
+    assert run.counts() == {"attempting": 6}
+    assert {run.delivery_of(number).sender_id for number in range(6)} == {run.sender}
+
+
+def test_only_pending_deliveries_pass(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    first = run.gate(claim, ids[:2])
+    run.record(accepted(first.recipients[0]))
+
+    assert passed(run.gate(claim, ids)) == set(ids[2:])
+    assert not run.gate(claim, ids).recipients
+
+
+def test_a_delivery_of_another_batch_does_not_pass(database):
+    run = Run(database, readers=4, batch_limit=2)
+    one, other = run.batch_ids()
+    claim = run.claim(one)
+    with database.read() as session:
+        of_the_other = session.execute(
+            sa.select(tables.deliveries.c.id).where(tables.deliveries.c.batch_id == other)
+        ).scalars().all()  # fmt: skip
+
+    assert not run.gate(claim, of_the_other).recipients
+    assert run.counts() == {"pending": 4}
+
+
+def test_whose_fence_has_moved_on_passes_nobody(run):
+    stale = run.claim(lease=0)
+    fresh = run.claim()
+
+    assert run.gate(stale, run.due(fresh)) is None
+    assert run.counts() == {"pending": 6}
+    assert run.gate(fresh).recipients
+
+
+def test_whose_lease_is_over_passes_nobody(run):
+    claim = run.claim(lease=0)
+
+    assert run.gate(claim) is None
+
+
+def test_the_gate_renews_the_lease(run):
+    claim = run.claim(lease=5)
+    before = run.batch(claim.batch).lease_until
+    run.gate(claim, run.due(claim)[:1], lease=60)
+
+    assert run.batch(claim.batch).lease_until - before > 50_000
+
+
+@pytest.mark.parametrize("verb", ["pause", "cancel"])
+def test_a_mailing_that_is_not_sending_passes_nobody(run, verb):
+    claim = run.claim()
+    ids = run.due(claim)
+    run.control(verb)
+
+    assert run.gate(claim, ids) is None
+    assert "attempting" not in run.counts()
+
+
+def suppress(run, number):
+    with run.database.begin() as session:
+        found = subscribers.find(session, run.addresses[number])
+        suppressions.add(session, found.address_hash, SuppressionReason.OPERATOR, JOINED)
+
+
+def erase(run, number):
+    with run.database.begin() as session:
+        subscribers.erase(session, subscribers.find(session, run.addresses[number]).id)
+
+
+@pytest.mark.parametrize(
+    ("leave", "reason"),
+    [
+        (lambda run: run.change_reader(2, status="unsubscribed"), "unsubscribed"),
+        (lambda run: run.change_reader(2, status="bounced"), "inactive"),
+        (lambda run: run.change_reader(2, status="complained"), "inactive"),
+        (lambda run: suppress(run, 2), "suppressed"),
+        (lambda run: erase(run, 2), "erased"),
+    ],
+)
+def test_whoever_left_is_skipped_with_the_reason(run, leave, reason):
+    claim = run.claim()
+    ids = run.due(claim)
+    leave(run)
+
+    gated = run.gate(claim, ids)
+
+    assert len(gated.recipients) == 5
+    assert run.addresses[2] not in {recipient.address for recipient in gated.recipients}
+    assert run.counts() == {"attempting": 5, "skipped": 1}
+    with run.database.read() as session:
+        skipped = tables.deliveries.c.state == int(DeliveryState.SKIPPED)
+        assert session.scalar(sa.select(tables.deliveries.c.reason).where(skipped)) == reason
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_reader_of_other_languages_moves_to_a_batch_of_that_edition_and_is_mailed_in_it(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    run.change_reader(2, chain="be,ru")
+    run.change_reader(4, chain="be,ru")
+    run.change_reader(5, chain="ru")
+
+    assert len(run.gate(claim, ids).recipients) == 3
+
+    assert run.counts() == {"attempting": 3, "pending": 3}
+    assert not miscounted(run.database, run.mailing)
+    moved = {run.batch(number).chain: number for number in run.batch_ids()[1:]}
+    assert sorted(moved) == ["be,ru", "ru"]
+    later = run.claim(moved["be,ru"])
+    assert later.chain == "be,ru"
+    assert later.rendition is None
+    gated = run.gate(later).recipients
+    assert {recipient.address for recipient in gated} == {run.addresses[2], run.addresses[4]}
+
+
+def test_an_address_that_was_changed_before_the_gate_is_the_one_returned(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    with run.database.begin() as session:
+        found = subscribers.find(session, run.addresses[0])
+        values = {"sealed": session.sealer.seal(found.id, "New.One@example.test"), "epoch": 1}
+        session.execute(tables.subscribers.update().where(tables.subscribers.c.id == found.id).values(values))
+
+    changed = [one for one in run.gate(claim, ids).recipients if one.subscriber == found.id]
+
+    assert [(one.address, one.epoch) for one in changed] == [("New.One@example.test", 1)]
+
+
+def test_the_mailings_rate_comes_with_the_gate(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    assert run.gate(claim, ids[:1]).rate is None
+    run.control("set_rate", rate=12.5)
+
+    assert run.gate(claim, ids[1:2]).rate == 12.5
+
+
+def test_an_old_gate_is_still_open_only_while_everything_it_asked_holds(run):
+    claim = run.claim()
+    one, other, *_ = run.gate(claim).recipients
+
+    def still(recipient, attempt=1, of=claim):
+        with run.database.begin() as session:
+            return gate.still_open(session, of, recipient.delivery, attempt)
+
+    assert still(one)
+    assert not still(one, attempt=2)
+    run.record(accepted(other))
+    assert not still(other)
+    leaver = run.addresses.index(one.address)
+    run.change_reader(leaver, status="unsubscribed")
+    assert not still(one)
+    run.change_reader(leaver, status="active")
+    assert still(one)
+    run.control("pause")
+    assert not still(one)
+
+
+def test_a_gate_asks_the_same_number_of_statements_for_one_reader_and_for_a_hundred(database):
+    run = Run(database, readers=101)
+    claim = run.claim()
+    ids = run.due(claim)
+    with counted(database) as one:
+        run.gate(claim, ids[:1])
+    with counted(database) as many:
+        run.gate(claim, ids[1:])
+
+    assert len(many) == len(one) <= (3 if database.postgresql else 7)
+
+
+def test_a_gate_that_waited_for_the_batch_counts_right_and_passes_nobody_who_was_cancelled(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    first = run.gate(claim, ids[:3]).recipients
+    answers = []
+
+    with run.database.begin() as session:
+        # A recording transaction holds the batch while the next gate asks for it.
+        outcomes.record(session, list(map(accepted, first[:2])), now_ms=stored(run.now))
+        thread = threading.Thread(target=lambda: answers.append(run.gate(claim, ids[3:])))
+        thread.start()
+        wait_for_a_waiter(run.database)
+    thread.join()
+
+    assert len(answers[0].recipients) == 3
+    assert run.counts() == {"attempting": 4, "accepted": 2}
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_gate_and_a_cancel_at_the_same_time_never_lose_a_reader(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    answers = []
+    with run.database.begin() as session:
+        gated = gate.pass_gate(session, claim, ids[:3], sender=run.sender, lease_seconds=60, now_ms=stored(run.now))
+        thread = threading.Thread(target=lambda: answers.append(run.control("cancel")))
+        thread.start()
+        wait_for_a_waiter(run.database)
+    thread.join()
+
+    assert len(gated.recipients) == 3
+    assert answers == [3]
+    assert run.counts() == {"attempting": 3, "skipped": 3}
+    run.record(*(result(one, DeliveryState.ACCEPTED) for one in gated.recipients))
+    assert run.counts() == {"accepted": 3, "skipped": 3}
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_gate_that_moves_readers_does_not_deadlock_with_a_cancel(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    run.change_reader(2, chain="ru")
+    answers = []
+
+    def cancel():
+        answers.append(run.control("cancel"))
+
+    with run.database.begin() as session:
+        # The gate holds the batch; the cancel takes the mailing and waits for the batch; then the gate makes a batch.
+        session.execute(sa.select(tables.batches.c.id).where(tables.batches.c.id == claim.batch).with_for_update())
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        wait_for_a_waiter(run.database)
+        gated = gate.pass_gate(session, claim, ids, sender=run.sender, lease_seconds=60, now_ms=stored(run.now))
+    thread.join()
+
+    assert len(gated.recipients) == 5
+    assert answers == [1]
+    assert run.counts() == {"attempting": 5, "skipped": 1}
+    assert not miscounted(run.database, run.mailing)

@@ -1,0 +1,48 @@
+"""What a database says when it is away, busy or in a knot is one error, which callers wait out."""
+
+import threading
+
+import pytest
+import sqlalchemy as sa
+
+from service.store import DatabaseAwayError
+
+
+def test_a_deadlock_counts_as_a_database_that_is_away(postgresql_database):
+    with postgresql_database.begin() as session:
+        session.execute(sa.text("SET LOCAL deadlock_timeout = '50ms'"))
+        session.execute(sa.text("CREATE TABLE knot AS SELECT 1 AS a UNION SELECT 2"))
+    met = threading.Barrier(2)
+    errors = []
+
+    def tie(first, second):
+        try:
+            with postgresql_database.begin() as session:
+                session.execute(sa.text("SET LOCAL deadlock_timeout = '50ms'"))
+                session.execute(sa.text("UPDATE knot SET a = a WHERE a = :a"), {"a": first})
+                met.wait()
+                session.execute(sa.text("UPDATE knot SET a = a WHERE a = :a"), {"a": second})
+        except DatabaseAwayError as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=tie, args=order) for order in ((1, 2), (2, 1))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(errors) == 1
+    assert "DeadlockDetected" in str(errors[0])
+
+
+@pytest.mark.parametrize("what", ["pg_sleep(5)", "1"])
+def test_a_statement_that_was_cancelled_or_whose_server_process_ended_counts_so_too(postgresql_database, what):
+    cancel = "SET LOCAL statement_timeout = 50" if what != "1" else "SELECT pg_terminate_backend(pg_backend_pid())"
+
+    def ask():
+        with postgresql_database.begin() as session:
+            session.execute(sa.text(cancel))
+            session.execute(sa.text(f"SELECT {what}"))
+
+    with pytest.raises(DatabaseAwayError):
+        ask()
