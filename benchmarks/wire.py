@@ -11,18 +11,15 @@ import argparse
 import gc
 import resource
 import shutil
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import parts
 from service.clock import suspended_monotonic
 from service.domain.slots import MARKERS, Slot, SlotValues
 from service.mail.journal import Journal
@@ -33,9 +30,7 @@ from service.mail.relay import Relay, Tls
 from service.mail.segments import Rendition
 from service.mail.wire import Wire
 
-SMTP_SOURCE, SMTP_SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
 SIZE = 44_000
-CONNECTIONS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +98,7 @@ def cpu(who: int) -> float:
 
 
 def measure_wire(name: str, port: int, count: int, frozen: Rendition, window: int) -> Result:
-    relay = Relay("127.0.0.1", port, Tls.NONE, connections=CONNECTIONS, window=window)
+    relay = Relay("127.0.0.1", port, Tls.NONE, connections=parts.CONNECTIONS, window=window)
     loop = new_event_loop()
     with tempfile.TemporaryDirectory() as folder:
         seconds, used = loop.run_until_complete(send(relay, count, frozen, Path(folder)))
@@ -112,48 +107,17 @@ def measure_wire(name: str, port: int, count: int, frozen: Rendition, window: in
 
 
 def measure_source(port: int, count: int) -> Result:
-    used, started = cpu(resource.RUSAGE_CHILDREN), time.perf_counter()
-    command = [SMTP_SOURCE, "-4", "-d", "-s", str(CONNECTIONS), "-m", str(count), "-l", str(SIZE)]
-    subprocess.run([*command, "-f", "a@example.org", "-t", "b@example.net", f"127.0.0.1:{port}"], check=True)
-    seconds = time.perf_counter() - started
-    return Result("smtp-source", count / seconds, (cpu(resource.RUSAGE_CHILDREN) - used) / count * 1e6)
-
-
-@contextmanager
-def sink(command: list[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(command) as process:
-        try:
-            for _ in range(100):
-                with socket.socket() as probe:
-                    if probe.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.02)
-            yield process
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def fast_sink(folder: Path) -> str:
-    binary = folder / "fast_sink"
-    source = Path(__file__).with_name("fast_sink.c")
-    subprocess.run(["cc", "-O2", "-o", str(binary), str(source)], check=True)
-    return str(binary)
+    return Result("smtp-source", *parts.source(port, count, SIZE))
 
 
 def compare(name: str, command: list[str], port: int, count: int) -> None:
-    print(f"\n{name}: {count} letters of {SIZE} octets, {CONNECTIONS} connections")
+    print(f"\n{name}: {count} letters of {SIZE} octets, {parts.CONNECTIONS} connections")
     latin = rendition("The week’s events: what has changed, and what has not. ")
     cyrillic = rendition()
     quoted = Rendition(eight_bit=None, seven_bit=latin.seven_bit)
     armoured = Rendition(eight_bit=None, seven_bit=cyrillic.seven_bit)
     results: list[Result] = []
-    with sink(command, port):
+    with parts.sink(command, port):
         source = measure_source(port, count)
         results.append(source)
         results.append(measure_wire("wire, DATA, 8bit", port, count, cyrillic, 0))
@@ -171,16 +135,16 @@ def main() -> int:
     parser.add_argument("--letters", type=int, default=20_000)
     parser.add_argument("--sink", choices=["fast", "postfix", "both"], default="both")
     options = parser.parse_args()
-    if not Path(SMTP_SOURCE).exists():
+    if not Path(parts.SMTP_SOURCE).exists():
         print("smtp-source is missing: install postfix to compare with it", file=sys.stderr)
         return 1
     with tempfile.TemporaryDirectory() as folder:
         if options.sink in {"fast", "both"} and shutil.which("cc"):
-            port = free_port()
-            compare("fast_sink", [fast_sink(Path(folder)), str(port)], port, options.letters)
+            port = parts.free_port()
+            compare("fast_sink", [parts.fast_sink(Path(folder)), str(port)], port, options.letters)
         if options.sink in {"postfix", "both"}:
-            port = free_port()
-            compare("smtp-sink", [SMTP_SINK, "-u", "nobody", f"127.0.0.1:{port}", "512"], port, options.letters)
+            port = parts.free_port()
+            compare("smtp-sink", [parts.SMTP_SINK, "-u", "nobody", f"127.0.0.1:{port}", "512"], port, options.letters)
     return 0
 
 

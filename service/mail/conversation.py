@@ -338,9 +338,7 @@ class Conversation:
         # While replies are outstanding nobody knows whether the relay will still have a refused transaction open.
         reset = self._must_reset or (self._window > 0 and bool(self._pipeline))
         self._must_reset = False
-        transaction.phase = _RSET if reset else _MAIL
-        transaction.past_dot = transaction.recipient_accepted = False
-        transaction.question = None
+        transaction.begin(_RSET if reset else _MAIL)
         self._pipeline.append(transaction)
         if not self._can.pipelining:
             transaction.commands = (mail, rcpt)
@@ -373,7 +371,8 @@ class Conversation:
         if self._retiring:
             self._channel.abort("the worker is stopping")
         elif suspended_monotonic() <= transaction.good_until:
-            self._write_body(transaction)
+            transaction.phase = _DOT
+            self._pen.put_letter(transaction)
         else:
             transaction.phase = _BODY
             transaction.ask_gate_again(lambda: self._gate_answered(transaction))
@@ -382,19 +381,13 @@ class Conversation:
         if self.over or transaction.settled:
             return
         if suspended_monotonic() > transaction.good_until:
-            self._close_gate(transaction, "the gate was refused before the body")
+            self._settle(transaction, Reply(0, None, text := "the gate was refused"), ReplyClass.NOT_SENT, _DATA)
+            self._channel.abort(text)
             return
-        self._write_body(transaction)
-        self._fill()
-        self._flush()
-
-    def _close_gate(self, transaction: Transaction, text: str) -> None:
-        self._settle(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, _DATA)
-        self._channel.abort(text)
-
-    def _write_body(self, transaction: Transaction) -> None:
         transaction.phase = _DOT
         self._pen.put_letter(transaction)
+        self._fill()
+        self._flush()
 
     def _journal_full(self, transaction: Transaction, text: str) -> None:
         self._fault = True

@@ -38,6 +38,12 @@ class Transaction:
         """Whether the gate is being asked anew."""
         return self.question is not None
 
+    def begin(self, phase: Phase) -> None:
+        """Start, or start anew on another session, with nothing accepted and nothing written."""
+        self.phase = phase
+        self.past_dot = self.recipient_accepted = False
+        self.question = None
+
     def ask_gate_again(self, answered: Callable[[], None]) -> None:
         """Ask the caller for a new `good_until`, then call `answered`; a shut or broken gate leaves the old one."""
 

@@ -68,16 +68,21 @@ _POSTGRESQL_GATE = sa.text(
     """
 )
 
-_HELD = (
-    sa.select(batches.c.chain, mailings.c.rate)
-    .join(mailings, mailings.c.id == batches.c.mailing_id)
-    .where(
-        batches.c.id == sa.bindparam("batch"),
-        batches.c.fence == sa.bindparam("fence"),
-        batches.c.lease_until > database_now(postgresql=False),
-        mailings.c.state == MailingState.SENDING.value,
+
+def _holding(*, postgresql: bool) -> sa.Select[tuple[str, float]]:
+    return (
+        sa.select(batches.c.chain, mailings.c.rate)
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
+        .where(
+            batches.c.id == sa.bindparam("batch"),
+            batches.c.fence == sa.bindparam("fence"),
+            batches.c.lease_until > database_now(postgresql=postgresql),
+            mailings.c.state == MailingState.SENDING.value,
+        )
     )
-)
+
+
+_SQLITE_HELD, _POSTGRESQL_HELD = _holding(postgresql=False), _holding(postgresql=True)
 
 _SQLITE_ELIGIBLE = sa.text(
     """
@@ -146,7 +151,8 @@ def pass_gate(
 
 def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> bool:
     """Whether a letter whose gate grew old may still be written: everything the gate asked holds now, too."""
-    held = session.execute(_held(session), {"batch": claim.batch, "fence": claim.fence}).first()
+    holding = _POSTGRESQL_HELD if session.postgresql else _SQLITE_HELD
+    held = session.execute(holding, {"batch": claim.batch, "fence": claim.fence}).first()
     if held is None:
         return False
     suppressed = sa.exists().where(suppressions.c.address_hash == subscribers.c.address_hash)
@@ -162,21 +168,6 @@ def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> b
         )
     )
     return session.execute(statement).first() is not None
-
-
-def _held(session: Session) -> sa.Select[tuple[str, float]]:
-    if not session.postgresql:
-        return _HELD
-    return (
-        sa.select(batches.c.chain, mailings.c.rate)
-        .join(mailings, mailings.c.id == batches.c.mailing_id)
-        .where(
-            batches.c.id == sa.bindparam("batch"),
-            batches.c.fence == sa.bindparam("fence"),
-            batches.c.lease_until > database_now(postgresql=True),
-            mailings.c.state == MailingState.SENDING.value,
-        )
-    )
 
 
 _Rows = list[sa.Row[tuple[int, int, bytes, int, bytes]]]
@@ -202,7 +193,7 @@ def _postgresql(
 def _sqlite(
     session: Session, claim: Claim, ids: Sequence[int], sender: int, *, lease_ms: int, now_ms: int
 ) -> tuple[float | None, _Rows] | None:
-    held = session.execute(_HELD, {"batch": claim.batch, "fence": claim.fence}).first()
+    held = session.execute(_SQLITE_HELD, {"batch": claim.batch, "fence": claim.fence}).first()
     if held is None:
         return None
     wanted = json.dumps(list(ids))
