@@ -294,7 +294,9 @@ def test_less_is_promised_the_second_time(loop, sink, tmp_path):
     assert run.classes() == ["accepted", "accepted"]
     size = len(server.messages[0])
     mails = [command for command in server.commands if command.startswith("MAIL")]
-    assert mails == [f"MAIL FROM:<b-1@example.org> BODY=8BITMIME SIZE={size}", "MAIL FROM:<b-2@example.org>"]
+    assert mails[0] == f"MAIL FROM:<b-1@example.org> BODY=8BITMIME SIZE={size}"
+    # The end of the first session may be noticed only once the second letter has begun on it, in vain.
+    assert mails[-1] == "MAIL FROM:<b-2@example.org>"
     assert not server.messages[0].isascii()
     assert server.messages[1].isascii()
 
