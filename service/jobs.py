@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from celery import shared_task, signals
 
 from service import log, queue
 from service.bootstrap import preload, services
+from service.delivery.stopping import StopFlag
 from service.embedded import companion
 from service.pace.places import Places
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from service.delivery.process import SendingProcess
 
 # Made before the pool forks, so that the parent can tell all its children at once to stop after the letters in hand.
-_stopping = multiprocessing.get_context("fork").Event()
+_stopping = StopFlag()
 _places: Places | None = None
 _process: SendingProcess | None = None
 _parts: Services | None = None
