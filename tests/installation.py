@@ -11,6 +11,8 @@ with installed(tmp_path, database_url) as made:
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
+import functools
 import json
 import os
 import random
@@ -24,12 +26,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import sqlalchemy as sa
+from celery import Celery
 
 from service import bootstrap
-from service.delivery import progress
+from service.delivery import control, progress
 from service.domain.delivery import DeliveryState
 from service.domain.tokens import DeliverySigner
 from service.mail.journal import KIND_DOT
+from service.queue import CeleryBell, celery_settings
 from service.store import Database, Sealer, issues, mailings, publication
 from service.store.tables import COUNTED, batches, deliveries
 from tests.conftest import KEYRING
@@ -188,6 +192,19 @@ class Installation:
         stdin = None if readers is None else "\n".join(readers)
         return self.json("issue", "send", week, "--yes", *audience, *words, stdin=stdin)["mailing"]
 
+    def control(self, verb: str, mailing: int, **more: object) -> object:
+        """As `tydzen mailing VERB`, in this process: for what must happen at a moment."""
+        with self.database.begin() as session:
+            bell = (self._bell,) if verb in {"resume", "retry"} else ()
+            now = dt.datetime.now(dt.UTC)
+            return getattr(control, verb)(session, mailing, *bell, actor="test", now=now, **more)
+
+    @functools.cached_property
+    def _bell(self) -> CeleryBell:
+        app = Celery("tydzen", set_as_current=False)
+        app.conf.update(celery_settings(self.valkey.url))
+        return CeleryBell(app)
+
     # Workers
 
     def start_worker(self, *words: object, concurrency: int = 2, **settings: object) -> Worker:
@@ -262,6 +279,8 @@ class Installation:
     # The end
 
     def close(self) -> None:
+        if "_bell" in vars(self):
+            self._bell._forget_connection()
         for process in self._others:
             process.terminate()
         for worker in self.workers:

@@ -1,15 +1,20 @@
-"""Running `tydzen` as an operator does, in an installation on a new database."""
+"""Running `tydzen` as an operator does, in an installation on a new database; and installations that send."""
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import logging
+import os
 import sys
+import uuid
 
 import pytest
 
 from service import bootstrap
 from service.cli import main
-from tests.conftest import KEYRING
+from tests.conftest import KEYRING, sqlite_copy
+from tests.installation import installed
 
 
 @pytest.fixture
@@ -50,3 +55,61 @@ def tydzen(database, tmp_path, monkeypatch, capsys):
         return int(code), out, err
 
     return run
+
+
+@contextlib.contextmanager
+def database_url(request, kind, folder):
+    """The URL of a migrated database, new, of either kind."""
+    if kind == "sqlite":
+        yield sqlite_copy(request.getfixturevalue("sqlite_template"), folder)
+        return
+    server = request.getfixturevalue("postgresql")
+    name = f"f{os.getpid()}_{uuid.uuid4().hex[:12]}"
+    yield server.create(name)
+    server.drop(name)
+
+
+@contextlib.contextmanager
+def sending_installation(request, kind, folder, **settings):
+    """An installation with a worker, on a database of that kind."""
+    with database_url(request, kind, folder) as url, installed(folder / "run", url, **settings) as made:
+        made.fill()
+        made.start_worker(concurrency=3)
+        yield made
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def running(request, tmp_path_factory):
+    """An installation with a worker, shared by the tests of a file; each sends an issue of its own (see `week`)."""
+    with sending_installation(request, request.param, tmp_path_factory.mktemp("running")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def running_on_sqlite(request, tmp_path_factory):
+    with sending_installation(request, "sqlite", tmp_path_factory.mktemp("running")) as made:
+        yield made
+
+
+_weeks = itertools.count(1)
+
+
+@pytest.fixture
+def week():
+    """A week that no other test uses."""
+    number = next(_weeks)
+    return f"{2019 + number // 50}-W{1 + number % 50:02}"
+
+
+@pytest.fixture
+def rules(request):
+    """Set the rules of the shared sink for one test."""
+    changed = []
+
+    def set_rules(made, *wanted):
+        changed.append(made)
+        made.sink.set_rules(*wanted)
+
+    yield set_rules
+    for made in changed:
+        made.sink.set_rules()

@@ -1,0 +1,266 @@
+"""Sending an issue, from the command to the relay, through real workers, a real Valkey and real sockets."""
+
+from __future__ import annotations
+
+import datetime as dt
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.store import subscribers, suppressions, tables
+from tests.installation import PROJECT, audit, mailing_state
+from tests.smtp_sink import Rule
+
+pytestmark = pytest.mark.slow
+
+
+def taken(made, prefix):
+    """What the sink has taken for readers of that name."""
+    return [entry for entry in made.sink.entries() if entry.recipient.startswith(prefix)]
+
+
+def reader(made, address):
+    with made.database.read() as session:
+        return subscribers.find(session, address)
+
+
+def send(made, week, prefix, count, *words):
+    """An issue to so many readers of their own."""
+    addresses = made.fill(count, week=week, prefix=prefix)
+    return addresses, made.send(week, *words, readers=addresses)
+
+
+def test_everybody_gets_one_mail_and_ledger_status_and_explain_agree(running, week):
+    addresses, mailing = send(running, week, "all-", 300)
+
+    running.wait_until_sent(mailing)
+
+    found = audit(running, mailing, only="all-")
+    found.complain()
+    assert found.taken == found.planned == 300
+    assert sorted(entry.recipient for entry in taken(running, "all-")) == sorted(addresses)
+    status = running.json("mailing", "status", mailing)
+    assert (status["state"], status["planned"], status["accepted"]) == ("sent", 300, 300)
+    assert {chain: counts["accepted"] for chain, counts in status["editions"].items()} == {
+        "en": 60, "be,ru": 60, "ru": 60, "be,ru,en": 60, "ru,be": 60,
+    }  # fmt: skip
+    ledger = running.json_lines("mailing", "ledger", mailing)
+    assert {line["message_id"] for line in ledger} == {entry.message_id for entry in taken(running, "all-")}
+    assert {line["state"] for line in ledger} == {"accepted"}
+    assert not [line for line in ledger if "@example.test" in str(line)]
+    told = running.json("explain", addresses[1], week)
+    line = next(line for line in ledger if line["subscriber"] == told["reader"])
+    assert told["state"] == line["state"] == "accepted"
+    assert told["edition"] == line["edition"] == "be,ru"
+    assert told["batch"] == line["batch"]
+
+
+def test_a_pause_stops_within_a_second_and_resume_goes_on(running, week):
+    _, mailing = send(running, week, "pause-", 150, "--rate", "40")
+    running.wait_for(lambda: len(taken(running, "pause-")) >= 20)
+
+    running.control("pause", mailing)
+    paused = time.time()
+    time.sleep(1.5)
+    stopped = len(taken(running, "pause-"))
+    time.sleep(0.5)
+    assert len(taken(running, "pause-")) == stopped < 150
+    assert max(entry.at for entry in taken(running, "pause-")) < paused + 1
+
+    running.control("set_rate", mailing, rate=0)
+    running.control("resume", mailing)
+    running.wait_until_sent(mailing)
+    audit(running, mailing, only="pause-").complain()
+    assert len(taken(running, "pause-")) == 150
+
+
+def test_a_cancelled_mailing_sends_nothing_more_and_retry_takes_it_back(running, week):
+    _, mailing = send(running, week, "cancel-", 120, "--rate", "30")
+    running.wait_for(lambda: len(taken(running, "cancel-")) >= 10)
+
+    assert running.control("cancel", mailing) > 0
+    running.wait_for(lambda: not running.status(mailing).counts.attempting)
+    before = len(taken(running, "cancel-"))
+    assert mailing_state(running, mailing) == "cancelled"
+    assert before < 120
+
+    running.control("set_rate", mailing, rate=0)
+    running.control("retry", mailing)
+    running.wait_until_sent(mailing)
+    audit(running, mailing, only="cancel-").complain()
+    assert len(taken(running, "cancel-")) == 120
+
+
+def test_a_higher_rate_takes_effect_while_a_slow_mailing_waits_for_its_tokens(running, week):
+    _, mailing = send(running, week, "rate-", 40, "--rate", "0.05")
+    running.wait_for(lambda: running.status(mailing).mailing.state.value == "sending")
+    time.sleep(1)
+    assert len(taken(running, "rate-")) <= 1
+
+    running.control("set_rate", mailing, rate=1000)
+
+    running.wait_until_sent(mailing, 8)
+    audit(running, mailing, only="rate-").complain()
+
+
+def test_whoever_leaves_while_the_mailing_runs_gets_nothing_a_second_later(running, week):
+    addresses, mailing = send(running, week, "leave-", 200, "--rate", "30")
+    running.wait_for(lambda: len(taken(running, "leave-")) >= 10)
+    early = {entry.recipient for entry in taken(running, "leave-")}
+    leaving = [address for address in addresses if address not in early][:60]
+    with running.database.begin() as session:
+        for address in leaving[:30]:
+            subscribers.set_status(session, subscribers.find(session, address).id, SubscriberStatus.UNSUBSCRIBED)
+    committed = time.time()
+    with running.database.begin() as session:
+        found = subscribers.find(session, leaving[40])
+        suppressions.add(session, found.address_hash, SuppressionReason.OPERATOR, found.joined_week)
+    time.sleep(1)
+
+    running.control("set_rate", mailing, rate=0)
+    running.wait_until_sent(mailing)
+
+    late = [entry for entry in taken(running, "leave-") if entry.recipient in leaving[:30]]
+    assert all(entry.at < committed + 1 for entry in late)
+    found = audit(running, mailing, only="leave-")
+    found.complain()
+    assert found.states[DeliveryState.SKIPPED] + len(taken(running, "leave-")) == 200
+    reasons = {reason for state, reason in running.states(mailing).values() if state is DeliveryState.SKIPPED}
+    assert reasons <= {"unsubscribed", "suppressed"}
+
+
+def test_a_greylisted_reader_gets_the_mail_at_the_next_try_under_the_same_name(running, week, rules):
+    rules(running, Rule("RCPT", "451 4.7.1 greylisted", recipient="grey-1@", times=1))
+    addresses, mailing = send(running, week, "grey-", 3)
+    running.wait_for(lambda: running.status(mailing).counts.deferred == 1)
+    assert running.json("explain", addresses[1], week)["state"] == "deferred"
+
+    assert running.json("mailing", "retry", mailing)["again"] == 1
+
+    running.wait_until_sent(mailing)
+    audit(running, mailing, only="grey-").complain()
+    assert len({entry.mail_from for entry in taken(running, "grey-")}) == 3
+    told = running.json("explain", addresses[1], week)
+    assert (told["state"], told["attempts"]) == ("accepted", 2)
+    assert [failure["code"] for failure in told["failures"]] == [451]
+
+
+def test_a_mailbox_that_is_not_there_is_suppressed_and_no_other(running, week, rules):
+    rules(running, Rule("RCPT", "550 5.1.1 no such user", recipient="gone-1@"))
+    addresses, mailing = send(running, week, "gone-", 5)
+    running.wait_until_sent(mailing)
+
+    assert running.status(mailing).counts.as_dict() | {"accepted": 4, "refused": 1} == (
+        running.status(mailing).counts.as_dict()
+    )
+    with running.database.read() as session:
+        suppressed = [suppressions.is_suppressed(session, reader(running, one).address_hash) for one in addresses]
+    assert suppressed == [False, True, False, False, False]
+    assert reader(running, addresses[1]).status is SubscriberStatus.BOUNCED
+    assert running.control("retry", mailing) == 0
+    assert len(taken(running, "gone-")) == 4
+
+
+def test_a_refusal_by_policy_suppresses_nobody_and_retry_sends_again(running, week, rules):
+    rules(running, Rule("DOT", "550 5.7.1 looks like spam", recipient="policy-"))
+    addresses, mailing = send(running, week, "policy-", 6)
+    running.wait_for(lambda: running.status(mailing).counts.refused == 6)
+    assert all(reader(running, one).status is SubscriberStatus.ACTIVE for one in addresses)
+
+    rules(running)
+    assert running.control("retry", mailing) == 6
+    running.wait_for(lambda: len(taken(running, "policy-")) == 6)
+    running.wait_until_sent(mailing)
+    audit(running, mailing, only="policy-").complain()
+
+
+def test_an_issue_is_sent_once_and_the_second_try_names_the_first(running, week):
+    _, mailing = send(running, week, "once-", 2)
+
+    again = running.tydzen("issue", "send", week, "--yes", wants=5)
+
+    assert f"mailing {mailing}" in again.stderr
+    running.wait_until_sent(mailing)
+    assert len(taken(running, "once-")) == 2
+
+
+def test_a_worker_that_is_asked_to_stop_leaves_nothing_uncertain(running, week):
+    _, mailing = send(running, week, "stop-", 200, "--rate", "60")
+    running.wait_for(lambda: len(taken(running, "stop-")) >= 20)
+
+    worker = running.workers[-1]
+    assert worker.end() == 0
+    counts = running.status(mailing).counts
+    assert counts.attempting == counts.uncertain == 0
+    assert counts.pending
+    assert not list((running.folder / "data" / "journals").glob("*.journal"))
+
+    running.start_worker(concurrency=3)
+    running.control("set_rate", mailing, rate=0)
+    running.sweep()
+    running.wait_until_sent(mailing)
+    found = audit(running, mailing, only="stop-")
+    found.complain()
+    assert found.uncertain == 0
+
+
+def test_workers_wait_while_valkey_is_away_and_go_on_when_it_is_back(running, week):
+    _, mailing = send(running, week, "away-", 120, "--rate", "40")
+    running.wait_for(lambda: len(taken(running, "away-")) >= 10)
+
+    running.valkey.kill()
+    time.sleep(1.5)
+    waiting = len(taken(running, "away-"))
+    time.sleep(1)
+    assert len(taken(running, "away-")) == waiting < 120
+    assert "pace-away" in running.logs()
+
+    running.valkey.start()
+    running.wait_for(lambda: len(taken(running, "away-")) > waiting, 30)
+    running.wait_until_sent(mailing)
+    audit(running, mailing, only="away-").complain()
+
+
+def test_without_any_beat_the_workers_own_sweep_releases_a_mailing_at_its_time(running_on_sqlite, week):
+    at = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=2)
+    _, mailing = send(running_on_sqlite, week, "later-", 3, "--at", at.isoformat())
+    assert mailing_state(running_on_sqlite, mailing) == "scheduled"
+
+    running_on_sqlite.wait_until_sent(mailing, 40)
+
+    assert min(entry.at for entry in taken(running_on_sqlite, "later-")) >= at.timestamp()
+
+
+def test_twenty_commands_at_once_make_one_mailing(running_on_sqlite, week):
+    running_on_sqlite.fill(week=week)
+    running_on_sqlite.workers[-1].signal(signal.SIGSTOP)
+    commands = [
+        subprocess.Popen(
+            [sys.executable, "-m", "service.cli", "issue", "send", week, "--yes", "--json"],
+            env=running_on_sqlite.environment,
+            cwd=PROJECT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(20)
+    ]
+    said = [command.communicate(timeout=60) for command in commands]
+    running_on_sqlite.workers[-1].signal(signal.SIGCONT)
+
+    assert sorted(command.returncode for command in commands) == [0] + [5] * 19, said
+    with running_on_sqlite.database.read() as session:
+        made = session.execute(
+            sa.select(tables.mailings.c.id).join(tables.issues).where(tables.issues.c.week == week)
+        ).scalars()
+        (mailing,) = made
+    assert all(
+        f"mailing {mailing}" in errors for (_, errors), one in zip(said, commands, strict=True) if one.returncode
+    )
