@@ -51,7 +51,7 @@ class Guard:
             await self._app(scope, receive, guarded)
         finally:
             elapsed = round((time.perf_counter() - started) * 1000, 1)
-            _log.info("request", method=scope["method"], route=_route(scope), status=status, ms=elapsed)
+            _log.info("request", method=scope["method"], route=_route(scope), status=int(status), ms=elapsed)
 
 
 def is_private(path: str) -> bool:
