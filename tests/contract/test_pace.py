@@ -1,0 +1,172 @@
+"""What every pace promises, the real one in Valkey and the fake one of the unit tests."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import pytest
+
+from service.pace.bucket import BURST_SECONDS, PaceAwayError, ValkeyPace
+from tests.fakes import FakePace
+
+
+class Real:
+    """Two processes' paces on one Valkey."""
+
+    def __init__(self, server):
+        self.server = server
+        self.paces = [ValkeyPace(server.url) for _ in range(3)]
+
+    def sleep(self, seconds):
+        time.sleep(seconds)
+
+    def go_away(self):
+        self.server.kill()
+
+    def come_back(self):
+        self.server.start()
+
+    def forget(self):
+        self.server.flushall()
+
+
+class Fake:
+    def __init__(self):
+        shared = FakePace()
+        self.paces = [shared, shared, shared]
+        self.pace = shared
+
+    def sleep(self, seconds):
+        self.pace.advance(seconds)
+
+    def go_away(self):
+        self.pace.away = True
+
+    def come_back(self):
+        self.pace.away = False
+
+    def forget(self):
+        self.pace.forget()
+
+
+@pytest.fixture(params=["fake", "valkey"])
+def world(request):
+    if request.param == "fake":
+        yield Fake()
+        return
+    made = Real(request.getfixturevalue("valkey"))
+    yield made
+    for pace in made.paces:
+        pace.close()
+
+
+@pytest.fixture
+def pace(world):
+    return world.paces[0]
+
+
+SOON = pytest.approx
+
+
+def test_tokens_are_good_one_after_the_other_at_the_rate(pace):
+    waits = [pace.reserve("b", 10, 5) for _ in range(4)]
+    assert waits == [SOON(0.5 * number, abs=0.1) for number in (1, 2, 3, 4)]
+
+
+def test_a_bucket_that_is_new_starts_empty(pace):
+    assert pace.reserve("b", 2, 1) == SOON(0.5, abs=0.05)
+
+
+def test_buckets_know_nothing_of_each_other(pace):
+    pace.reserve("one", 1, 30)
+    assert pace.reserve("other", 10, 1) == SOON(0.1, abs=0.05)
+
+
+def test_all_processes_share_a_bucket(world):
+    waits = [pace.reserve("b", 10, 1) for pace in world.paces]
+    assert waits == [SOON(0.1 * number, abs=0.05) for number in (1, 2, 3)]
+
+
+def test_what_nobody_takes_is_kept_for_half_a_second_and_no_longer(world, pace):
+    pace.reserve("b", 10, 1)
+    world.sleep(BURST_SECONDS + 0.7)
+    # Five tokens were kept: the sixth is a tenth of a second away.
+    assert pace.reserve("b", 10, 5) == SOON(0, abs=0.05)
+    assert pace.reserve("b", 10, 1) == SOON(0.1, abs=0.05)
+
+
+def test_a_rate_below_one_is_a_rate(pace):
+    assert pace.reserve("b", 0.2, 1) == SOON(5, abs=0.1)
+    assert pace.reserve("b", 0.2, 1) == SOON(10, abs=0.1)
+
+
+def test_what_is_given_away_counts_at_the_new_rate_where_the_rate_changes(pace):
+    pace.reserve("b", 0.1, 1)
+    pace.reserve("b", 0.1, 1)
+    # Two tokens are given away and not good yet.
+    assert pace.reserve("b", 100, 1) == SOON(0.03, abs=0.02)
+    pace.reserve("slower", 100, 50)
+    assert pace.reserve("slower", 10, 1) == SOON(5.1, abs=0.3)
+
+
+def test_a_pace_that_is_away_says_so_and_works_when_it_is_back(world, pace):
+    pace.reserve("b", 10, 1)
+    world.go_away()
+    for _ in range(2):
+        with pytest.raises(PaceAwayError):
+            pace.reserve("b", 10, 1)
+    world.come_back()
+    assert pace.reserve("b", 10, 1) <= 0.3
+
+
+def test_forgetting_everything_gives_nothing_away_twice(world):
+    first = [pace.reserve("b", 10, 5) for pace in world.paces]
+    assert first[-1] == SOON(1.5, abs=0.1)
+    world.forget()
+    # The last one knows that fifteen tokens are under way, and asks for five more.
+    assert world.paces[-1].reserve("b", 10, 5) == SOON(2.0, abs=0.1)
+
+
+class TestValkey:
+    """Of the real one alone: many take at once, and Valkey forgets in between."""
+
+    RATE, GROUP, SECONDS = 200, 10, 2.0
+
+    def takers(self, valkey, flush_every):
+        good: list[float] = []
+        lock = threading.Lock()
+        start = time.monotonic()
+
+        def take():
+            pace = ValkeyPace(valkey.url)
+            while time.monotonic() < start + self.SECONDS:
+                wait = pace.reserve("b", self.RATE, self.GROUP)
+                if wait > 0:
+                    time.sleep(wait)
+                with lock:
+                    good.append(time.monotonic() - start)
+            pace.close()
+
+        threads = [threading.Thread(target=take) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        chance = random.Random(1)
+        while flush_every and time.monotonic() < start + self.SECONDS:
+            time.sleep(flush_every * (0.5 + chance.random()))
+            valkey.flushall()
+        for thread in threads:
+            thread.join()
+        return sorted(good)
+
+    def test_the_rate_is_exact_whoever_takes(self, valkey):
+        good = self.takers(valkey, 0)
+        given = len(good) * self.GROUP / good[-1]
+        assert given == pytest.approx(self.RATE, rel=0.05)
+
+    def test_a_flush_never_raises_the_rate(self, valkey):
+        good = self.takers(valkey, 0.3)
+        for number in range(1, len(good) + 1):
+            # Up to any moment, no more than the rate allows; a group may be a thread's wake-up early.
+            assert number * self.GROUP <= self.RATE * good[number - 1] + 2 * self.GROUP
