@@ -33,8 +33,16 @@ GIVEN_UP: dict[ReplyClass, DeliveryState] = {ReplyClass.SOFT: DeliveryState.REFU
 
 def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> set[int]:
     """Write what the relay said of each attempt; returns the batches whose counts changed."""
-    results = [result_of(session, outcome, now) for outcome in spoken]
-    return outcomes.record(session, results, now_ms=stored(now))
+    accepted: dict[int, list[int]] = {}
+    others: list[Result] = []
+    for outcome in spoken:
+        # Nearly all of them; nothing is kept of an acceptance but its time.
+        if outcome.reply_class is ReplyClass.ACCEPTED:
+            accepted.setdefault(outcome.attempt, []).append(outcome.delivery_id)
+        else:
+            others.append(result_of(session, outcome, now))
+    now_ms = stored(now)
+    return outcomes.record_accepted(session, accepted, now_ms=now_ms) | outcomes.record(session, others, now_ms=now_ms)
 
 
 def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:

@@ -99,3 +99,18 @@ def keyed_digest(key: bytes) -> Callable[[bytes], bytes]:
         return second.digest()
 
     return digest
+
+
+def keyed_mask(key: bytes) -> Callable[[bytes], bytes]:
+    """A pseudo-random 32 octets for each 16-octet IV: SHA-256 over the key and it, at half the cost of an HMAC.
+
+    Only for inputs of one fixed length: then there is nothing that a length extension could extend.
+    """
+    started = hashlib.sha256(key.ljust(64, b"\0"))
+
+    def mask(iv: bytes) -> bytes:
+        digest = started.copy()
+        digest.update(iv)
+        return digest.digest()
+
+    return mask

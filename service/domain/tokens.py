@@ -1,7 +1,7 @@
 """Signed links and ids: purpose-bound tokens that name a row without showing its id, and are checked without a look-up.
 
-A token holds a 16-octet synthetic IV, the HMAC of (epoch, id), and the id masked by it: the construction of SIV
-(RFC 5297) with HMAC-SHA-256 in both places. Whoever forges one must forge 128 bits of HMAC.
+A token holds a 16-octet synthetic IV, the HMAC-SHA-256 of (epoch, id), and the id masked by it: the construction of SIV
+(RFC 5297). Whoever forges one must forge 128 bits of HMAC.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.domain.keys import Keyring, Purpose, keyed_digest
+from service.domain.keys import Keyring, Purpose, keyed_digest, keyed_mask
 
 _LINK = re.compile(r"[A-Za-z0-9_-]{48}")
 _ENVELOPE = re.compile(r"b-([0-9a-f]{32})([0-9a-f]{16})")
@@ -34,7 +34,7 @@ class LinkSigner:
         self._digests: dict[int, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {}
         for number in keyring.secrets:
             key = keyring.derive(purpose, number)
-            self._digests[number] = keyed_digest(key), keyed_digest(key[::-1])
+            self._digests[number] = keyed_digest(key), keyed_mask(key[::-1])
         self._number = keyring.current
 
     def sign(self, subscriber: bytes, epoch: int = 0) -> str:
@@ -68,7 +68,7 @@ class DeliverySigner:
         # The oldest key: a delivery that is retried after a new key was added must keep its ids.
         self._message_id = keyed_digest(keyring.derive(Purpose.MESSAGE_ID, keyring.oldest))
         key = keyring.derive(Purpose.ENVELOPE, keyring.oldest)
-        self._mac, self._mask = keyed_digest(key), keyed_digest(key[::-1])
+        self._mac, self._mask = keyed_digest(key), keyed_mask(key[::-1])
 
     def message_id(self, delivery: int) -> str:
         """The left side of the Message-ID: 32 hexadecimal digits that show nothing of the delivery."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from service.domain.errors import InvalidInputError
 from service.domain.replies import Reply, ReplyClass
 from service.domain.slots import check_values
@@ -9,6 +11,8 @@ from service.mail.address import envelope_address
 from service.mail.letter import Letter
 from service.mail.segments import Segments
 from service.mail.session import Capabilities
+
+_OUR_SENDER = re.compile(r"[a-z0-9-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
 
 
 class UnmailableError(Exception):
@@ -26,8 +30,11 @@ def compose(letter: Letter, can: Capabilities, *, stuffed: bool) -> tuple[bytes,
         recipient = envelope_address(letter.recipient)
     except InvalidInputError as error:
         raise UnmailableError(ReplyClass.HARD, "5.1.3", str(error)) from error
+    # Nearly always ours and made of hexadecimal digits; what it may not do is end the command.
+    sender = letter.mail_from
     try:
-        sender = envelope_address(letter.mail_from) if letter.mail_from else ""
+        if _OUR_SENDER.fullmatch(sender) is None:
+            sender = envelope_address(sender) if sender else ""
         check_values(letter.values)
     except InvalidInputError as error:
         raise UnmailableError(ReplyClass.CONTENT, "5.6.0", str(error)) from error

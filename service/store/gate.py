@@ -9,12 +9,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import sqlalchemy as sa
 
 from service.domain.delivery import DeliveryState, SkipReason
 from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus
+from service.store.arrays import array_literal
 from service.store.batches import Claim, add_counts, move_readers
 from service.store.database import Session
 from service.store.instants import database_now
@@ -52,7 +54,7 @@ _POSTGRESQL_GATE = sa.text(
     ), gated AS (
         UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = :sender, at = :now
         FROM held, subscribers s
-        WHERE d.id = ANY(:ids) AND d.batch_id = held.id AND d.state = 0
+        WHERE d.id = ANY(CAST(:ids AS bigint[])) AND d.batch_id = held.id AND d.state = 0
           AND s.id = d.subscriber_id AND s.status = 'active' AND s.chain = held.chain
           AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
         RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed
@@ -141,10 +143,11 @@ def pass_gate(
         return None
     rate, rows = found
     if len(rows) < len(ids):
-        _sort_out(session, claim, set(ids).difference(row.id for row in rows), now_ms)
+        _sort_out(session, claim, set(ids).difference(row[0] for row in rows), now_ms)
     unseal = session.sealer.open
     recipients = [
-        Recipient(row.id, row.attempts, row.subscriber, row.epoch, unseal(row.subscriber, row.sealed)) for row in rows
+        Recipient(delivery, attempt, subscriber, epoch, unseal(subscriber, sealed))
+        for delivery, attempt, subscriber, epoch, sealed in rows
     ]
     return Gated(recipients, rate)
 
@@ -170,7 +173,8 @@ def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> b
     return session.execute(statement).first() is not None
 
 
-_Rows = list[sa.Row[tuple[int, int, bytes, int, bytes]]]
+# Delivery, attempt, subscriber, epoch, sealed address.
+_Rows = list[tuple[Any, ...]]
 
 
 def _postgresql(
@@ -179,7 +183,7 @@ def _postgresql(
     values = {
         "batch": claim.batch,
         "fence": claim.fence,
-        "ids": list(ids),
+        "ids": array_literal(ids),
         "sender": sender,
         "lease": lease_ms,
         "now": now_ms,
@@ -187,7 +191,7 @@ def _postgresql(
     rows = session.execute(_POSTGRESQL_GATE, values).all()
     if not rows:
         return None
-    return rows[0].rate, [row for row in rows if row.id is not None]
+    return rows[0].rate, [tuple(row)[1:] for row in rows if row.id is not None]
 
 
 def _sqlite(
@@ -201,7 +205,7 @@ def _sqlite(
     marked = json.dumps([row.id for row in rows])
     session.execute(_SQLITE_MARK, {"ids": marked, "sender": sender, "now": now_ms})
     session.execute(_SQLITE_COUNT, {"batch": claim.batch, "gated": len(rows), "lease": lease_ms})
-    return held.rate, list(rows)
+    return held.rate, [tuple(row) for row in rows]
 
 
 def _sort_out(session: Session, claim: Claim, ids: set[int], now_ms: int) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from service.domain.delivery import DeliveryState
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
+from service.store.arrays import array_literal
 from service.store.batches import add_counts, hold
 from service.store.database import Session
 from service.store.instants import loaded
@@ -46,22 +47,24 @@ def record(session: Session, results: Iterable[Result], *, now_ms: int) -> set[i
     An outcome of an attempt that was settled meanwhile changes nothing.
     """
     accepted: dict[int, list[int]] = defaultdict(list)
-    others: list[Result] = []
+    changes: dict[int, Counter[DeliveryState]] = defaultdict(Counter)
     for result in results:
         if result.state is DeliveryState.ACCEPTED:
             accepted[result.attempt].append(result.delivery)
         else:
-            others.append(result)
-    touched: set[int] = set()
-    for attempt, ids in accepted.items():
-        touched |= _accept(session, attempt, ids, now_ms)
-    changes: dict[int, Counter[DeliveryState]] = defaultdict(Counter)
-    for result in others:
-        _write(session, result, now_ms, changes)
+            _write(session, result, now_ms, changes)
     # In the order of their ids, as every transaction that changes several does: no deadlock.
     for batch in sorted(changes):
         add_counts(session, batch, changes[batch])
-    return touched | set(changes)
+    return set(changes) | record_accepted(session, accepted, now_ms=now_ms)
+
+
+def record_accepted(session: Session, accepted: Mapping[int, list[int]], *, now_ms: int) -> set[int]:
+    """As `record`, for acceptances alone: deliveries by the number of their attempt."""
+    touched: set[int] = set()
+    for attempt, ids in accepted.items():
+        touched |= _accept(session, attempt, ids, now_ms)
+    return touched
 
 
 def _accept(session: Session, attempt: int, ids: list[int], now_ms: int) -> set[int]:
@@ -71,7 +74,7 @@ def _accept(session: Session, attempt: int, ids: list[int], now_ms: int) -> set[
     for before in (DeliveryState.ATTEMPTING, DeliveryState.UNCERTAIN):
         values = {"attempt": attempt, "now": now_ms, "before": int(before)}
         if session.postgresql:
-            rows = session.execute(_POSTGRESQL_ACCEPT[before], {**values, "ids": ids}).all()
+            rows = session.execute(_POSTGRESQL_ACCEPT[before], {**values, "ids": array_literal(ids)}).all()
             changed = {row.batch_id: row.accepted for row in rows}
         else:
             marked = session.execute(_SQLITE_ACCEPT, {**values, "ids": json.dumps(ids)}).scalars()
@@ -94,7 +97,7 @@ _SQLITE_ACCEPT = sa.text(_ACCEPT.format(among="IN (SELECT value FROM json_each(:
 _POSTGRESQL_ACCEPT = {
     before: sa.text(
         f"""
-        WITH marked AS ({_ACCEPT.format(among="= ANY(:ids)")}),
+        WITH marked AS ({_ACCEPT.format(among="= ANY(CAST(:ids AS bigint[]))")}),
         totals AS (SELECT batch_id, count(*) AS accepted FROM marked GROUP BY batch_id)
         UPDATE batches b SET {before.label} = b.{before.label} - t.accepted, accepted = b.accepted + t.accepted
         FROM totals t WHERE b.id = t.batch_id RETURNING t.batch_id, t.accepted
