@@ -1,0 +1,271 @@
+"""What dead workers left open is decided by their journals."""
+
+import datetime as dt
+import os
+
+import pytest
+import sqlalchemy as sa
+
+from service.delivery.recovery import Recovery
+from service.delivery.sweep import Sweep
+from service.domain.delivery import DeliveryState
+from service.domain.replies import Reply, ReplyClass
+from service.mail import autopsy, journal
+from service.mail.host import boot_id, host_id
+from service.queue import PLAN_MAILING, SEND_BATCH
+from service.store import locks, tables
+from tests.installation import miscounted
+from tests.unit.delivery.parts import Run, accepted
+
+OK = Reply(250, "2.0.0", "taken")
+
+
+class World:
+    """A mailing, a worker on this host with a journal, and the recovery of this host."""
+
+    def __init__(self, database, data_dir, clock, readers=6):
+        self.data_dir = data_dir
+        self.clock = clock
+        self.run = Run(database, readers=readers)
+        self.run.host = host_id(data_dir)
+        self.sender = self.run.register(boot=boot_id())
+        self.journal = journal.Journal(data_dir, sender_id=self.sender)
+        self.claim = self.run.claim(sender=self.sender)
+        self.gated = self.run.gate(self.claim, sender=self.sender).recipients
+        self.recovery = Recovery(database, data_dir, clock, 3600.0)
+
+    def dot(self, number):
+        self.journal.dot(self.gated[number].delivery, 1)
+
+    def reply(self, number, reply=OK, of=ReplyClass.ACCEPTED):
+        self.journal.reply(self.gated[number].delivery, 1, reply, of)
+
+    def state(self, number):
+        return self.run.states()[self.gated[number].delivery]
+
+    def age(self, **columns):
+        with self.run.database.begin() as session:
+            session.execute(tables.senders.update().values(columns))
+
+
+@pytest.fixture
+def world(database, tmp_path, clock):
+    made = World(database, tmp_path, clock)
+    yield made
+    made.journal.close()
+
+
+def test_the_journal_of_the_dead_decides_each_letter(world):
+    for number in (1, 2, 3, 4):
+        world.dot(number)
+    world.reply(2)
+    world.reply(3, Reply(550, "5.1.1", "no such user"), ReplyClass.HARD)
+    world.reply(4, Reply(451, "4.3.0", "later"), ReplyClass.TRANSIENT)
+    world.journal.close()
+
+    assert world.recovery.settle_journals() == 1
+
+    assert [world.state(number) for number in range(6)] == [
+        DeliveryState.PENDING,  # no dot: provably not sent
+        DeliveryState.UNCERTAIN,  # a dot without a reply
+        DeliveryState.ACCEPTED,
+        DeliveryState.REFUSED,
+        DeliveryState.DEFERRED,
+        DeliveryState.PENDING,
+    ]
+    assert not miscounted(world.run.database, world.run.mailing)
+    # The batch is free at once, and whoever held it is fenced off.
+    assert world.run.gate(world.claim, [world.gated[0].delivery]) is None
+    again = world.run.claim()
+    assert len(world.run.gate(again).recipients) == 2
+    assert not list(autopsy.unsettled(world.data_dir))
+
+
+def test_a_living_workers_journal_is_left_alone(world):
+    world.dot(0)
+    assert world.recovery.settle_journals() == 0
+    assert {world.state(number) for number in range(6)} == {DeliveryState.ATTEMPTING}
+
+
+def test_settling_twice_changes_nothing(world):
+    world.dot(0)
+    world.journal.close()
+    assert world.recovery.settle_journals() == 1
+    before = world.run.states()
+    assert world.recovery.settle_journals() == 0
+    assert world.run.states() == before
+
+
+def test_after_a_reboot_every_attempt_without_a_reply_is_uncertain(world, monkeypatch):
+    world.dot(0)
+    world.dot(1)
+    world.reply(1)
+    world.journal.close()
+    monkeypatch.setattr(autopsy, "boot_id", lambda: "another-boot-entirely-000000000000000")
+
+    world.recovery.settle_journals()
+
+    assert world.run.counts() == {"accepted": 1, "uncertain": 5}
+
+
+def test_the_journal_of_an_attempt_that_was_recorded_in_time_changes_nothing(world):
+    world.dot(0)
+    world.run.record(accepted(world.gated[0]))
+    world.journal.close()
+
+    world.recovery.settle_journals()
+
+    assert world.run.counts() == {"accepted": 1, "pending": 5}
+
+
+def test_a_host_that_stays_away_makes_its_letters_uncertain_and_its_journal_still_decides(world):
+    world.dot(0)
+    world.reply(0)
+    world.dot(1)
+    world.age(seen_at=1)
+    world.journal.close()
+
+    assert world.recovery.give_up_lost_hosts() == 6
+    assert world.run.counts() == {"uncertain": 6}
+    assert not miscounted(world.run.database, world.run.mailing)
+    # Again finds nothing new.
+    assert world.recovery.give_up_lost_hosts() == 0
+
+    world.recovery.settle_journals()
+
+    assert world.state(0) is DeliveryState.ACCEPTED
+    assert world.state(1) is DeliveryState.UNCERTAIN
+    assert world.run.counts() == {"accepted": 1, "uncertain": 1, "pending": 4}
+
+
+def test_a_host_that_was_seen_is_not_away(world):
+    assert world.recovery.give_up_lost_hosts() == 0
+    world.age(seen_at=1)
+    world.recovery.settle_journals()
+    assert world.recovery.give_up_lost_hosts() == 0
+
+
+def test_a_mailing_waits_for_a_host_that_is_away(world):
+    world.run.record(*map(accepted, world.gated[:5]))
+    world.age(seen_at=1)
+    tidy(world)
+    assert world.run.state() == "sending"
+
+    world.recovery.give_up_lost_hosts()
+    tidy(world)
+    assert world.run.state() == "sent"
+
+
+def tidy(world):
+    from service.delivery import progress
+
+    with world.run.database.begin() as session:
+        progress.tidy(session, now=world.run.now)
+
+
+def test_a_journal_that_cannot_be_read_makes_its_letters_uncertain(world):
+    path = world.journal.path
+    world.journal.close()
+    with path.open("r+b") as file:
+        file.write(bytes(128))
+
+    world.recovery.settle_journals()
+
+    assert world.run.counts() == {"uncertain": 6}
+    assert not list(autopsy.unsettled(world.data_dir))
+
+
+def test_a_journal_that_is_gone_makes_its_letters_uncertain_but_not_at_once(world):
+    world.journal.path.unlink()
+    world.recovery.settle_journals()
+    assert world.run.counts() == {"attempting": 6}
+
+    world.age(started_at=1)
+    world.recovery.settle_journals()
+
+    assert world.run.counts() == {"uncertain": 6}
+
+
+def test_two_sweeps_that_settle_the_same_journal_at_once_do_it_once(world, monkeypatch):
+    world.dot(0)
+    world.journal.close()
+    settle = Recovery._settle
+
+    def slow(self, path):
+        monkeypatch.undo()
+        world.recovery.settle_journals()
+        settle(self, path)
+
+    monkeypatch.setattr(Recovery, "_settle", slow)
+    world.recovery.settle_journals()
+
+    assert world.run.counts() == {"pending": 5, "uncertain": 1}
+    assert not miscounted(world.run.database, world.run.mailing)
+
+
+def test_old_settled_journals_are_removed_after_seven_days(world):
+    world.journal.close()
+    world.recovery.settle_journals()
+    (settled,) = (world.data_dir / "journals").glob("*.settled")
+    os.utime(settled, (0, 0))
+    world.clock.set(dt.datetime.now(dt.UTC))
+    world.recovery.settle_journals()
+    assert not list((world.data_dir / "journals").iterdir())
+
+
+# The sweep
+
+
+def sweep(world):
+    return Sweep(world.run.database, world.run.bell, lambda *_: [], world.clock, world.recovery)
+
+
+def release_lock(world):
+    with world.run.database.begin() as session:
+        locks.release(session, "sweep")
+
+
+def test_a_hint_that_was_lost_is_rung_again_after_a_minute(world):
+    world.journal.close()
+    world.run.bell.rung.clear()
+    # The dead worker's batch is free, and its ring forgotten.
+    assert sweep(world).run()
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+
+    release_lock(world)
+    assert sweep(world).run()
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+
+    with world.run.database.begin() as session:
+        session.execute(tables.batches.update().values(rung_at=tables.batches.c.rung_at - 61_000))
+    release_lock(world)
+    assert sweep(world).run()
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch] * 2
+
+
+def test_one_sweep_at_a_time_does_the_common_part_and_each_settles_its_hosts_journals(world):
+    with world.run.database.begin() as session:
+        assert locks.take(session, "sweep", 60)
+    world.journal.close()
+    world.run.bell.rung.clear()
+
+    assert not sweep(world).run()
+
+    assert not world.run.bell.rung
+    assert world.run.counts() == {"pending": 6}
+
+
+def test_a_mailing_whose_planning_hint_was_lost_is_rung_for(database, tmp_path, clock):
+    run = Run(database, readers=3, planned=False)
+    run.bell.rung.clear()
+    recovery = Recovery(database, tmp_path, clock, 3600.0)
+    Sweep(database, run.bell, lambda *_: [], clock, recovery).run()
+    assert run.bell.heard(PLAN_MAILING) == [run.mailing]
+
+
+def test_the_state_of_senders_is_settled_with_their_journal(world):
+    world.journal.close()
+    world.recovery.settle_journals()
+    with world.run.database.read() as session:
+        settled = sa.select(tables.senders.c.settled_at).where(tables.senders.c.id == world.sender)
+        assert session.scalar(settled) is not None
