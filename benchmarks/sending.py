@@ -108,7 +108,7 @@ class Installation:
                 for number in range(count)
             ]
             try:
-                time.sleep(4)
+                _until_quiet(started)
                 yield started
             finally:
                 for worker in started:
@@ -149,6 +149,17 @@ class Installation:
         with self.services.database.read() as session:
             # In two encodings, of which one goes over the wire.
             return int(session.scalar(sa.select(sa.func.avg(sa.func.length(renditions.c.content)))) / 2)
+
+
+def _until_quiet(workers: list[subprocess.Popen[bytes]]) -> None:
+    """Wait until the workers, and the sweep beside each, have started and have nothing to do."""
+    before, deadline = -1.0, time.monotonic() + 60
+    while time.monotonic() < deadline:
+        now = sum(parts.usage_of_all(worker.pid).cpu for worker in workers)
+        if now - before < 0.05 and now > 1:
+            return
+        before = now
+        time.sleep(2)
 
 
 @contextlib.contextmanager
