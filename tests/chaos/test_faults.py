@@ -1,0 +1,128 @@
+"""Single faults at bad moments: a worker that sleeps past its lease, a database that drops every connection."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from service.store import DatabaseAwayError, tables
+from tests.chaos.run import hurried
+from tests.installation import audit, installed
+from tests.smtp_sink import Rule
+
+pytestmark = pytest.mark.slow
+
+SLOW = [Rule("DOT", delay=0.05)]
+
+
+def url_of(database):
+    return database.url.render_as_string(hide_password=False)
+
+
+def holders(made):
+    """The processes that hold a journal, which are those that send."""
+    found = []
+    for worker in made.workers:
+        for pid in worker.children():
+            with contextlib.suppress(OSError):
+                links = [os.readlink(f"/proc/{pid}/fd/{name}") for name in os.listdir(f"/proc/{pid}/fd")]
+                if any(link.endswith(".journal") for link in links):
+                    found.append(pid)
+    return found
+
+
+def put_to_sleep(made, pid):
+    """SIGSTOP between two transactions: one that sleeps in the middle of one stops the others by its locks."""
+    for _ in range(50):
+        os.kill(pid, signal.SIGSTOP)
+        if holds_nothing(made):
+            return
+        os.kill(pid, signal.SIGCONT)
+        time.sleep(0.01)
+    raise AssertionError("it is never outside a transaction")
+
+
+def holds_nothing(made):
+    try:
+        if made.database.postgresql:
+            with made.database.begin() as session:
+                session.execute(sa.select(tables.batches.c.id).with_for_update(nowait=True))
+        else:
+            with contextlib.closing(sqlite3.connect(made.database.url.database, timeout=0.3)) as connection:
+                connection.execute("BEGIN IMMEDIATE")
+    except (DatabaseAwayError, sqlite3.OperationalError):
+        return False
+    return True
+
+
+def is_still(made, mailing):
+    before = made.status(mailing).counts
+    time.sleep(0.5)
+    return made.status(mailing).counts == before
+
+
+def test_a_worker_that_sleeps_past_its_lease_and_wakes_mails_nobody_twice(database, tmp_path):
+    with installed(
+        tmp_path / "run", url_of(database), rules=SLOW, own_process=True, lease_seconds=5, batch_size=100
+    ) as made:
+        made.fill(1000)
+        for _ in range(2):
+            made.start_worker("-Q", "bulk", concurrency=1)
+        mailing = made.send()
+        made.wait_for(lambda: len(holders(made)) == 2 and made.taken() > 100)
+        sleeper = holders(made)[0]
+        put_to_sleep(made, sleeper)
+        with hurried(made):
+            made.start_sweeps()
+            # The other worker takes everything over but what the sleeper has in its hands.
+            made.wait_for(lambda: not made.status(mailing).counts.pending, 40)
+            made.wait_for(lambda: is_still(made, mailing), 20)
+            assert made.status(mailing).counts.attempting
+            assert made.status(mailing).mailing.state.value == "sending"
+            os.kill(sleeper, signal.SIGCONT)
+            made.wait_until_sent(mailing, 40)
+        found = audit(made, mailing)
+        found.complain()
+        # What was past its dot is answered: the relay's word waited in the socket.
+        assert found.uncertain == 0
+        assert found.taken == 1000
+
+
+def test_a_database_that_drops_every_connection_loses_nobody_and_mails_nobody_twice(postgresql_database, tmp_path):
+    with installed(tmp_path / "run", url_of(postgresql_database), rules=SLOW, own_process=True, batch_size=100) as made:
+        made.fill(1200)
+        for _ in range(2):
+            made.start_worker(concurrency=3)
+        mailing = made.send()
+        with hurried(made):
+            made.start_sweeps()
+            for due in (100, 300, 500, 700, 900):
+                made.wait_for(lambda due=due: made.taken() >= due, 60)
+                drop_connections(made)
+            made.wait_for(lambda: is_sent(made, mailing), 60)
+        found = audit(made, mailing)
+        found.complain()
+        assert found.uncertain == 0
+        assert found.taken == 1200
+
+
+def drop_connections(made):
+    """Every other backend of this database ends, wherever it is: in a gate, before a commit, after it."""
+    with made.database.begin() as session:
+        session.execute(
+            sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        )
+
+
+def is_sent(made, mailing):
+    with contextlib.suppress(Exception):
+        return made.status(mailing).mailing.state.value == "sent"
