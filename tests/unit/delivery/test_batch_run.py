@@ -1,0 +1,293 @@
+"""One batch through a real session with a sink, while the database, the pace and the lease misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import datetime as dt
+import threading
+import time
+
+import pytest
+
+from service.delivery.dispatch import Dispatcher
+from service.delivery.letters import Stationery
+from service.delivery.line import LineKeeper, open_line
+from service.delivery.offload import Offload
+from service.delivery.recovery import Recovery
+from service.domain.keys import Purpose
+from service.domain.tokens import DeliverySigner, LinkSigner
+from service.mail.relay import parse_relays
+from service.store import DatabaseAwayError, gate
+from tests.conftest import KEYRING
+from tests.fakes import FakePace
+from tests.installation import miscounted
+from tests.smtp_sink import Rule, SmtpSink
+from tests.unit.delivery.parts import PRESS, Run
+
+STATIONERY = Stationery(
+    LinkSigner(KEYRING, Purpose.UNSUBSCRIBE), LinkSigner(KEYRING, Purpose.PREFERENCES), DeliverySigner(KEYRING)
+)
+
+
+class Clock:
+    def now(self):
+        return dt.datetime.now(dt.UTC)
+
+
+class Troubled:
+    """A database of which a test may lose transactions, before or after they are committed."""
+
+    def __init__(self, database):
+        self._database = database
+        self.lose: list[str] = []  # what becomes of the next transactions: "before", "after" or "no"
+        self.away = False
+
+    def __getattr__(self, name):
+        return getattr(self._database, name)
+
+    @contextlib.contextmanager
+    def begin(self):
+        if self.away:
+            raise DatabaseAwayError("away")
+        fate = self.lose.pop(0) if self.lose else "no"
+        with self._database.begin() as session:
+            yield session
+            if fate == "before":
+                raise DatabaseAwayError("lost before the commit")
+        if fate == "after":
+            raise DatabaseAwayError("lost after the commit")
+
+
+class Worker:
+    """One sending process in this one."""
+
+    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0):
+        self.run = run
+        self.database = Troubled(run.database)
+        self.pace = FakePace()
+        self.stop = False
+        self.data_dir = data_dir
+        (relay,) = parse_relays(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2")
+        self.lines = LineKeeper(
+            self.database, lambda: open_line(run.database, data_dir, relay, helo_name="sender.example.org")
+        )
+        self.dispatcher = Dispatcher(
+            self.database,
+            self.pace,
+            STATIONERY,
+            PRESS,
+            run.bell,
+            Clock(),
+            self.lines,
+            Offload(),
+            lambda: self.stop,
+            rate,
+            lease,
+        )
+
+    def send(self, batch=None, meanwhile=None):
+        """Send a batch to its end; `meanwhile` runs beside it in a thread of its own."""
+        thread = threading.Thread(target=meanwhile or (lambda: None))
+
+        async def send():
+            thread.start()
+            try:
+                return await self.dispatcher.send_batch(batch or self.run.batch_ids()[0])
+            finally:
+                await self.lines.close()
+
+        try:
+            return asyncio.run(send())
+        finally:
+            thread.join()
+            self.dispatcher.offload.close()
+
+
+@pytest.fixture
+def sink(tmp_path):
+    with SmtpSink(tmp_path / "ledger") as made:
+        yield made
+
+
+def recipients(sink):
+    return sorted(entry.recipient for entry in sink.entries())
+
+
+def wait_for(what, seconds=10):
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
+    run = Run(database, readers=20)
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 20}
+    assert run.state() == "sent"
+    assert not list((tmp_path / "journals").glob("*.journal"))
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+@pytest.mark.parametrize("which", range(1, 8))
+def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(
+    sqlite_database, tmp_path, sink, fate, which, monkeypatch
+):
+    monkeypatch.setattr("service.delivery.send._AWAY_SECONDS", 0.01)
+    run = Run(sqlite_database, readers=230)
+    worker = Worker(run, tmp_path, sink)
+    # The first two claim and prepare; then come takings, gates and signs of life in turn.
+    worker.database.lose = ["no"] * (which + 1) + [fate]
+
+    with contextlib.suppress(DatabaseAwayError):
+        worker.send()
+    assert len(set(recipients(sink))) == len(recipients(sink))
+    if run.state() != "sent":
+        # Lost where nobody waits for it, around the batch: the sweep finds what is left.
+        with run.database.begin() as session:
+            from service.delivery import progress
+
+            progress.tidy(session, now=run.now)
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 230}
+    assert run.state() == "sent"
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_database_that_goes_away_for_a_moment_is_waited_for(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=300)
+    worker = Worker(run, tmp_path, sink)
+    sink.set_rules(Rule("DOT", delay=0.01))
+
+    def trouble():
+        wait_for(lambda: len(sink.entries()) > 20)
+        worker.database.away = True
+        time.sleep(1.2)
+        worker.database.away = False
+
+    assert worker.send(meanwhile=trouble)
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 300}
+
+
+def test_a_worker_that_must_stop_does_not_wait_for_the_database_and_its_journal_knows(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=300)
+    worker = Worker(run, tmp_path, sink)
+    sink.set_rules(Rule("DOT", delay=0.02))
+    stopped = []
+
+    def trouble():
+        wait_for(lambda: len(sink.entries()) > 20)
+        worker.database.away = True
+        worker.stop = True
+        stopped.append(time.monotonic())
+
+    with pytest.raises(DatabaseAwayError):
+        worker.send(meanwhile=trouble)
+    assert time.monotonic() - stopped[0] < 10
+    assert run.counts()["attempting"]
+
+    Recovery(run.database, tmp_path, Clock(), 3600).settle_journals()
+
+    counts = run.counts()
+    assert set(counts) <= {"accepted", "pending"}
+    assert counts["accepted"] == len(sink.entries())
+    assert not miscounted(run.database, run.mailing)
+    again = Worker(run, tmp_path, sink)
+    sink.set_rules()
+    assert again.send()
+    assert recipients(sink) == sorted(run.addresses)
+
+
+def test_a_failure_nobody_foresaw_leaves_no_letter_open(sqlite_database, tmp_path, sink, monkeypatch):
+    run = Run(sqlite_database, readers=250)
+    worker = Worker(run, tmp_path, sink)
+    passed = gate.pass_gate
+    calls = []
+
+    def breaks(*arguments, **named):
+        calls.append(1)
+        if len(calls) == 2:
+            raise ZeroDivisionError
+        return passed(*arguments, **named)
+
+    monkeypatch.setattr(gate, "pass_gate", breaks)
+    with pytest.raises(ZeroDivisionError):
+        worker.send()
+    Recovery(run.database, tmp_path, Clock(), 3600).settle_journals()
+
+    assert set(run.counts()) <= {"accepted", "pending"}
+    assert run.counts()["accepted"] == len(sink.entries())
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_a_lease_that_another_took_ends_the_run_and_nobody_is_mailed_twice(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=400)
+    worker = Worker(run, tmp_path, sink)
+    sink.set_rules(Rule("DOT", delay=0.01))
+
+    def steal():
+        wait_for(lambda: len(sink.entries()) > 20)
+        with run.database.begin() as session:
+            from service.store import tables
+
+            session.execute(tables.batches.update().values(fence=tables.batches.c.fence + 1, lease_until=0))
+
+    assert worker.send(meanwhile=steal)
+    assert len(sink.entries()) < 400
+    assert set(run.counts()) == {"accepted", "pending"}
+    assert run.counts()["accepted"] == len(sink.entries())
+
+    sink.set_rules()
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == sorted(run.addresses)
+
+
+def test_the_lease_is_kept_while_a_slow_rate_makes_it_wait(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=3)
+    run.control("set_rate", rate=0.4)
+    worker = Worker(run, tmp_path, sink, lease=2.0)
+    started = time.monotonic()
+
+    def advance():
+        while run.state() != "sent" and time.monotonic() < started + 20:
+            time.sleep(0.05)
+            worker.pace.now = time.monotonic() - started
+
+    assert worker.send(meanwhile=advance)
+    assert run.counts() == {"accepted": 3}
+    assert time.monotonic() - started > 6
+    assert run.batch(run.batch_ids()[0]).fence == 1
+
+
+def test_a_reader_of_other_languages_is_mailed_in_them(database, tmp_path, sink):
+    run = Run(database, readers=6)
+    run.change_reader(1, chain="be,ru")
+    run.change_reader(2, chain="be,ru")
+    assert Worker(run, tmp_path, sink).send()
+    assert run.state() == "sending"
+
+    # As many batches as there were groups with such readers.
+    for moved in run.batch_ids()[1:]:
+        assert Worker(run, tmp_path, sink).send(moved)
+
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+    belarusian = [raw for raw in sink.messages if b"\r\nContent-Language: be\r\n" in raw]
+    assert len(belarusian) == 2
+
+
+def test_readers_who_move_to_a_chain_without_an_edition_are_skipped(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=2)
+    run.change_reader(1, chain="pl")
+    assert Worker(run, tmp_path, sink).send()
+    assert Worker(run, tmp_path, sink).send(run.batch_ids()[-1])
+
+    assert recipients(sink) == [run.addresses[0]]
+    assert run.counts() == {"accepted": 1, "skipped": 1}
+    assert run.delivery_of(1).reason == "no edition"
+    assert run.state() == "sent"
