@@ -11,7 +11,7 @@ from celery import shared_task, signals
 from service import log, queue
 from service.bootstrap import preload, services
 from service.delivery.stopping import StopFlag
-from service.embedded import companion
+from service.embedded.companion import Companion
 from service.pace.places import Places
 
 if TYPE_CHECKING:
@@ -23,6 +23,9 @@ _stopping = StopFlag()
 _places: Places | None = None
 _process: SendingProcess | None = None
 _parts: Services | None = None
+
+# Seconds between two looks whether the sweep beside this worker is still there.
+_LOOK_AFTER_SWEEP = 5
 
 _log = log.get("jobs")
 
@@ -82,9 +85,11 @@ def on_setup(sender: str, instance: Any, **_kwargs: Any) -> None:
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def on_ready(**_kwargs: Any) -> None:
+def on_ready(sender: Any, **_kwargs: Any) -> None:
     """The sweep runs beside every worker, in a process that ends with it, and needs neither beat nor broker."""
-    companion.start_beside("sweep", "--every", str(queue.TICK_SECONDS))
+    sweep = Companion("sweep", "--every", str(queue.TICK_SECONDS))
+    sweep.keep()
+    sender.timer.call_repeatedly(_LOOK_AFTER_SWEEP, sweep.keep)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

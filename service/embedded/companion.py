@@ -10,6 +10,15 @@ from service.embedded.tied import tied
 _PROJECT_ENTRY = ("-m", "service.cli")
 
 
-def start_beside(*words: str) -> subprocess.Popen[bytes]:
-    """Run `tydzen WORDS…` until this process ends; call it from the main thread, to which the bond is made."""
-    return subprocess.Popen(tied([sys.executable, *_PROJECT_ENTRY, *words]), stdin=subprocess.DEVNULL)  # noqa: S603
+class Companion:
+    """`tydzen WORDS…` while this process lives; call `keep` from its main thread, to which the bond is made."""
+
+    def __init__(self, *words: str) -> None:
+        self._words = words
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def keep(self) -> None:
+        """Start it, or start it again where it has ended; to be called now and then."""
+        if self._process is None or self._process.poll() is not None:
+            command = tied([sys.executable, *_PROJECT_ENTRY, *self._words])
+            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL)  # noqa: S603  # no shell, our own words

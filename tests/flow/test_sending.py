@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -238,6 +240,15 @@ def test_without_any_beat_the_workers_own_sweep_releases_a_mailing_at_its_time(r
     made.wait_until_sent(mailing, 40)
 
     assert min(entry.at for entry in taken(made, "later-")) >= at
+
+
+def test_a_sweep_that_died_beside_its_worker_is_started_again(running_on_sqlite):
+    worker = running_on_sqlite.workers[-1]
+    running_on_sqlite.wait_for(worker.sweeps)
+    (first,) = worker.sweeps()
+    os.kill(first, signal.SIGKILL)
+
+    running_on_sqlite.wait_for(lambda: [pid for pid in worker.sweeps() if pid != first], 15)
 
 
 # Twenty commands in a row take a minute to start; forked from one process that has read everything they begin at once.
