@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,6 +98,8 @@ def on_fork(**_kwargs: Any) -> None:
     """A child starts with nothing of its parent's that is open: no connection, no journal, no loop."""
     global _process  # noqa: PLW0603  # made anew in this process
     _process = None
+    # Some supervisors tell a whole group to stop. The parent does that in good order: see `on_stop`.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -191,19 +191,24 @@ def test_an_issue_is_sent_once_and_the_second_try_names_the_first(running, week)
     assert len(taken(running, "once-")) == 2
 
 
-def test_a_worker_that_is_asked_to_stop_leaves_nothing_uncertain(running, week):
-    _, mailing = send(running, week, "stop-", 200, "--rate", "60")
+def test_a_worker_that_is_asked_to_stop_leaves_nothing_uncertain(running, week, rules):
+    rules(running, Rule("DOT", delay=0.1, recipient="stop-"))
+    _, mailing = send(running, week, "stop-", 200)
     running.wait_for(lambda: len(taken(running, "stop-")) >= 20)
 
+    # As a supervisor that tells every process of a group; one that tells the parent alone asks less.
     worker = running.workers[-1]
-    assert worker.end() == 0
+    asked = time.monotonic()
+    os.killpg(worker.pid, signal.SIGTERM)
+    assert worker.process.wait(20) == 0
+    assert time.monotonic() - asked < 10
     counts = running.status(mailing).counts
     assert counts.attempting == counts.uncertain == 0
     assert counts.pending
     assert not list((running.folder / "data" / "journals").glob("*.journal"))
 
+    rules(running)
     running.start_worker(concurrency=3)
-    running.control("set_rate", mailing, rate=0)
     running.sweep()
     running.wait_until_sent(mailing)
     found = audit(running, mailing, only="stop-")
