@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from service.delivery.press import Press
     from service.delivery.process import SendingProcess
     from service.delivery.sweep import Sweep
+    from service.domain.blockers import Blocker
     from service.domain.content import Publication
     from service.embedded.programs import Installation
     from service.mail.relay import Relay
@@ -192,11 +193,11 @@ class Services:
         recovery = Recovery(self.database, self.settings.data_dir, self.clock, away)
         return Sweep(self.database, self.bell, self.blocking, self.clock, recovery)
 
-    def blocking(self, session: Session, week: str) -> list[str]:
-        """What stands against sending that issue, a line each; empty where nothing does."""
-        from service.editorial.checks import blocking_lines
+    def blocking(self, session: Session, week: str) -> list[Blocker]:
+        """What stands against sending that issue; empty where nothing does."""
+        from service.editorial.checks import blockers
 
-        return blocking_lines(session, week, base_url=self.settings.base_url)
+        return blockers(session, week, base_url=self.settings.base_url)
 
     def open_line(self) -> Line:
         """A new line to the relay, for this process."""

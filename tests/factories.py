@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 
+from service.domain.blockers import Blocker
 from service.domain.chains import Chain
 from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.subscriber import SubscriberStatus
@@ -42,11 +43,11 @@ def save_issue(session, week, status=TextStatus.APPROVED, articles=("alliances",
 
 
 def unapproved(session, week):
-    """A check as the editorial one answers: a line for each article without an approved text."""
+    """A check as the editorial one answers: a blocker for each article without an approved text."""
     issue = issues.load(session, Week.parse(week))
     if not issue.articles:
-        return ["the issue has no articles; add one"]
-    return [f"{article.slug}: no text is approved" for article in issue.articles if not article.approved()]
+        return [Blocker("the issue has no articles; add one")]
+    return [Blocker("no text is approved", article.slug) for article in issue.articles if not article.approved()]
 
 
 def add_readers(

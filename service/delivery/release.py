@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection, Sequence
 
 from service import log
 from service.delivery import trouble
+from service.domain.blockers import Blocker
 from service.domain.errors import CheckFailedError, ConflictError
 from service.domain.mailing import MailingState
 from service.domain.weeks import Week
 from service.queue import PLAN_MAILING, Bell, ring_after_commit
 from service.store import Session, audit, issues, mailings
 
-# What stands against sending an issue, each finding naming the language and the article; empty: nothing. The editorial
-# checks answer this; they are passed in, because packages of one floor do not know each other.
-Check = Callable[[Session, str], Sequence[str]]
+# The editorial checks answer this; they are passed in, because packages of one floor do not know each other.
+Check = Callable[[Session, str], Sequence[Blocker]]
 
 _log = log.get("release")
 
@@ -89,7 +89,7 @@ def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime)
         issues.hold(session, Week.parse(mailing.week))
         blocking = check(session, mailing.week)
         state = MailingState.CANCELLED if blocking else MailingState.PLANNING
-        reason = "; ".join(blocking) or None
+        reason = "; ".join(map(str, blocking)) or None
         moved = mailings.move(session, mailing.id, state, now=now, reason=reason, from_state=MailingState.SCHEDULED)
         if moved and blocking:
             cancelled.append(mailing.id)

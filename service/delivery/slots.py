@@ -6,14 +6,14 @@ Any number of processes may run this, or none for an hour: a slot is decided onc
 from __future__ import annotations
 
 import datetime as dt
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from service import log
 from service.delivery import release
 from service.delivery.notices import ISSUE_BLOCKED, SLOT_MISSED, tell_operators
 from service.delivery.release import Check
+from service.domain.blockers import Blocker
 from service.domain.content import Publication
 from service.domain.errors import (
     CheckFailedError,
@@ -38,10 +38,6 @@ SUPERSEDED = "the next slot has come"
 _TELL_WITHIN = dt.timedelta(days=28)
 # What a check may raise instead of answering. A template or a setting that is wrong blocks the issue like a text.
 _BLOCKING = (NotFoundError, CheckFailedError, ConfigurationError, InvalidInputError)
-# How the editorial checks write a finding: the article's slug, its language, the line of its body, the message.
-_FINDING = re.compile(
-    r"(?P<article>[a-z0-9-]+)(\.(?P<language>[a-z-]+))?(, (?P<line>line \d+) of the body)?: (?P<message>.+)", re.DOTALL
-)
 
 _log = log.get("slots")
 
@@ -171,7 +167,7 @@ def warn_ahead(session: Session, bell: Bell, check: Check, *, now: dt.datetime) 
     blocking = None if known is None else _blocking(session, str(slot.week), check)
     if known is None or not blocking:
         return 0
-    findings = [finding(line, str(slot.week), known.languages) for line in blocking]
+    findings = [_told(blocker, str(slot.week)) for blocker in blocking]
     _log.warning("slot-blocked", week=str(slot.week), slot=slot.at.isoformat(), findings=len(findings))
     return tell_operators(
         session,
@@ -184,13 +180,13 @@ def warn_ahead(session: Session, bell: Bell, check: Check, *, now: dt.datetime) 
     )
 
 
-def _blocking(session: Session, week: str, check: Check) -> Sequence[str]:
+def _blocking(session: Session, week: str, check: Check) -> Sequence[Blocker]:
     try:
         return check(session, week)
     except NotFoundError:
-        return ["there is no issue of this week yet"]
+        return [Blocker("there is no issue of this week yet")]
     except _BLOCKING as error:
-        return [str(error)]
+        return [Blocker(str(error))]
 
 
 def _parameters(known: Publication, schedule: Schedule, slot: WeeklySlot) -> dict[str, str]:
@@ -198,12 +194,7 @@ def _parameters(known: Publication, schedule: Schedule, slot: WeeklySlot) -> dic
     return {"week": str(slot.week), "slot": f"{local} ({schedule.timezone})"}
 
 
-def finding(line: str, week: str, languages: Collection[str]) -> tuple[str, str, str]:
-    """Language (or nothing), article (or the week) and message of a line like `west.be, line 3 of the body: …`."""
-    match = _FINDING.fullmatch(line)
-    if match is None:
-        return "", week, line
-    article, language, rest = match["article"], match["language"] or "", match["message"]
-    if not language and article in languages:
-        article, language = week, article
-    return language, article, f"{match['line']}: {rest}" if match["line"] else rest
+def _told(blocker: Blocker, week: str) -> tuple[str, str, str]:
+    """Language (or nothing), article (or the week) and what is wrong, for the notice."""
+    line = f"line {blocker.line}: " if blocker.line else ""
+    return blocker.language or "", blocker.article or week, line + blocker.message

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from service.domain.blockers import Blocker
 from service.domain.chains import Chain, every_chain
 from service.domain.content import Article, Issue, Publication, edition
 from service.domain.errors import ConfigurationError, InvalidInputError
@@ -35,9 +36,9 @@ def check_issue(session: Session, week: Week, *, base_url: str | None, chains: S
     return check(weekly, issue, wanted, base_url=base_url or weekly.base_url)
 
 
-def blocking_lines(session: Session, week: str, *, base_url: str | None) -> list[str]:
-    """What stands against sending the issue, a line each naming article and language; empty where nothing does."""
-    return [str(finding) for finding in check_issue(session, Week.parse(week), base_url=base_url).blocking]
+def blockers(session: Session, week: str, *, base_url: str | None) -> list[Blocker]:
+    """What stands against sending the issue; empty where nothing does."""
+    return [finding.blocker for finding in check_issue(session, Week.parse(week), base_url=base_url).blocking]
 
 
 def check(weekly: Publication, issue: Issue, chains: Sequence[Chain], *, base_url: str) -> Report:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+from service.domain.blockers import Blocker
 from service.domain.chains import Chain
 from service.domain.weeks import Week
 
@@ -58,10 +59,13 @@ class Finding:
     line: int | None = None
     editions: tuple[Chain, ...] = ()
 
+    @property
+    def blocker(self) -> Blocker:
+        """The same for those who need not know which check found it."""
+        return Blocker(self.message, self.article, self.language, self.line)
+
     def __str__(self) -> str:
-        place = ".".join(part for part in (self.article, self.language) if part)
-        line = f", line {self.line} of the body" if self.line else ""
-        return f"{place}{line}: {self.message}" if place else self.message
+        return str(self.blocker)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from service.domain.blockers import Blocker
 from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from service.domain.schedule import (
     Schedule,
@@ -22,7 +23,7 @@ from service.store import Session, audit, issues, mailings, publication, slots
 from service.store.slots import SlotRow, SlotState
 
 # What stands against sending the issue of that week, a line each; empty: nothing.
-Check = Callable[[Session, str], Sequence[str]]
+Check = Callable[[Session, str], Sequence[Blocker]]
 
 _CHANGED = "the schedule was changed"
 _PAST_SLOTS = 5
@@ -168,7 +169,7 @@ def _ahead(session: Session, check: Check, slot: WeeklySlot, *, skip: bool) -> A
         return Ahead(slot, "skipped")
     if issues.find_id(session, slot.week) is None:
         return Ahead(slot, "missing")
-    blocking = tuple(check(session, str(slot.week)))
+    blocking = tuple(map(str, check(session, str(slot.week))))
     return Ahead(slot, "blocked" if blocking else "ready", blocking)
 
 

@@ -10,10 +10,10 @@ from service.delivery.slots import (
     CANCELLED_BEFORE,
     SENT_BEFORE,
     SUPERSEDED,
-    finding,
     run_due_slots,
     warn_ahead,
 )
+from service.domain.blockers import Blocker
 from service.domain.content import TextStatus
 from service.domain.errors import ConfigurationError
 from service.domain.mailing import MailingState
@@ -435,19 +435,15 @@ def test_a_broken_template_blocks_and_breaks_no_sweep(service):
     assert made.state is SlotState.RELEASED
 
 
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
-        ("alliances.be: the body is empty", ("be", "alliances", "the body is empty")),
-        ("alliances: no text is approved", ("", "alliances", "no text is approved")),
-        ("alliances.ru, line 3 of the body: TODO", ("ru", "alliances", "line 3: TODO")),
-        ("be: the subject names 2019-W21", ("be", "2019-W22", "the subject names 2019-W21")),
-        ("the issue has no articles; add one", ("", "2019-W22", "the issue has no articles; add one")),
-        ("It is: odd", ("", "2019-W22", "It is: odd")),
-    ],
-)
-def test_a_finding_names_its_language_and_article(line, expected):
-    assert finding(line, "2019-W22", ("en", "be", "ru")) == expected
+def test_a_warning_names_language_article_and_line(service):
+    service.set_schedule()
+    service.write()
+    service.check = lambda *_: [Blocker("“TODO” stands there", "alliances", "ru", 3), Blocker("no articles")]
+    service.tick(SLOT - dt.timedelta(hours=2))
+    assert service.notices()[0].parameters["findings"] == [
+        ["ru", "alliances", "line 3: “TODO” stands there"],
+        ["", "2019-W22", "no articles"],
+    ]
 
 
 # Sixty weeks

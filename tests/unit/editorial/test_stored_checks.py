@@ -7,7 +7,7 @@ from service.domain.chains import Chain
 from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from service.domain.weeks import Week
 from service.editorial.approving import approve_issue
-from service.editorial.checks import blocking_lines, check_issue
+from service.editorial.checks import blockers, check_issue
 from service.editorial.previewing import preview_issue
 from service.store import issues, readers
 from service.store import publication as publication_store
@@ -56,11 +56,11 @@ def test_the_editions_with_readers_are_checked_and_all_before_the_first_reader(s
 
 def test_what_blocks_is_a_line_each_that_names_the_article(stored):
     with stored.read() as session:
-        assert blocking_lines(session, "2019-W22", base_url=None) == [
+        assert [str(one) for one in blockers(session, "2019-W22", base_url=None)] == [
             "credits: no text is approved; approve one, or take the article out of issue.toml"
         ]
         with pytest.raises(NotFoundError):
-            blocking_lines(session, "2019-W23", base_url=None)
+            blockers(session, "2019-W23", base_url=None)
 
 
 def test_a_preview_leads_below_the_base_url_that_is_set(stored):
