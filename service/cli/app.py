@@ -7,6 +7,7 @@ import sys
 import typer
 
 from service.cli import (
+    audit,
     demo,
     explain,
     issue,
@@ -41,6 +42,7 @@ schedule.register(app)
 sweep.register(app)
 subscriber.register(app)
 ops.register(app)
+audit.register(app)
 demo.register(app)
 
 

@@ -6,12 +6,13 @@ import datetime as dt
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from service.store.database import Session
-from service.store.instants import stored
+from service.store.instants import loaded, stored
 from service.store.tables import audit
 
 
@@ -38,6 +39,24 @@ def append(
         "previous": previous,
     }
     session.execute(audit.insert().values(**entry, hash=_hash(entry)))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of the log."""
+
+    id: int
+    at: dt.datetime
+    actor: str
+    action: str
+    subject: str
+    details: Mapping[str, Any]
+
+
+def newest(session: Session, count: int) -> list[Entry]:
+    """The last `count` entries, in the order in which they were written."""
+    rows = session.execute(sa.select(audit).order_by(audit.c.id.desc()).limit(count)).all()
+    return [Entry(row.id, loaded(row.at), row.actor, row.action, row.subject, row.details) for row in reversed(rows)]
 
 
 def first_broken(session: Session) -> int | None:
