@@ -281,7 +281,8 @@ def test_one_session_more_than_the_relay_likes_is_no_trouble(loop, sink, tmp_pat
 
 
 def test_less_is_promised_the_second_time(loop, sink, tmp_path):
-    server = sink(Rule("DOT", "250 ok", times=1, then="drop"))
+    # With BDAT a letter that meets the dying session would be past its dot, and uncertain: that is another test's.
+    server = sink(Rule("DOT", "250 ok", times=1, then="drop"), hide=frozenset({"CHUNKING"}))
 
     async def work(wire, run):
         wire.submit([letter(1)], run.note)
