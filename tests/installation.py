@@ -29,12 +29,12 @@ import sqlalchemy as sa
 from celery import Celery
 
 from service import bootstrap
-from service.delivery import control, progress
+from service.delivery import control, progress, release
 from service.domain.delivery import DeliveryState
 from service.domain.tokens import DeliverySigner
 from service.mail.journal import KIND_DOT
 from service.queue import CeleryBell, celery_settings
-from service.store import Database, Sealer, issues, mailings, publication
+from service.store import Database, Sealer, issues, mailings, publication, subscribers
 from service.store.tables import COUNTED, batches, deliveries
 from tests.conftest import KEYRING
 from tests.factories import CHAINS, MADE_AT, add_readers
@@ -186,7 +186,16 @@ class Installation:
         self._others.append(process)
         return process
 
-    def send(self, week: str = "2019-W22", *words: object, readers: Iterable[str] | None = None) -> int:
+    def send(self, week: str = "2019-W22", *, readers: Iterable[str] | None = None, rate: float | None = None) -> int:
+        """As `tydzen issue send`, in this process, which need not start first; the mailing."""
+        with self.database.begin() as session:
+            chosen = None if readers is None else [subscribers.find(session, address).id for address in readers]
+            now = dt.datetime.now(dt.UTC)
+            return release.send(
+                session, week, self._bell, lambda *_: [], actor="test", now=now, rate=rate, audience=chosen
+            )
+
+    def send_command(self, week: str = "2019-W22", *words: object, readers: Iterable[str] | None = None) -> int:
         """`tydzen issue send`; the mailing."""
         audience = () if readers is None else ("--audience", "-")
         stdin = None if readers is None else "\n".join(readers)
