@@ -90,7 +90,11 @@ class Entry:
 
 def read_ledger(path: Path) -> list[Entry]:
     """What was taken so far, in order."""
-    return [Entry(**json.loads(line)) for line in path.read_text().splitlines()] if path.exists() else []
+    if not path.exists():
+        return []
+    # A line without its end is one that is being written at this moment.
+    whole = path.read_text().rpartition("\n")[0]
+    return [Entry(**json.loads(line)) for line in whole.splitlines()]
 
 
 @dataclass
