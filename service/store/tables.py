@@ -118,7 +118,8 @@ assets = sa.Table(
     sa.UniqueConstraint("issue_id", "name"),
 )
 
-# `epoch` grows when the address changes: preference links signed before fall. Nothing here tells a time finer than a
+# `epoch` grows when the address changes: preference links signed before fall. `provider` is the name of a known one, or
+# a keyed hash of the domain; None in rows from before it was kept. Nothing here tells a time finer than a
 # week, and the id is random, so that the order of rows tells none either.
 subscribers = sa.Table(
     "subscribers",
@@ -131,6 +132,7 @@ subscribers = sa.Table(
     sa.Column("epoch", sa.Integer, nullable=False, server_default="0"),
     sa.Column("consent", sa.String(200)),
     sa.Column("joined_week", sa.String(8), nullable=False),
+    sa.Column("provider", sa.String(40)),
 )
 
 suppressions = sa.Table(
@@ -193,6 +195,8 @@ renditions = sa.Table(
 
 COUNTED = ("pending", "attempting", "accepted", "deferred", "refused", "uncertain", "skipped", "expired")
 
+# `provider` is empty for readers of all providers that have no batches of their own; `not_before` holds a batch back
+# until then (a daily cap is used up, a provider refuses).
 batches = sa.Table(
     "batches",
     metadata,
@@ -206,6 +210,8 @@ batches = sa.Table(
     sa.Column("sender_id", sa.Integer),
     sa.Column("due_at", Instant, nullable=False, server_default="0"),
     sa.Column("rung_at", Instant, nullable=False, server_default="0"),
+    sa.Column("provider", sa.String(40), nullable=False, server_default=""),
+    sa.Column("not_before", Instant, nullable=False, server_default="0"),
     *(sa.Column(name, sa.Integer, nullable=False, server_default="0") for name in COUNTED),
     sa.Index("ix_batches_mailing_id_open", "mailing_id", "open"),
     postgresql_with={"fillfactor": "50"},

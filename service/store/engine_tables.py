@@ -1,0 +1,71 @@
+"""Tables that the engine keeps beside mailings: limits, counts of a day, breakers, bounces, measures, hosts."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from service.store.tables import Id16, Instant, metadata
+
+# What may be sent at most, by scope: `installation`, `relay:HOST:PORT`, `provider:NAME`. None leaves it unlimited.
+limits = sa.Table(
+    "limits",
+    metadata,
+    sa.Column("scope", sa.String(160), primary_key=True),
+    sa.Column("rate", sa.Float),
+    sa.Column("connections", sa.Integer),
+    sa.Column("per_day", sa.Integer),
+    sa.Column("weight", sa.Integer),
+    sa.Column("warm_up_from", sa.String(10)),
+    sa.Column("changed_at", Instant, nullable=False),
+)
+
+# Letters that were let out of a scope on a day (UTC); counted only where a cap or a warm-up asks for it.
+sent_days = sa.Table(
+    "sent_days",
+    metadata,
+    sa.Column("scope", sa.String(160), primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("letters", sa.Integer, nullable=False),
+)
+
+# A relay or a provider that is left alone at present, and why; `until` None waits for an operator.
+breakers = sa.Table(
+    "breakers",
+    metadata,
+    sa.Column("scope", sa.String(160), primary_key=True),
+    sa.Column("kind", sa.String(16), nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("since", Instant, nullable=False),
+    sa.Column("until", Instant),
+    sa.Column("trips", sa.Integer, nullable=False),
+)
+
+# One soft refusal of a reader a day: the evidence is kept, without the address, until it is old.
+bounces = sa.Table(
+    "bounces",
+    metadata,
+    sa.Column("subscriber_id", Id16, primary_key=True),
+    sa.Column("day", sa.String(10), primary_key=True),
+    sa.Column("mailing_id", sa.Integer, nullable=False),
+    sa.Column("code", sa.Integer),
+    sa.Column("enhanced", sa.String(12)),
+    sa.Column("reply", sa.Text),
+)
+
+# Sums over the life of the installation, for whoever watches it: no ids, nothing of one reader.
+measures = sa.Table(
+    "measures",
+    metadata,
+    sa.Column("name", sa.String(60), primary_key=True),
+    sa.Column("labels", sa.String(160), primary_key=True),
+    sa.Column("value", sa.Float, nullable=False),
+)
+
+# `tick` grows with every sweep of the host, in a file there too: a database that knows a smaller one was restored.
+hosts = sa.Table(
+    "hosts",
+    metadata,
+    sa.Column("host", sa.String(64), primary_key=True),
+    sa.Column("tick", sa.BigInteger, nullable=False),
+    sa.Column("seen_at", Instant, nullable=False),
+)
