@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from email.utils import format_datetime
 
 from service.domain.errors import InvalidInputError
+from service.domain.providers import provider_of
 from service.domain.slots import SlotValues
 from service.domain.tokens import DeliverySigner, LinkSigner
 from service.mail.address import envelope_address
@@ -54,6 +55,7 @@ class Stationery:
                     date,
                 ),
                 good_until,
+                provider_of(recipient.address.rpartition("@")[2].lower()),
             )
             for recipient in recipients
         ]

@@ -14,7 +14,8 @@ class Letter:
     """One gated attempt of one delivery.
 
     `recipient` is the address as typed; `mail_from` the envelope sender, empty for the null sender; `good_until` the
-    end of its gate by `service.clock.suspended_monotonic`, in seconds.
+    end of its gate by `service.clock.suspended_monotonic`, in seconds; `provider` who keeps the mailbox (see
+    `domain.providers`), for pacing: a domain says too much to be logged.
     """
 
     delivery_id: int
@@ -24,6 +25,7 @@ class Letter:
     rendition: Rendition = field(repr=False)
     values: SlotValues = field(repr=False)
     good_until: float
+    provider: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
