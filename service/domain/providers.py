@@ -26,7 +26,8 @@ _DOMAINS: dict[str, tuple[str, ...]] = {
     "tut.by": ("tut.by",),
     "ukr.net": ("ukr.net",),
     "wp.pl": ("wp.pl", "o2.pl", "tlen.pl"),
-    "onet": ("onet.pl", "onet.eu", "op.pl", "poczta.onet.pl", "vp.pl", "interia.pl"),
+    "onet": ("onet.pl", "onet.eu", "op.pl", "poczta.onet.pl", "vp.pl"),
+    "interia": ("interia.pl", "interia.eu", "poczta.fm"),
     "seznam": ("seznam.cz", "email.cz", "post.cz"),
 }
 
