@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 import ipaddress
+import re
 import ssl
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from service.domain.errors import ConfigurationError
 
-_OPTIONS = frozenset({"tls", "connections", "ca", "chunking"})
+_OPTIONS = frozenset({"tls", "connections", "ca", "chunking", "rate", "per_day", "weight"})
+_DECIMAL = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")
 _PORTS = {"none": 25, "starttls": 587, "implicit": 465}
 
 
@@ -27,7 +29,8 @@ class Relay:
     """Where mail goes. `connections` is per worker process; `ca_file` replaces the system's authorities.
 
     `window` is how many letters may be past their dot at once on one connection where the relay offers CHUNKING;
-    0 leaves CHUNKING unused.
+    0 leaves CHUNKING unused. `rate` is in letters per second and `per_day` in letters, over all workers; None is no
+    limit. `weight` is this relay's part beside the others; None: it is used in its turn, when those before it cannot.
     """
 
     host: str
@@ -38,6 +41,9 @@ class Relay:
     connections: int = 5
     ca_file: str | None = None
     window: int = 4
+    rate: float | None = None
+    per_day: int | None = None
+    weight: int | None = None
 
     @property
     def name(self) -> str:
@@ -67,8 +73,19 @@ class Relay:
 
 
 def parse_relays(urls: str) -> tuple[Relay, ...]:
-    """The relays of a comma-separated list of URLs, in the order in which they are to be tried."""
-    return tuple(parse_relay(url.strip()) for url in urls.split(",") if url.strip())
+    """The relays of a comma-separated list of URLs, in the order in which they are to be tried.
+
+    Raises `ConfigurationError` also when one is named twice, and when some have a weight and others have none.
+    """
+    relays = tuple(parse_relay(url.strip()) for url in urls.split(",") if url.strip())
+    names = [relay.name for relay in relays]
+    for relay in relays:
+        if names.count(relay.name) > 1:
+            raise ConfigurationError(f"relay {relay.name} is named twice: once is enough")
+    weightless = [relay.name for relay in relays if relay.weight is None]
+    if 0 < len(weightless) < len(relays):
+        raise ConfigurationError(f"relay {weightless[0]} has no weight, but others have: give each one, or none")
+    return relays
 
 
 def parse_relay(url: str) -> Relay:
@@ -96,9 +113,12 @@ def parse_relay(url: str) -> Relay:
         tls=tls,
         username=unquote(parts.username) if parts.username else None,
         password=unquote(parts.password) if parts.password else None,
-        connections=_connections(host, options.get("connections", "5")),
+        connections=_count(host, "connections", options.get("connections", "5"), 100),
         ca_file=options.get("ca"),
         window=_window(host, options.get("chunking", "yes")),
+        rate=_rate(host, options["rate"]) if "rate" in options else None,
+        per_day=_count(host, "per_day", options["per_day"], 1_000_000_000) if "per_day" in options else None,
+        weight=_count(host, "weight", options["weight"], 1000) if "weight" in options else None,
     )
     if relay.username and relay.password is None:
         raise ConfigurationError(f"relay {relay.name}: a user without a password")
@@ -121,10 +141,19 @@ def _tls(scheme: str, host: str, port: int | None, wanted: str | None) -> Tls:
     return tls
 
 
-def _connections(host: str, wanted: str) -> int:
-    if not wanted.isdecimal() or not 1 <= int(wanted) <= 100:
-        raise ConfigurationError(f"relay {host}: connections is a number from 1 to 100, not {wanted!r}")
+def _count(host: str, option: str, wanted: str, most: int) -> int:
+    if not (wanted.isascii() and wanted.isdecimal()) or not 1 <= int(wanted) <= most:
+        raise ConfigurationError(f"relay {host}: {option} is a whole number from 1 to {most}, not {wanted!r}")
     return int(wanted)
+
+
+def _rate(host: str, wanted: str) -> float:
+    if not _DECIMAL.fullmatch(wanted) or not float(wanted):
+        raise ConfigurationError(
+            f"relay {host}: rate is in mails per second and above 0, such as 20 or 0.5, not {wanted!r}; leave it out "
+            "for no limit"
+        )
+    return float(wanted)
 
 
 def _window(host: str, wanted: str) -> int:

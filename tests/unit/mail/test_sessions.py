@@ -390,6 +390,10 @@ def test_capabilities_in_any_shape():
             "smtp://me%40x:p%3Aw%2F@relay.example.org:25?tls=starttls&ca=/etc/ca.pem&chunking=no",
             Relay("relay.example.org", 25, Tls.STARTTLS, "me@x", "p:w/", 5, "/etc/ca.pem", 0),
         ),
+        (
+            "smtp://relay.example.org?rate=0.5&per_day=5000&weight=3",
+            Relay("relay.example.org", 587, Tls.STARTTLS, rate=0.5, per_day=5000, weight=3),
+        ),
     ],
 )
 def test_relay_urls(url, expected):
@@ -412,6 +416,14 @@ def test_relay_urls(url, expected):
         "smtp://user:hunter2@relay.example.org?connections=0",
         "smtp://user:hunter2@relay.example.org?connections=x",
         "smtp://user:hunter2@relay.example.org?chunking=x",
+        "smtp://user:hunter2@relay.example.org?rate=0",
+        "smtp://user:hunter2@relay.example.org?rate=nan",
+        "smtp://user:hunter2@relay.example.org?rate=1e3",
+        "smtp://user:hunter2@relay.example.org?rate=-1",
+        "smtp://user:hunter2@relay.example.org?per_day=0",
+        "smtp://user:hunter2@relay.example.org?per_day=1.5",
+        "smtp://user:hunter2@relay.example.org?weight=0",
+        "smtp://user:hunter2@relay.example.org?weight=²",
         "smtp://user:hunter2@rel[ay",
         "smtp://user@relay.example.org",
         "smtps://relay.example.org?tls=starttls",
@@ -427,6 +439,13 @@ def test_several_relays_in_order_and_none_shows_its_password():
     relays = parse_relays("smtp://a:hunter2@one.example, smtp://two.example")
     assert [relay.host for relay in relays] == ["one.example", "two.example"]
     assert "hunter2" not in repr(relays)
+
+
+def test_a_relay_named_twice_or_weights_for_some_only_are_refused():
+    with pytest.raises(ConfigurationError, match=r"one\.example:587 is named twice"):
+        parse_relays("smtp://one.example,smtp://two.example,smtp://one.example")
+    with pytest.raises(ConfigurationError, match=r"two\.example:587 has no weight"):
+        parse_relays("smtp://one.example?weight=2,smtp://two.example")
 
 
 def test_a_missing_authority_file_is_named(tmp_path):
