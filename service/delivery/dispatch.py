@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from service import log
+from service import faults, log
 from service.clock import Clock
 from service.delivery import editions, progress, trouble
 from service.delivery.letters import Stationery
@@ -53,24 +53,31 @@ class Dispatcher:
         One log line a batch.
         """
         line = await self.lines.ready()
+        faults.point("before-claim")
         claim = await self.offload.database(lambda: self._claim(batch, line.sender))
         if claim is None:
             return False
+        faults.point("after-claim")
         run = await self.offload.database(lambda: self._prepare(claim, line))
         if run is None:
             await self.offload.database(lambda: self._finish(claim))
             return True
+        faults.point("after-prepare")
         async with self.lines.accounted():
             await run.run()
+        faults.point("before-finish")
         await self.offload.database(lambda: self._finish(claim, run.objection))
+        faults.point("after-finish")
         _log.info("batch-sent", batch=batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
         return True
 
     def _claim(self, batch: int, sender: int) -> Claim | None:
         with self.database.begin() as session:
-            return batches.claim(
+            claim = batches.claim(
                 session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(self.clock.now())
             )
+            faults.point("claim-commit")
+        return claim
 
     def _prepare(self, claim: Claim, line: Line) -> BatchRun | None:
         """What the batch needs besides its readers; None where its chain has no edition, whose readers are skipped."""
@@ -117,6 +124,7 @@ class Dispatcher:
             if objection is not None:
                 trouble.tell(session, self.bell, claim.mailing, trouble.REFUSED_CONTENT, objection, now=now)
             progress.finish(session, claim.mailing, now=now)
+            faults.point("finish-commit")
 
     def ring_next(self) -> None:
         """Ring for one more batch of the installation, if there is one: work goes on even where hints were lost."""
@@ -126,3 +134,4 @@ class Dispatcher:
         with self.database.begin() as session:
             for following in batches.to_ring(session, now_ms=now_ms, quiet_seconds=RING_QUIET_SECONDS, limit=1):
                 ring_after_commit(session, self.bell, SEND_BATCH, following)
+        faults.point("after-ring")

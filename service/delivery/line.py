@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from service import faults
 from service.mail import autopsy
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
@@ -36,7 +37,9 @@ def open_line(database: Database, data_dir: Path, relay: Relay, *, helo_name: st
     """A new line. The journal is locked before anything is gated, so that its death can be noticed."""
     with database.begin() as session:
         sender = senders.register(session, host=host_id(data_dir), boot=boot_id(), relay=relay.name)
+    faults.point("line-registered")
     journal = Journal(data_dir, sender_id=sender)
+    faults.point("line-opened")
     return Line(sender, journal, Wire(relay, journal=journal, helo_name=helo_name))
 
 
@@ -76,10 +79,12 @@ class LineKeeper:
             return
         await line.wire.close()
         line.journal.close()
+        faults.point("line-closed")
         if in_doubt:
             return
         with self._database.begin() as session:
             senders.settle(session, line.sender)
+        faults.point("line-settled")
         # A sweep that came between the two has settled it already.
         with suppress(FileNotFoundError):
             autopsy.settle(line.journal.path)

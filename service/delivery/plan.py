@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from service import log
+from service import faults, log
 from service.clock import Clock
 from service.delivery import editions, trouble
 from service.delivery.editions import Content
@@ -47,9 +47,11 @@ class Planner:
         A failure to render stops before the first mail: the mailing is cancelled and says why.
         """
         lock = f"plan-{mailing}"
+        faults.point("plan-before-lock")
         with self.database.begin() as session:
             if not locks.take(session, lock, _LOCK_SECONDS):
                 return False
+        faults.point("plan-after-lock")
         try:
             return self._plan(mailing, lock)
         except editions.UnprintableError as error:
@@ -72,12 +74,15 @@ class Planner:
         with self.database.begin() as session:
             whole = freezing.chains_with_readers(session, mailing, *slice_bounds(0, 1), restricted=restricted)
             self._freeze_editions(session, mailing, content, whole)
+        faults.point("plan-after-rendering")
         for number in range(planned.planned_slices, slices):
             with self.database.begin() as session:
                 if mailings.lock(session, mailing).state is not MailingState.PLANNING:
                     return False
                 locks.extend(session, lock, _LOCK_SECONDS)
                 self._freeze_slice(session, planned, content, number, slices)
+                faults.point("plan-slice-commit")
+            faults.point("plan-between-slices")
         return self._start(mailing)
 
     def _freeze_editions(
@@ -106,6 +111,7 @@ class Planner:
 
     def _start(self, mailing: int) -> bool:
         now = self.clock.now()
+        faults.point("plan-before-start")
         with self.database.begin() as session:
             # A cancel that came first wins.
             started = mailings.move(session, mailing, MailingState.SENDING, now=now, from_state=MailingState.PLANNING)
@@ -114,6 +120,8 @@ class Planner:
                     session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS, mailing=mailing
                 ):
                     ring_after_commit(session, self.bell, SEND_BATCH, batch)
+            faults.point("plan-start-commit")
+        faults.point("plan-after-start")
         _log.info("mailing-planned", mailing=mailing, sending=started)
         return started
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from email.utils import format_datetime
 from typing import TypeVar
 
-from service import log
+from service import faults, log
 from service.clock import Clock, suspended_monotonic
 from service.delivery import notices
 from service.delivery.line import Line, LineKeeper
@@ -79,6 +79,7 @@ class NoticeSender:
         held, printed = await self.offload.database(lambda: self._prepare(notice, line.sender))
         if held is None or printed is None:
             return False
+        faults.point("notice-claimed")
         hindrance = await self._tokens() or await self._room(line)
         if hindrance:
             await self._give_back(held, hindrance)
@@ -88,9 +89,12 @@ class NoticeSender:
         gated = await self._gate(held)
         if gated is None:
             return False
+        faults.point("notice-gated")
         async with self.lines.accounted():
             outcome = await self._spoken(line, held, gated, printed, good_until)
+            faults.point("notice-spoken")
             state = await self._record(held, outcome)
+            faults.point("notice-recorded")
         _log.info("notice-sent", notice=notice, kind=held.kind, state=state.label, code=outcome.code)
         return state is DeliveryState.ACCEPTED
 

@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 from pathlib import Path
 
-from service import log
+from service import faults, log
 from service.clock import Clock
 from service.delivery import notices
 from service.delivery.recording import result_of
@@ -69,6 +69,7 @@ class Recovery:
             self._give_up(autopsy.named_sender(path), "its journal cannot be read", JOURNAL_LOST)
             autopsy.settle(path)
             return
+        faults.point("settle-begun")
         with self.database.begin() as session:
             left = outcomes.open_attempts(session, contents.sender_id)
             results = [self._result(session, contents, attempt) for attempt in left]
@@ -76,7 +77,10 @@ class Recovery:
             batches.settle(session, sorted(changed))
             notices.settle_journal(session, contents, now=self.clock.now())
             senders.settle(session, contents.sender_id)
+            faults.point("settle-commit")
+        faults.point("settle-recorded")
         autopsy.settle(path)
+        faults.point("settle-renamed")
         _log.info("journal-settled", sender=contents.sender_id, attempts=len(left), records=len(contents.records))
 
     def _settle_without_journal(self, host: str) -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from service import log
+from service import faults, log
 from service.clock import suspended_monotonic
 from service.delivery import recording
 from service.delivery.letters import Stationery
@@ -110,14 +110,17 @@ class BatchRun:
         position = 0
         while position < len(ids):
             room = await self._patiently(self.line.wire.room(group_size(self._rate())))
+            faults.point("before-tokens")
             if await self._tokens(room):
                 # Sessions may have ended meanwhile, and no gate is to be spent on connecting.
                 room = min(room, await self._patiently(self.line.wire.room(room)))
+            faults.point("after-tokens")
             group = ids[position : position + room]
             position += len(group)
             # The second is counted from before the question, not from the answer.
             good_until = suspended_monotonic() + GATE_SECONDS
             gated = await self._gate(group)
+            faults.point("after-gate")
             self.mailing_rate = gated.rate
             letters = self.means.stationery.letters(
                 gated.recipients,
@@ -168,13 +171,14 @@ class BatchRun:
         """Pass the gate, in one transaction with the outcomes known by now. Raises ClaimLostError."""
         if self.means.stopping():
             raise ClaimLostError
+        faults.point("before-gate")
         gated = await self._database(lambda session: self._pass_gate(session, group), doubtful=group)
         if gated is None:
             raise ClaimLostError
         return gated
 
     def _pass_gate(self, session: Session, group: list[int]) -> Gated | None:
-        return gate.pass_gate(
+        gated = gate.pass_gate(
             session,
             self.claim,
             group,
@@ -182,10 +186,13 @@ class BatchRun:
             lease_seconds=self.means.lease_seconds,
             now_ms=stored(self.means.now()),
         )
+        faults.point("gate-commit")
+        return gated
 
     async def _regate(self, letter: Letter) -> float | None:
         """The new end of a gate that ran out before the relay wanted the body; None where it is shut now."""
         good_until = suspended_monotonic() + GATE_SECONDS
+        faults.point("gate-again")
         still = await self._database(
             lambda session: gate.still_open(session, self.claim, letter.delivery_id, letter.attempt)
         )
@@ -238,7 +245,9 @@ class BatchRun:
         while not owed.done():
             await asyncio.wait((owed,), timeout=_SIGN_OF_LIFE)
             await self._sign_of_life_or_nothing()
+        faults.point("before-give-back")
         await self._database(lambda session: batches.give_back(session, self.claim))
+        faults.point("after-give-back")
 
     async def _sign_of_life_or_nothing(self) -> None:
         try:
@@ -275,10 +284,14 @@ class BatchRun:
     def _transaction(self, spoken: list[Outcome], work: Callable[[Session], _Value]) -> _Value:
         with self.means.database.begin() as session:
             if spoken:
+                faults.point("before-record")
                 changed = recording.record(session, spoken, now=self.means.now())
                 foreign = changed - {self.claim.batch}
                 batches.settle(session, sorted(foreign))
-            return work(session)
+            value = work(session)
+            faults.point("record-commit")
+        faults.point("after-record")
+        return value
 
     async def _take_back(self, doubtful: Sequence[int], give_up: _Patience) -> None:
         """Nothing of this group was written: whatever the lost commit did to it is undone."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from service import log
+from service import faults, log
 from service.clock import Clock
 from service.delivery import notices, progress, release, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
@@ -36,10 +36,12 @@ class Sweep:
 
     def run(self) -> bool:
         """Whether this process did the common part; each host settles its own journals every time."""
+        faults.point("sweep-begun")
         self.recovery.settle_journals()
         with self.database.begin() as session:
             if not locks.take(session, "sweep", _LOCK_SECONDS):
                 return False
+        faults.point("sweep-locked")
         self.recovery.give_up_lost_hosts()
         now = self.clock.now()
         for part in (self._slots, self._release, self._plan, self._tidy, self._ring, self._notices):
@@ -47,6 +49,8 @@ class Sweep:
             try:
                 with self.database.begin() as session:
                     part(session)
+                    faults.point("sweep-part-commit")
+                faults.point("sweep-part-done")
             except TydzenError as error:
                 _log.warning("sweep-part-failed", part=part.__name__.strip("_"), error=str(error))
         _log.debug("swept", at=now.isoformat())
