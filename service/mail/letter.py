@@ -34,7 +34,7 @@ class Outcome:
 
     `code` is 0 when no reply was read, `text` then says what happened instead; addresses are cut out of it. `phase` is
     where it was decided, and `past_dot` whether the journal holds a dot record of this attempt. `NOT_SENT` gives the
-    letter back: it was no attempt, the reader's or the letter's fault it was not.
+    letter back: it was no attempt, the reader's or the letter's fault it was not. `provider` is the letter's.
     """
 
     delivery_id: int
@@ -46,6 +46,7 @@ class Outcome:
     phase: Phase
     relay: str
     past_dot: bool
+    provider: str = field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,6 +149,7 @@ class Wire:
             phase,
             self._relay_name,
             transaction.past_dot,
+            letter.provider,
         )
         transaction.settled = True
         if not self.in_flight:
