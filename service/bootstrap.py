@@ -141,6 +141,12 @@ class Services:
 
         require(redis_url(self.settings), embedded=self.settings.redis_url is None)
 
+    def queue_lengths(self) -> dict[str, int]:
+        """How many hints wait in each queue; raises UnavailableError where the broker does not answer."""
+        from service.queue import waiting
+
+        return waiting(celery_application(self.settings))
+
     @cached_property
     def bell(self) -> Bell:
         """What wakes the workers."""

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     inbox_port: int = Field(2525, ge=1, le=65535, description="port of the local inbox (SMTP)")
     web_host: str = Field("127.0.0.1", description="address the site listens on")
     web_port: int = Field(8000, ge=1, le=65535, description="port of the site")
+    stalled_seconds: int = Field(300, ge=30, description="/readyz fails when due letters saw no progress for so long")
+    metrics_token: str | None = Field(None, description="bearer token that opens /metrics; unset: closed")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     log_json: bool = Field(False, description="log lines as JSON")
 
@@ -84,9 +86,13 @@ class Settings(BaseSettings):
     def shown(self) -> list[Shown]:
         """Every setting with its origin, secrets masked."""
         return [
-            Shown(_PREFIX + name.upper(), masked(getattr(self, name)), self._origin(name), field.description or "")
+            Shown(_PREFIX + name.upper(), self._shown_value(name), self._origin(name), field.description or "")
             for name, field in type(self).model_fields.items()
         ]
+
+    def _shown_value(self, name: str) -> str | None:
+        value = getattr(self, name)
+        return "***" if value and name.endswith("_token") else masked(value)
 
     def _origin(self, name: str) -> Literal["flag", "environment", ".env", "default"]:
         if name not in self.model_fields_set:

@@ -11,9 +11,10 @@ from typing import Any, Protocol
 
 from celery import Celery
 from kombu.entity import Queue
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from service import log
+from service.domain.errors import UnavailableError
 from service.store import Session
 
 SEND_BATCH = "tydzen.send_batch"
@@ -88,6 +89,18 @@ class CeleryBell:
         if connection is not None:
             with contextlib.suppress(Exception):  # a dead connection may fail to end; it is gone either way
                 connection.release()
+
+
+def waiting(app: Celery) -> dict[str, int]:
+    """How many hints wait in each queue; raises UnavailableError where the broker does not answer."""
+    try:
+        with app.connection_for_read(connect_timeout=2) as connection:
+            channel = connection.default_channel
+            return {name: channel.queue_declare(name, passive=True).message_count for name in (NOTICES, BULK)}
+    except ChannelError:
+        return {NOTICES: 0, BULK: 0}  # a queue that nobody used yet
+    except (OperationalError, OSError, *app.connection_for_read().transport.connection_errors) as error:
+        raise UnavailableError(f"Redis does not answer ({type(error).__name__}); see TYDZEN_REDIS_URL") from None
 
 
 def celery_settings(redis_url: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, TydzenError
 
 if TYPE_CHECKING:
@@ -40,6 +41,13 @@ def examine(parts: Services) -> Iterator[Finding]:
         "clock": _clock,
         "redis": _redis,
         "relay": _relay,
+        "workers": engine_examination.workers,
+        "progress": engine_examination.progress,
+        "queues": engine_examination.queues,
+        "leases": engine_examination.leases,
+        "journals": engine_examination.journals,
+        "uncertain": engine_examination.uncertain,
+        "left alone": engine_examination.left_alone,
     }
     for what, check in checks.items():
         try:

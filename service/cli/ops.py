@@ -26,6 +26,7 @@ def register(app: typer.Typer) -> None:
     app.command("up")(up)
     app.command("web")(web)
     app.command("doctor")(doctor)
+    app.command("metrics")(metrics)
 
 
 @db.command("upgrade")
@@ -144,3 +145,12 @@ def doctor(json: Json = False) -> None:
         print_table(["", "what", "found"], (["ok" if f.ok else "WRONG", f.what, f.words] for f in findings))
     if not all(finding.ok for finding in findings):
         raise typer.Exit(Exit.CHECK_FAILED)
+
+
+def metrics() -> None:
+    """Print the engine's measures in the text format of Prometheus, as /metrics does; nothing personal is in them."""
+    from service.bootstrap import services
+    from service.delivery.exposition import exposition
+
+    with services().database.read() as session:
+        sys.stdout.write(exposition(session).decode())

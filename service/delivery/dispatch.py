@@ -10,6 +10,7 @@ from service.clock import Clock
 from service.delivery import editions, progress, trouble
 from service.delivery.letters import Stationery
 from service.delivery.line import Line, LineKeeper
+from service.delivery.meter import BATCHES, Meter
 from service.delivery.offload import Offload
 from service.delivery.press import Press
 from service.delivery.send import BatchRun, Means
@@ -45,6 +46,7 @@ class Dispatcher:
     stopping: Callable[[], bool]
     rate: float
     lease_seconds: float
+    meter: Meter = field(default_factory=Meter)
     _renditions: dict[int, Rendition] = field(default_factory=dict)
 
     async def send_batch(self, batch: int) -> bool:
@@ -99,6 +101,7 @@ class Dispatcher:
             self.stopping,
             self.rate,
             self.lease_seconds,
+            self.meter,
         )
         return BatchRun(means, line, claim, rendition, domain, rate)
 
@@ -120,7 +123,9 @@ class Dispatcher:
 
     def _finish(self, claim: Claim, objection: str | None = None) -> None:
         now = self.clock.now()
+        self.meter.count(BATCHES)
         with self.database.begin() as session:
+            self.meter.store(session, now, at_once=True)
             if objection is not None:
                 trouble.tell(session, self.bell, claim.mailing, trouble.REFUSED_CONTENT, objection, now=now)
             progress.finish(session, claim.mailing, now=now)

@@ -18,6 +18,7 @@ from service.clock import suspended_monotonic
 from service.delivery import recording
 from service.delivery.letters import Stationery
 from service.delivery.line import Line
+from service.delivery.meter import LEASES_LOST, Meter
 from service.delivery.offload import Offload
 from service.domain.errors import UnavailableError
 from service.domain.replies import ReplyClass
@@ -60,6 +61,7 @@ class Means:
     stopping: Callable[[], bool]
     rate: float
     lease_seconds: float
+    meter: Meter
 
 
 @dataclass(slots=True)
@@ -93,6 +95,7 @@ class BatchRun:
                     # Nothing could be handed over: whatever is the matter, it is not mended by haste.
                     await self._patiently(asyncio.sleep(_AWAY_SECONDS))
         except ClaimLostError:
+            self.means.meter.count(LEASES_LOST)
             _log.info("claim-lost", batch=self.claim.batch, fence=self.claim.fence)
         except UnavailableError:
             if not self.means.stopping():
@@ -172,9 +175,11 @@ class BatchRun:
         if self.means.stopping():
             raise ClaimLostError
         faults.point("before-gate")
+        asked = suspended_monotonic()
         gated = await self._database(lambda session: self._pass_gate(session, group), doubtful=group)
         if gated is None:
             raise ClaimLostError
+        self.means.meter.gate(suspended_monotonic() - asked, len(gated.recipients))
         return gated
 
     def _pass_gate(self, session: Session, group: list[int]) -> Gated | None:
@@ -279,6 +284,7 @@ class BatchRun:
                 self._spoken = spoken + self._spoken
                 raise
             self._last_sign = suspended_monotonic()
+            self.means.meter.outcomes(self.claim.mailing, self.claim.provider, spoken)
             return value
 
     def _transaction(self, spoken: list[Outcome], work: Callable[[Session], _Value]) -> _Value:
@@ -289,6 +295,7 @@ class BatchRun:
                 foreign = changed - {self.claim.batch}
                 batches.settle(session, sorted(foreign))
             value = work(session)
+            self.means.meter.store(session, self.means.now())
             faults.point("record-commit")
         faults.point("after-record")
         return value

@@ -26,6 +26,7 @@ class Claim:
     chain: str
     rendition: int | None
     fence: int
+    provider: str = ""
 
 
 def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, now_ms: int) -> Claim | None:
@@ -45,10 +46,10 @@ def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, no
             sending,
         )
         .values(fence=batches.c.fence + 1, lease_until=clock + int(lease_seconds * 1000), sender_id=sender)
-        .returning(batches.c.mailing_id, batches.c.chain, batches.c.rendition_id, batches.c.fence)
+        .returning(batches.c.mailing_id, batches.c.chain, batches.c.rendition_id, batches.c.fence, batches.c.provider)
     )
     row = session.execute(statement).first()
-    return None if row is None else Claim(batch, row.mailing_id, row.chain, row.rendition_id, row.fence)
+    return None if row is None else Claim(batch, row.mailing_id, row.chain, row.rendition_id, row.fence, row.provider)
 
 
 def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:

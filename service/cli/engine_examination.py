@@ -1,0 +1,105 @@
+"""What `tydzen doctor` looks at in the engine: progress, queues, leases, journals, what is left alone."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from service.domain.errors import CheckFailedError
+from service.mail import autopsy
+from service.store import vitals
+
+if TYPE_CHECKING:
+    from service.bootstrap import Services
+    from service.store.vitals import Vitals
+
+# A sweep settles a dead worker's journal within its fifteen seconds.
+_SETTLED_WITHIN = 120.0
+# Each batch that ends rings the next, so no more hints wait than there are workers, but for those of a restart.
+_MANY_HINTS = 10_000
+
+
+def _read(parts: Services) -> Vitals:
+    with parts.database.read() as session:
+        return vitals.read(session)
+
+
+def workers(parts: Services) -> str:
+    """Whether any host's sweep was seen lately."""
+    found = _read(parts)
+    if not found.hosts:
+        raise CheckFailedError("no worker was seen in the last two minutes; start one: celery -A worker worker")
+    return f"seen on {found.hosts} host{'s' if found.hosts > 1 else ''}"
+
+
+def progress(parts: Services) -> str:
+    """Whether letters and notices that are due get anywhere."""
+    found, limit = _read(parts), parts.settings.stalled_seconds
+    if found.due_seconds > limit:
+        raise CheckFailedError(
+            f"letters are due and saw no progress for {found.due_seconds:.0f} s; is a worker running, and what does "
+            "tydzen mailing status say?"
+        )
+    if found.notice_seconds > limit:
+        raise CheckFailedError(
+            f"a notice is due since {found.notice_seconds:.0f} s; run a worker of its own: "
+            "celery -A worker worker -Q notices --concurrency=1"
+        )
+    return f"nothing that is due waits longer than {limit} s"
+
+
+def queues(parts: Services) -> str:
+    """How many hints wait in Redis, and whether one was left lying."""
+    lengths = parts.queue_lengths()
+    found = _read(parts)
+    words = ", ".join(f"{name} {length}" for name, length in lengths.items())
+    if sum(lengths.values()) > _MANY_HINTS:
+        raise CheckFailedError(f"hints pile up in Redis ({words}); are workers of both queues running?")
+    if found.ring_seconds > parts.settings.stalled_seconds:
+        raise CheckFailedError(f"a batch was rung {found.ring_seconds:.0f} s ago and nobody took it ({words})")
+    return f"hints waiting: {words}"
+
+
+def leases(parts: Services) -> str:
+    """Whether batches lie with workers that have gone silent."""
+    found = _read(parts)
+    if found.unsettled_senders:
+        raise CheckFailedError(
+            f"{found.unsettled_senders} worker processes of silent hosts have letters that only their journals can "
+            "decide; start those hosts again, with their data directories"
+        )
+    if found.lost_leases:
+        raise CheckFailedError(f"{found.lost_leases} batches have letters under way and a lease that ran out; wait for "
+                               "the next sweep, and if it stays so, is the host of their worker away?")  # fmt: skip
+    return "none has run out with letters under way"
+
+
+def journals(parts: Services) -> str:
+    """Whether journals of dead workers of this host lie unread."""
+    unread = alive = 0
+    for path in autopsy.unsettled(parts.settings.data_dir):
+        try:
+            if not autopsy.is_dead(path):
+                alive += 1
+            elif time.time() - path.stat().st_mtime > _SETTLED_WITHIN:
+                unread += 1
+        except FileNotFoundError:
+            continue
+    if unread:
+        raise CheckFailedError(f"{unread} journals of dead workers are not read yet; run: tydzen sweep")
+    return f"{alive} in use, none left unread"
+
+
+def uncertain(parts: Services) -> str:
+    """How many letters nobody can answer for; the operator's business, not a fault."""
+    count = _read(parts).uncertain
+    return f"{count}; see: tydzen mailing uncertain ID" if count else "no letter"
+
+
+def left_alone(parts: Services) -> str:
+    """Whether a relay or a provider is left alone at present."""
+    held = _read(parts).breakers
+    if held:
+        words = ", ".join(f"{count} × {kind}" for kind, count in sorted(held.items()))
+        raise CheckFailedError(f"left alone at present: {words}; see: tydzen pace show")
+    return "nothing"

@@ -1,0 +1,49 @@
+"""Measures: sums over the life of the installation, added to by every worker and read by whoever watches it."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.domain.tally import Sums
+from service.store.database import Session
+from service.store.engine_tables import measures
+from service.store.instants import loaded, stored
+
+_PROGRESS = "progress"
+
+
+def add(session: Session, sums: Sums) -> None:
+    """Add to the stored sums."""
+    # In one order, as every transaction that changes several rows does: no deadlock.
+    rows = [{"name": name, "labels": labels, "value": value} for (name, labels), value in sorted(sums.items())]
+    if not rows:
+        return
+    insert = (postgresql.insert if session.postgresql else sqlite.insert)(measures)
+    added = {"value": measures.c.value + insert.excluded.value}
+    session.execute(insert.on_conflict_do_update(index_elements=["name", "labels"], set_=added), rows)
+
+
+def everything(session: Session) -> dict[tuple[str, str], float]:
+    """All stored sums, by name and labels."""
+    statement = sa.select(measures).where(measures.c.name != _PROGRESS).order_by(measures.c.name, measures.c.labels)
+    return {(row.name, row.labels): row.value for row in session.execute(statement)}
+
+
+def note_progress(session: Session, mailing: int, now: dt.datetime) -> None:
+    """Remember that the relay said something about a letter of the mailing just now."""
+    insert = (postgresql.insert if session.postgresql else sqlite.insert)(measures)
+    statement = insert.values(name=_PROGRESS, labels=str(mailing), value=stored(now))
+    session.execute(
+        statement.on_conflict_do_update(index_elements=["name", "labels"], set_={"value": statement.excluded.value})
+    )
+
+
+def progress(session: Session, mailing: int) -> dt.datetime | None:
+    """When the relay last said something about a letter of the mailing, to within some seconds."""
+    found = session.scalar(
+        sa.select(measures.c.value).where(measures.c.name == _PROGRESS, measures.c.labels == str(mailing))
+    )
+    return None if found is None else loaded(int(found))

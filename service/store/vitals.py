@@ -1,0 +1,98 @@
+"""What the database tells of the engine's health: what is due and since when, what nobody answers for. Plain reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState
+from service.domain.mailing import MailingState
+from service.store import measures
+from service.store.database import Session
+from service.store.engine_tables import breakers, hosts
+from service.store.instants import database_now, stored
+from service.store.tables import batches, mailings, notices, senders
+
+# A worker renews its lease each second, or each third of a short one: twice its lease is long enough to be sure.
+_SILENT_MS = 120_000
+
+
+@dataclass(frozen=True, slots=True)
+class Vitals:
+    """Ages in seconds, by the database's clock; 0 where nothing waits."""
+
+    due_seconds: float  # since letters that may be sent now have seen no progress
+    ring_seconds: float  # since the oldest hint was rung that no worker has taken up
+    notice_seconds: float  # since the oldest notice that is due has been due
+    lost_leases: int  # batches whose lease ran out with letters under way
+    unsettled_senders: int  # processes of hosts that have been silent
+    uncertain: int  # letters of all mailings whose fate is unknown
+    breakers: dict[str, int]  # relays and providers that are left alone, by kind
+    hosts: int  # hosts whose sweep was seen lately
+
+
+def read(session: Session) -> Vitals:
+    """The signs of this moment."""
+    clock = int(session.scalar(sa.select(database_now(postgresql=session.postgresql))))
+    unfinished = batches.c.attempting > 0
+    expired = sa.and_(batches.c.lease_until > 0, batches.c.lease_until < clock)
+    silent = sa.and_(senders.c.settled_at.is_(None), senders.c.seen_at < clock - _SILENT_MS)
+    kinds = sa.select(breakers.c.kind, sa.func.count().label("found")).group_by(breakers.c.kind)
+    return Vitals(
+        due_seconds=_due_seconds(session, clock),
+        ring_seconds=_ring_seconds(session, clock),
+        notice_seconds=_notice_seconds(session, clock),
+        lost_leases=_count(session, batches, unfinished, expired),
+        unsettled_senders=_count(session, senders, silent),
+        uncertain=int(session.scalar(sa.select(sa.func.coalesce(sa.func.sum(batches.c.uncertain), 0)))),
+        breakers={row.kind: row.found for row in session.execute(kinds)},
+        hosts=_count(session, hosts, hosts.c.seen_at > clock - _SILENT_MS),
+    )
+
+
+def _count(session: Session, table: sa.Table, *conditions: sa.ColumnElement[bool]) -> int:
+    return int(session.scalar(sa.select(sa.func.count()).select_from(table).where(*conditions)))
+
+
+def _due(clock: int) -> list[sa.ColumnElement[bool]]:
+    return [
+        mailings.c.state == MailingState.SENDING.value,
+        batches.c.open,
+        batches.c.due_at <= clock,
+        batches.c.not_before <= clock,
+        batches.c.pending + batches.c.deferred > 0,
+    ]
+
+
+def _due_seconds(session: Session, clock: int) -> float:
+    since = sa.case((batches.c.due_at > batches.c.not_before, batches.c.due_at), else_=batches.c.not_before)
+    statement = (
+        sa.select(mailings.c.id, mailings.c.started_at, sa.func.min(since).label("since"))
+        .join(batches, batches.c.mailing_id == mailings.c.id)
+        .where(*_due(clock))
+        .group_by(mailings.c.id, mailings.c.started_at)
+    )
+    oldest = 0
+    for row in session.execute(statement).all():
+        moved = measures.progress(session, row.id)
+        last = max(row.started_at or 0, row.since, stored(moved) if moved else 0)
+        oldest = max(oldest, clock - last)
+    return oldest / 1000
+
+
+def _ring_seconds(session: Session, clock: int) -> float:
+    statement = (
+        sa.select(sa.func.min(batches.c.rung_at))
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
+        .where(*_due(clock), batches.c.rung_at > 0, batches.c.lease_until <= clock)
+    )
+    oldest = session.scalar(statement)
+    return max(0, clock - oldest) / 1000 if oldest else 0.0
+
+
+def _notice_seconds(session: Session, clock: int) -> float:
+    waiting = [int(DeliveryState.PENDING), int(DeliveryState.DEFERRED)]
+    statement = sa.select(sa.func.min(notices.c.due_at)).where(notices.c.state.in_(waiting), notices.c.due_at <= clock)
+    oldest = session.scalar(statement)
+    return max(0, clock - oldest) / 1000 if oldest else 0.0
