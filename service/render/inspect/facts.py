@@ -12,7 +12,7 @@ from service.render.markdown import spoken
 from service.render.typography import unbind
 
 _DAY = r"(?<!\d)([0-3]?\d)(?:st|nd|rd|th|-?(?:го|га|е))?"
-_DASH = r"(?:\s*[-–—]\s*| (?:to|and|да|і|по|и) )"
+_DASH = r"(?:\s*[-–—]\s*| (?:to|and|да|па|і|по|и) )"
 _TIME = re.compile(r"(?<![\d:.,])([01]?\d|2[0-3]):([0-5]\d)(?!\d)")
 _NUMERIC_DATE = re.compile(r"(?<!\d)([0-3]?\d)\.([01]?\d)\.(\d{4})(?!\d)")
 # Stands where a date or time was read, so that what is left around it does not join.
