@@ -93,7 +93,7 @@ class Services:
     def _unchecked_database(self) -> Database:
         from service.store import Database
 
-        return Database(self.settings.resolved_database_url(), self.sealer)
+        return Database(self.settings.resolved_database_url(), self.sealer, departures=self.departures)
 
     def _create_keyring(self) -> None:
         from service.store import Database, Sealer, schema

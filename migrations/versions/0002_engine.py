@@ -13,6 +13,7 @@ def upgrade() -> None:
     op.add_column("subscribers", sa.Column("provider", sa.String(length=40), nullable=True))
     op.add_column("batches", sa.Column("provider", sa.String(length=40), server_default="", nullable=False))
     op.add_column("batches", sa.Column("not_before", sa.BigInteger(), server_default="0", nullable=False))
+    op.add_column("deliveries", sa.Column("epoch", sa.Integer(), nullable=True))
     op.create_table(
         "limits",
         sa.Column("scope", sa.String(length=160), nullable=False),
@@ -46,6 +47,7 @@ def upgrade() -> None:
         sa.Column("subscriber_id", sa.LargeBinary(length=16), nullable=False),
         sa.Column("day", sa.String(length=10), nullable=False),
         sa.Column("mailing_id", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.Integer(), nullable=False),
         sa.Column("code", sa.Integer(), nullable=True),
         sa.Column("enhanced", sa.String(length=12), nullable=True),
         sa.Column("reply", sa.Text(), nullable=True),
@@ -70,6 +72,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in ("hosts", "measures", "bounces", "breakers", "sent_days", "limits"):
         op.drop_table(name)
+    with op.batch_alter_table("deliveries") as deliveries:
+        deliveries.drop_column("epoch")
     with op.batch_alter_table("batches") as batches:
         batches.drop_column("not_before")
         batches.drop_column("provider")

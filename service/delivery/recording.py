@@ -68,6 +68,7 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
         phase=outcome.phase.value,
         relay=outcome.relay,
         suppress=outcome.reply_class is ReplyClass.HARD,
+        soft=outcome.reply_class is ReplyClass.SOFT,
     )
 
 

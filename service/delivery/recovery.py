@@ -116,7 +116,7 @@ class Recovery:
             verdict.enhanced,
             "read from the journal of the worker, which died",
             Phase.DOT,
-            relay="",
+            relay=left.relay,
             past_dot=verdict.fate is Fate.REPLIED,
         )
         return result_of(session, outcome, self.clock.now())
@@ -141,4 +141,5 @@ def _uncertain(left: OpenAttempt, evidence: str, reason: str) -> Result:
         reason=reason,
         reply=evidence,
         phase="dot",
+        relay=left.relay,
     )

@@ -13,11 +13,15 @@ from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
+from service import log
 from service.domain.errors import ConfigurationError
+from service.store.departures import Departure, DepartureLog
 from service.store.errors import DatabaseAwayError, DuplicateError
 from service.store.sealing import Sealer
 
 SQLITE_BUSY_SECONDS = 30
+
+_log = log.get("database")
 
 
 class Session:
@@ -26,6 +30,7 @@ class Session:
     def __init__(self, connection: Connection, sealer: Sealer) -> None:
         self._connection = connection
         self._after_commit: list[Callable[[], None]] = []
+        self._departures: list[Departure] = []
         self.sealer = sealer
         self.postgresql = connection.dialect.name == "postgresql"
 
@@ -50,6 +55,10 @@ class Session:
     def after_commit(self, call: Callable[[], None]) -> None:
         """Have `call` run once the transaction is durable; never, if it is not. It must not raise."""
         self._after_commit.append(call)
+
+    def depart(self, departure: Departure) -> None:
+        """Have a departure written down on this host before the transaction commits, where the database has a log."""
+        self._departures.append(departure)
 
     def now(self) -> dt.datetime:
         """The database's clock: leases of all hosts are compared by this one."""
@@ -87,11 +96,15 @@ def translated() -> Iterator[None]:
 
 
 class Database:
-    """The engine of one process, with the keys that open what it holds."""
+    """The engine of one process, with the keys that open what it holds.
 
-    def __init__(self, url: str, sealer: Sealer, *, pool_size: int = 5) -> None:
+    `departures` is where readers whom a relay sends away are written down, beside the database.
+    """
+
+    def __init__(self, url: str, sealer: Sealer, *, pool_size: int = 5, departures: DepartureLog | None = None) -> None:
         self.url = checked_url(url)
         self.sealer = sealer
+        self._departures = departures
         self._engine = _engine(self.url, pool_size)
         self._pid = os.getpid()
 
@@ -107,8 +120,18 @@ class Database:
             with connection.begin():
                 session = Session(connection, self.sealer)
                 yield session
+                self._write_down(session._departures)  # noqa: SLF001  # the transaction's own list
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
+
+    def _write_down(self, departed: list[Departure]) -> None:
+        if not departed or self._departures is None:
+            return
+        try:
+            self._departures.record(departed)
+        except OSError as error:
+            # Nobody is mailed because a disk is full: then the database alone remembers.
+            _log.error("departure.not_written", error=type(error).__name__, errno=error.errno)
 
     @contextmanager
     def read(self) -> Iterator[Session]:

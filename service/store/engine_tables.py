@@ -40,13 +40,15 @@ breakers = sa.Table(
     sa.Column("trips", sa.Integer, nullable=False),
 )
 
-# One soft refusal of a reader a day: the evidence is kept, without the address, until it is old.
+# One soft refusal of a reader a day: the evidence is kept, without the address, until it is old. `epoch` tells which
+# of the reader's addresses it was.
 bounces = sa.Table(
     "bounces",
     metadata,
     sa.Column("subscriber_id", Id16, primary_key=True),
     sa.Column("day", sa.String(10), primary_key=True),
     sa.Column("mailing_id", sa.Integer, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
     sa.Column("code", sa.Integer),
     sa.Column("enhanced", sa.String(12)),
     sa.Column("reply", sa.Text),

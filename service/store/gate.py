@@ -52,7 +52,8 @@ _POSTGRESQL_GATE = sa.text(
           AND b.lease_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
         FOR UPDATE OF b
     ), gated AS (
-        UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = :sender, at = :now
+        UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = :sender, at = :now,
+            epoch = NULLIF(s.epoch, 0)
         FROM held, subscribers s
         WHERE d.id = ANY(CAST(:ids AS bigint[])) AND d.batch_id = held.id AND d.state = 0
           AND s.id = d.subscriber_id AND s.status = 'active' AND s.chain = held.chain
@@ -101,6 +102,9 @@ _SQLITE_MARK = sa.text(
     "UPDATE deliveries SET state = 1, attempts = attempts + 1, sender_id = :sender, at = :now "
     "WHERE id IN (SELECT value FROM json_each(:ids))"
 )
+
+# Of the few whose address has changed ever.
+_SQLITE_EPOCH = sa.text("UPDATE deliveries SET epoch = :epoch WHERE id = :id")
 
 _SQLITE_COUNT = (
     batches.update()
@@ -204,6 +208,9 @@ def _sqlite(
     rows = session.execute(_SQLITE_ELIGIBLE, {"ids": wanted, "batch": claim.batch, "chain": held.chain}).all()
     marked = json.dumps([row.id for row in rows])
     session.execute(_SQLITE_MARK, {"ids": marked, "sender": sender, "now": now_ms})
+    changed = [{"id": row.id, "epoch": row.epoch} for row in rows if row.epoch]
+    if changed:
+        session.execute(_SQLITE_EPOCH, changed)
     session.execute(_SQLITE_COUNT, {"batch": claim.batch, "gated": len(rows), "lease": lease_ms})
     return held.rate, [tuple(row) for row in rows]
 

@@ -12,20 +12,22 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain.delivery import DeliveryState
-from service.domain.subscriber import SubscriberStatus, SuppressionReason
-from service.domain.weeks import Week
+from service.store import bounces
 from service.store.arrays import array_literal
 from service.store.batches import add_counts, hold
+from service.store.bounces import Said
 from service.store.database import Session
-from service.store.instants import loaded
-from service.store.tables import attempts, batches, deliveries, subscribers, suppressions
+from service.store.tables import attempts, batches, deliveries, senders
 
 _ATTEMPTING, _UNCERTAIN = int(DeliveryState.ATTEMPTING), int(DeliveryState.UNCERTAIN)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Where one attempt left its delivery. `reply` has its addresses cut out; `due_ms` is set for deferred ones."""
+    """Where one attempt left its delivery. `reply` has its addresses cut out; `due_ms` is set for deferred ones.
+
+    `suppress` says that the mailbox is not there; `soft` that the refusal is scored against it.
+    """
 
     delivery: int
     attempt: int
@@ -39,6 +41,7 @@ class Result:
     phase: str | None = None
     relay: str | None = None
     suppress: bool = False
+    soft: bool = False
 
 
 def record(session: Session, results: Iterable[Result], *, now_ms: int) -> set[int]:
@@ -117,7 +120,10 @@ def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Cou
     if result.state is not DeliveryState.PENDING:
         _keep_evidence(session, result, now_ms)
     if result.suppress:
-        _suppress(session, result.delivery, now_ms)
+        bounces.suppress(session, result.delivery, now_ms)
+    if result.soft:
+        said = Said(result.code, result.enhanced, result.reply)
+        bounces.score(session, result.delivery, said, now_ms=now_ms)
 
 
 def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryState, int] | None:
@@ -154,47 +160,32 @@ def _keep_evidence(session: Session, result: Result, now_ms: int) -> None:
     session.execute(statement.on_conflict_do_update(index_elements=["delivery_id", "number"], set_=values))
 
 
-def _suppress(session: Session, delivery: int, now_ms: int) -> None:
-    """A mailbox that is not there: the subscriber counts as bounced and the address is not mailed again."""
-    row = session.execute(
-        sa.select(subscribers.c.id, subscribers.c.address_hash)
-        .join(deliveries, deliveries.c.subscriber_id == subscribers.c.id)
-        .where(deliveries.c.id == delivery)
-    ).first()
-    if row is None:
-        return
-    # Whoever left or complained while the letter was under way stays so: that is the stronger word.
-    active = sa.and_(subscribers.c.id == row.id, subscribers.c.status == SubscriberStatus.ACTIVE.value)
-    session.execute(subscribers.update().where(active).values(status=SubscriberStatus.BOUNCED.value))
-    insert = postgresql.insert if session.postgresql else sqlite.insert
-    statement = insert(suppressions).values(
-        address_hash=row.address_hash,
-        reason=SuppressionReason.BOUNCED.value,
-        since_week=str(Week.of(loaded(now_ms).date())),
-    )
-    session.execute(statement.on_conflict_do_nothing())
-
-
 @dataclass(frozen=True, slots=True)
 class OpenAttempt:
-    """An attempt whose outcome the database does not know."""
+    """An attempt whose outcome the database does not know; `relay` is the one that its sender spoke to."""
 
     delivery: int
     attempt: int
     batch: int
     state: DeliveryState
+    relay: str
 
 
 def open_attempts(session: Session, sender: int) -> list[OpenAttempt]:
     """The attempts of that sender which are attempting, or uncertain because nobody knew better."""
-    statement = sa.select(deliveries.c.id, deliveries.c.attempts, deliveries.c.batch_id, deliveries.c.state).where(
-        deliveries.c.sender_id == sender,
-        deliveries.c.state.in_((_ATTEMPTING, _UNCERTAIN)),
-        # By the few batches that have such rows at all: `deliveries` has no index on its state or sender.
-        deliveries.c.batch_id.in_(sa.select(batches.c.id).where(batches.c.attempting + batches.c.uncertain > 0)),
+    statement = (
+        sa.select(deliveries.c.id, deliveries.c.attempts, deliveries.c.batch_id, deliveries.c.state, senders.c.relay)
+        .outerjoin(senders, senders.c.id == deliveries.c.sender_id)
+        .where(
+            deliveries.c.sender_id == sender,
+            deliveries.c.state.in_((_ATTEMPTING, _UNCERTAIN)),
+            # By the few batches that have such rows at all: `deliveries` has no index on its state or sender.
+            deliveries.c.batch_id.in_(sa.select(batches.c.id).where(batches.c.attempting + batches.c.uncertain > 0)),
+        )
     )
     return [
-        OpenAttempt(row.id, row.attempts, row.batch_id, DeliveryState(row.state)) for row in session.execute(statement)
+        OpenAttempt(row.id, row.attempts, row.batch_id, DeliveryState(row.state), row.relay)
+        for row in session.execute(statement)
     ]
 
 

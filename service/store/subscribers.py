@@ -14,6 +14,7 @@ from service.domain.chains import Chain
 from service.domain.subscriber import SubscriberStatus, public_id
 from service.domain.weeks import Week
 from service.store.database import Session, translated
+from service.store.engine_tables import bounces
 from service.store.errors import DuplicateError
 from service.store.hashes import of_hashes
 from service.store.sealing import Sealer
@@ -202,6 +203,7 @@ def erase(session: Session, row_id: bytes) -> bool:
     session.execute(deliveries.update().where(named).values(subscriber_id=None))
     chosen = sa.and_(mailing_audience.c.mailing_id.in_(every_mailing), mailing_audience.c.subscriber_id == row_id)
     session.execute(mailing_audience.delete().where(chosen))
+    session.execute(bounces.delete().where(bounces.c.subscriber_id == row_id))
     return session.execute(subscribers.delete().where(subscribers.c.id == row_id)).rowcount > 0
 
 

@@ -218,6 +218,7 @@ batches = sa.Table(
 )
 
 # No index on the state: with one, PostgreSQL could update no row in place (HOT), and every letter updates two times.
+# `epoch` is the reader's at the last gate, None for 0: what is refused later was said of the address of that time.
 deliveries = sa.Table(
     "deliveries",
     metadata,
@@ -231,6 +232,7 @@ deliveries = sa.Table(
     sa.Column("at", Instant),
     sa.Column("due_at", Instant),
     sa.Column("reason", sa.String(40)),
+    sa.Column("epoch", sa.Integer),
     sa.Index("uq_deliveries_mailing_id_subscriber_id", "mailing_id", "subscriber_id", unique=True),
     sa.Index("ix_deliveries_batch_id", "batch_id"),
     postgresql_with={"fillfactor": "50"},

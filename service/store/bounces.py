@@ -1,0 +1,155 @@
+"""Mailboxes that are not there, or refuse for weeks: what suppresses a reader, and the evidence without the address."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.domain.bounces import WINDOW, SoftRefusal, is_given_up, standing
+from service.domain.delivery import DeliveryState
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.weeks import Week
+from service.store import suppressions
+from service.store.database import Session
+from service.store.departures import Departure, Step
+from service.store.engine_tables import bounces
+from service.store.instants import loaded, stored
+from service.store.tables import deliveries, mailings, subscribers
+
+KEEP = dt.timedelta(days=180)
+KEEP_REPLIES = dt.timedelta(days=7)
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What the relay said of a mailbox; `reply` has its addresses cut out."""
+
+    code: int | None
+    enhanced: str | None
+    reply: str | None = field(repr=False)
+
+
+def suppress(session: Session, delivery: int, now_ms: int) -> None:
+    """A mailbox that is not there: its reader counts as bounced, and the address is not mailed again.
+
+    Nothing where the reader's address has changed since the letter passed its gate: the refused one was the old one.
+    """
+    reader = _addressee(session, delivery)
+    if reader is not None:
+        _send_away(session, reader, now_ms)
+
+
+def score(session: Session, delivery: int, said: Said, *, now_ms: int) -> None:
+    """Keep a soft refusal as evidence, one a day; the one that is one too many suppresses, as a hard refusal does.
+
+    Nothing is kept of a refusal of an address that has changed since the gate.
+    """
+    reader = _addressee(session, delivery)
+    if reader is None:
+        return
+    today = loaded(now_ms).date()
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    statement = insert(bounces).values(
+        subscriber_id=reader.id,
+        day=today.isoformat(),
+        mailing_id=reader.mailing_id,
+        epoch=reader.epoch,
+        code=said.code,
+        enhanced=said.enhanced,
+        reply=said.reply,
+    )
+    if session.execute(statement.on_conflict_do_nothing()).rowcount == 0:
+        return
+    accepted_on = _last_acceptance(session, reader.id, today)
+    if is_given_up(_refusals(session, reader.id, reader.epoch), accepted_on=accepted_on, today=today):
+        _send_away(session, reader, now_ms)
+
+
+def of_reader(session: Session, subscriber: bytes, *, today: dt.date) -> list[SoftRefusal]:
+    """The soft refusals that count against a reader at present, oldest first."""
+    epoch = session.scalar(sa.select(subscribers.c.epoch).where(subscribers.c.id == subscriber))
+    accepted_on = _last_acceptance(session, subscriber, today)
+    return standing(_refusals(session, subscriber, epoch or 0), accepted_on=accepted_on, today=today)
+
+
+def prune(session: Session, *, now: dt.datetime) -> int:
+    """Forget what has had its time: refusals after 180 days or an acceptance, replies after 7 days. Idempotent.
+
+    Returns how many refusals went.
+    """
+    today = now.date()
+    aged = session.execute(bounces.delete().where(bounces.c.day < (today - KEEP).isoformat())).rowcount
+    old_words = sa.and_(bounces.c.day < (today - KEEP_REPLIES).isoformat(), bounces.c.reply.is_not(None))
+    session.execute(bounces.update().where(old_words).values(reply=None))
+    # Now, because the link from a reader to the deliveries is cut long before the evidence is old.
+    disproved = 0
+    for row in session.execute(_accepted_since(today)).all():
+        reached = sa.and_(
+            bounces.c.subscriber_id == row.subscriber_id, bounces.c.day <= loaded(row.at).date().isoformat()
+        )
+        disproved += session.execute(bounces.delete().where(reached)).rowcount
+    return aged + disproved
+
+
+def _addressee(session: Session, delivery: int) -> Any:
+    """The reader of a delivery, while the address is the one that its last gate handed out; else None."""
+    statement = (
+        sa.select(
+            subscribers.c.id,
+            subscribers.c.address_hash,
+            subscribers.c.epoch,
+            deliveries.c.mailing_id,
+        )
+        .join(deliveries, deliveries.c.subscriber_id == subscribers.c.id)
+        .where(deliveries.c.id == delivery, sa.func.coalesce(deliveries.c.epoch, 0) == subscribers.c.epoch)
+    )
+    return session.execute(statement).first()
+
+
+def _send_away(session: Session, reader: Any, now_ms: int) -> None:
+    # Whoever left or complained while the letter was under way stays so: that is the stronger word.
+    active = sa.and_(subscribers.c.id == reader.id, subscribers.c.status == SubscriberStatus.ACTIVE.value)
+    session.execute(subscribers.update().where(active).values(status=SubscriberStatus.BOUNCED.value))
+    week = Week.of(loaded(now_ms).date())
+    if suppressions.add(session, reader.address_hash, SuppressionReason.BOUNCED, week):
+        session.depart(Departure(week, Step.BOUNCED, reader.address_hash))
+
+
+def _refusals(session: Session, subscriber: bytes, epoch: int) -> list[SoftRefusal]:
+    # Of an address that the reader has no longer, nothing counts.
+    mine = sa.and_(bounces.c.subscriber_id == subscriber, bounces.c.epoch == epoch)
+    rows = session.execute(sa.select(bounces.c.day, bounces.c.mailing_id).where(mine))
+    return [SoftRefusal(dt.date.fromisoformat(row.day), row.mailing_id) for row in rows]
+
+
+def _recent_mailings(today: dt.date) -> sa.Select[tuple[int]]:
+    # By mailing, because there is no index over the reader alone.
+    first = dt.datetime.combine(today - WINDOW, dt.time(), dt.UTC)
+    return sa.select(mailings.c.id).where(mailings.c.created_at >= stored(first))
+
+
+def _last_acceptance(session: Session, subscriber: bytes, today: dt.date) -> dt.date | None:
+    statement = sa.select(sa.func.max(deliveries.c.at)).where(
+        deliveries.c.mailing_id.in_(_recent_mailings(today)),
+        deliveries.c.subscriber_id == subscriber,
+        deliveries.c.state == int(DeliveryState.ACCEPTED),
+    )
+    at = session.scalar(statement)
+    return None if at is None else loaded(at).date()
+
+
+def _accepted_since(today: dt.date) -> sa.Select[tuple[bytes, int]]:
+    scored = sa.select(bounces.c.subscriber_id).distinct().subquery()
+    return (
+        sa.select(deliveries.c.subscriber_id, sa.func.max(deliveries.c.at).label("at"))
+        .join(scored, scored.c.subscriber_id == deliveries.c.subscriber_id)
+        .where(
+            deliveries.c.mailing_id.in_(_recent_mailings(today)),
+            deliveries.c.state == int(DeliveryState.ACCEPTED),
+        )
+        .group_by(deliveries.c.subscriber_id)
+    )
