@@ -216,8 +216,11 @@ class Installation:
 
     # Workers
 
-    def start_worker(self, *words: object, concurrency: int = 2, **settings: object) -> Worker:
-        """Start `celery worker`; it is up when its pool is, a second or two later. `settings` are TYDZEN_ variables."""
+    def start_worker(self, *words: object, concurrency: int = 2, program: Path = PROJECT, **settings: object) -> Worker:
+        """Start `celery worker`; it is up when its pool is, a second or two later. `settings` are TYDZEN_ variables.
+
+        `program` is the folder of another version of the service.
+        """
         number = len(self.workers)
         path = self.folder / f"worker-{number}.log"
         extra = {f"TYDZEN_{name.upper()}": str(value) for name, value in settings.items()}
@@ -226,8 +229,8 @@ class Installation:
         with path.open("wb") as log:
             process = subprocess.Popen(
                 [sys.executable, "-m", *command],
-                env={**self.environment, **extra},
-                cwd=PROJECT,
+                env={**self.environment, **extra, "PYTHONPATH": str(program)},
+                cwd=program,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

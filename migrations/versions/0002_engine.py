@@ -1,4 +1,4 @@
-"""Providers, limits, breakers, bounces and measures. All of it may be left out by a program of revision 0001."""
+"""Providers, limits, breakers, bounces, measures, hosts and lost issues: all of it is added, nothing is taken away."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -7,6 +7,8 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+# The oldest program that may work with this schema. One of 0001 knows no such promise, and refuses.
+compatible_from = "0002"
 
 
 def upgrade() -> None:
@@ -63,14 +65,25 @@ def upgrade() -> None:
     op.create_table(
         "hosts",
         sa.Column("host", sa.String(length=64), nullable=False),
-        sa.Column("tick", sa.BigInteger(), nullable=False),
+        sa.Column("mark", sa.BigInteger(), nullable=False),
         sa.Column("seen_at", sa.BigInteger(), nullable=False),
+        sa.Column("awaited_since", sa.BigInteger(), nullable=True),
         sa.PrimaryKeyConstraint("host", name=op.f("pk_hosts")),
+    )
+    op.create_table(
+        "lost_issues",
+        sa.Column("week", sa.String(length=8), nullable=False),
+        sa.Column("host", sa.String(length=64), nullable=False),
+        sa.Column("begun_at", sa.BigInteger(), nullable=False),
+        sa.Column("found_at", sa.BigInteger(), nullable=False),
+        sa.Column("decided_at", sa.BigInteger(), nullable=True),
+        sa.Column("decided_by", sa.String(length=80), nullable=True),
+        sa.PrimaryKeyConstraint("week", name=op.f("pk_lost_issues")),
     )
 
 
 def downgrade() -> None:
-    for name in ("hosts", "measures", "bounces", "breakers", "sent_days", "limits"):
+    for name in ("lost_issues", "hosts", "measures", "bounces", "breakers", "sent_days", "limits"):
         op.drop_table(name)
     with op.batch_alter_table("deliveries") as deliveries:
         deliveries.drop_column("epoch")

@@ -1,4 +1,4 @@
-"""Tables that the engine keeps beside mailings: limits, counts of a day, breakers, bounces, measures, hosts."""
+"""Tables beside the mailings: limits, counts of a day, breakers, bounces, measures, hosts, lost issues."""
 
 from __future__ import annotations
 
@@ -63,11 +63,25 @@ measures = sa.Table(
     sa.Column("value", sa.Float, nullable=False),
 )
 
-# `tick` grows with every sweep of the host, in a file there too: a database that knows a smaller one was restored.
+# `mark` grows with every sweep of the host, in a file there too: a database that knows a smaller one was restored.
+# `awaited_since` is set while the host's journals have still to be compared with a database that was restored.
 hosts = sa.Table(
     "hosts",
     metadata,
     sa.Column("host", sa.String(64), primary_key=True),
-    sa.Column("tick", sa.BigInteger, nullable=False),
+    sa.Column("mark", sa.BigInteger, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),
+    sa.Column("awaited_since", Instant),
+)
+
+# Issues that were mailed in a time which a restored database does not know of, until an operator decides.
+lost_issues = sa.Table(
+    "lost_issues",
+    metadata,
+    sa.Column("week", sa.String(8), primary_key=True),
+    sa.Column("host", sa.String(64), nullable=False),
+    sa.Column("begun_at", Instant, nullable=False),
+    sa.Column("found_at", Instant, nullable=False),
+    sa.Column("decided_at", Instant),
+    sa.Column("decided_by", sa.String(80)),
 )

@@ -13,22 +13,37 @@ from service.store.tables import meta
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 # The newest revision in `migrations`, which a test compares: asking Alembic would cost each command half a second.
 NEWEST = "0002"
+_COMPATIBLE_FROM = "compatible_from"
 
 
-def upgrade(database: Database) -> tuple[str | None, str]:
-    """Bring the schema to the newest revision; returns the revisions before and after. Safe to call again."""
+def upgrade(database: Database, *, migrations: Path = MIGRATIONS) -> tuple[str | None, str]:
+    """Bring the schema to the newest revision; returns the revisions before and after. Safe to call again.
+
+    A schema that a newer program has brought further already stays as it is.
+    """
     from alembic import command
     from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
-    before = revision(database)
     config = Config()
-    config.set_main_option("script_location", str(MIGRATIONS))
+    config.set_main_option("script_location", str(migrations))
+    scripts = ScriptDirectory.from_config(config)
+    head = scripts.get_current_head()
+    assert head is not None
+    before = revision(database)
+    if before is not None and before > head:
+        return before, before
     with translated(), database.engine.connect() as connection, connection.begin():
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
-    after = revision(database)
-    assert after is not None
-    return before, after
+        # Said by the migration itself, and kept beside the schema: the programs that must know it are older than it.
+        _write_meta(connection, _COMPATIBLE_FROM, scripts.get_revision(head).module.compatible_from)
+    return before, head
+
+
+def _write_meta(connection: sa.Connection, key: str, value: str) -> None:
+    connection.execute(meta.delete().where(meta.c.key == key))
+    connection.execute(meta.insert().values(key=key, value=value))
 
 
 def revision(database: Database) -> str | None:
@@ -46,17 +61,33 @@ def exists(database: Database) -> bool:
 
 
 def require_current(database: Database) -> None:
-    """Raise ConfigurationError unless the schema is this program's and the keyring the one it was sealed with."""
+    """Raise ConfigurationError unless this program may work with the schema, and the keyring is its own.
+
+    A newer schema will do where its migration says that programs of this revision may go on with it, so that old and
+    new workers run side by side while an installation is upgraded; an older one never does.
+    """
     current = revision(database)
     if current is None:
         raise ConfigurationError("the database has no schema yet; run: tydzen db upgrade")
-    if current != NEWEST:
+    if current < NEWEST:
         raise ConfigurationError(f"the database's schema is {current}, this program's {NEWEST}; run: tydzen db upgrade")
+    if current > NEWEST:
+        _require_compatible(database, current)
     with database.read() as session:
         known = session.scalar(sa.select(meta.c.value).where(meta.c.key == "keyring"))
     if known != database.sealer.fingerprint:
         raise ConfigurationError(
             "the keyring is not the one this database was sealed with; point TYDZEN_SECRET_KEY_FILE at the right one"
+        )
+
+
+def _require_compatible(database: Database, current: str) -> None:
+    with database.read() as session:
+        oldest = session.scalar(sa.select(meta.c.value).where(meta.c.key == _COMPATIBLE_FROM))
+    if oldest is None or oldest > NEWEST:
+        raise ConfigurationError(
+            f"the database's schema is {current} and asks for a program of {oldest or current} or newer; "
+            f"this one is {NEWEST}: install the newer program here, too"
         )
 
 

@@ -1,0 +1,41 @@
+"""Programs and schemas of different age: who may work with what."""
+
+import pytest
+import sqlalchemy as sa
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+
+from service.domain.errors import ConfigurationError
+from service.store import schema
+from tests.next_version import NEXT, next_migrations
+
+
+def test_a_newer_schema_that_only_adds_is_worked_with(database, tmp_path):
+    assert schema.upgrade(database, migrations=next_migrations(tmp_path / "next")) == (schema.NEWEST, NEXT)
+    schema.require_current(database)
+
+
+def test_a_newer_schema_that_takes_something_away_is_refused_in_words(database, tmp_path):
+    schema.upgrade(database, migrations=next_migrations(tmp_path / "next", compatible_from=NEXT))
+    with pytest.raises(ConfigurationError, match=f"asks for a program of {NEXT} or newer; this one is {schema.NEWEST}"):
+        schema.require_current(database)
+
+
+def test_an_older_program_that_upgrades_leaves_a_newer_schema_alone(database, tmp_path):
+    schema.upgrade(database, migrations=next_migrations(tmp_path / "next"))
+    assert schema.upgrade(database) == (NEXT, NEXT)
+    assert schema.revision(database) == NEXT
+
+
+def test_an_older_schema_is_refused_with_the_command_that_mends_it(database):
+    with database.begin() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    with pytest.raises(ConfigurationError, match="run: tydzen db upgrade"):
+        schema.require_current(database)
+
+
+def test_every_migration_says_which_programs_may_go_on_with_it():
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    for script in ScriptDirectory.from_config(config).walk_revisions():
+        assert script.module.compatible_from <= script.revision
