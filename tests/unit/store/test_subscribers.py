@@ -199,7 +199,7 @@ def test_after_a_new_key_readers_are_found_and_opened_as_before(database):
 
 def test_nothing_in_the_table_tells_a_time_finer_than_a_week():
     assert {column.name for column in tables.subscribers.columns} == {
-        "id", "address_hash", "sealed", "chain", "status", "epoch", "consent", "joined_week",
+        "id", "address_hash", "sealed", "chain", "status", "epoch", "consent", "joined_week", "provider",
     }  # fmt: skip
     assert {column.name for column in tables.suppressions.columns} == {"address_hash", "reason", "since_week"}
 
