@@ -103,13 +103,14 @@ def _command(pid: int) -> bytes:
 class SinkProcess:
     """The sink as a process of its own, for long runs."""
 
-    def __init__(self, folder: Path, rules: Iterable[Rule] = ()) -> None:
+    def __init__(self, folder: Path, rules: Iterable[Rule] = (), *, hide: Iterable[str] = ()) -> None:
         self.ledger = folder / "ledger"
         self._rules = folder / "rules.json"
-        self._rules.write_text(json.dumps([{"when": rule.when, "delay": rule.delay, "reply": rule.reply,
-                                            "recipient": rule.recipient, "times": rule.times} for rule in rules]))  # fmt: skip
+        names = [name for name in Rule.__slots__ if not name.startswith("_")]
+        self._rules.write_text(json.dumps([{name: getattr(rule, name) for name in names} for rule in rules]))
+        hidden = [word for name in hide for word in ("--hide", name)]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.smtp_sink", "--ledger", self.ledger, "--rules", self._rules],
+            [sys.executable, "-m", "tests.smtp_sink", "--ledger", self.ledger, "--rules", self._rules, *hidden],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             cwd=PROJECT,
@@ -174,9 +175,13 @@ class Installation:
 
     def start_command(self, *words: object) -> subprocess.Popen:
         """A command that goes on beside the test; ended with the installation."""
+        return self.start_module("service.cli", *words)
+
+    def start_module(self, module: str, *words: object) -> subprocess.Popen:
+        """As `start_command`, a module of the tests' own."""
         with (self.folder / f"command-{len(self._others)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "service.cli", *map(str, words)],
+                [sys.executable, "-m", module, *map(str, words)],
                 env=self.environment,
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,
@@ -216,19 +221,28 @@ class Installation:
 
     # Workers
 
-    def start_worker(self, *words: object, concurrency: int = 2, program: Path = PROJECT, **settings: object) -> Worker:
+    def start_worker(
+        self,
+        *words: object,
+        concurrency: int = 2,
+        program: Path = PROJECT,
+        app: str = "worker",
+        within: Sequence[str] = (),
+        **settings: object,
+    ) -> Worker:
         """Start `celery worker`; it is up when its pool is, a second or two later. `settings` are TYDZEN_ variables.
 
-        `program` is the folder of another version of the service.
+        `program` is the folder of another version of the service; `app` the module of the Celery app; `within` a command
+        that runs the worker.
         """
         number = len(self.workers)
         path = self.folder / f"worker-{number}.log"
         extra = {f"TYDZEN_{name.upper()}": str(value) for name, value in settings.items()}
         name = f"w{number}-{random.getrandbits(32):08x}@test"
-        command = ["celery", "-A", "worker", "worker", "--concurrency", str(concurrency), "-n", name, *map(str, words)]
+        command = ["celery", "-A", app, "worker", "--concurrency", str(concurrency), "-n", name, *map(str, words)]
         with path.open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", *command],
+                [*within, sys.executable, "-m", *command],
                 env={**self.environment, **extra, "PYTHONPATH": str(program)},
                 cwd=program,
                 stdin=subprocess.DEVNULL,
@@ -333,7 +347,7 @@ def installed(
     bootstrap.write_keyring(data / "secret.key", KEYRING)
     valkey = ValkeyServer(folder / "valkey")
     if own_process:
-        sink: SmtpSink | SinkProcess = SinkProcess(folder, rules)
+        sink: SmtpSink | SinkProcess = SinkProcess(folder, rules, hide=hide)
     else:
         sink = SmtpSink(folder / "ledger", rules, hide=hide, keep_in_memory=keep_in_memory)
         sink.start()

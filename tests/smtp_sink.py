@@ -16,10 +16,11 @@ by dot or BDAT LAST), RSET, QUIT. What happens: wait `delay` seconds, then send 
 is no `then`), then `then`: "drop" (close), "reset" (TCP RST), "half" (close for writing only), "hang" (say and read
 nothing more). `reply` is sent as written when it holds a line end, else with CRLF. A message is taken, that is written
 to the ledger, if the reply at DOT starts with 2, or if `take` says so. Rules are tried in order; one with `times` is
-used that often, after having let `skip` occasions pass.
+used that often, after having let `skip` occasions pass; one with `once_each` is used once for each recipient.
 
 The ledger has one JSON object a line, written and visible before the reply: recipient, mail_from, message_id, sha256
-and octets of the message (without dot-stuffing), session, at (Unix seconds).
+and octets of the message (without dot-stuffing), session, at (Unix seconds). Beside it, in LEDGER.broken, stands one
+line for each session that a rule's `then` ended: the point, the session and the recipient.
 """
 
 from __future__ import annotations
@@ -63,9 +64,13 @@ class Rule:
     delay: float = 0
     then: str | None = None
     take: bool | None = None
+    once_each: bool = False
+    _done: set[str] = field(default_factory=set, repr=False)
 
     def applies(self, when: str, address: str) -> bool:
         if self.when != when or self.times == 0 or (self.recipient is not None and self.recipient not in address):
+            return False
+        if self.once_each and (address in self._done or self._done.add(address)):
             return False
         if self.skip:
             self.skip -= 1
@@ -97,6 +102,11 @@ def read_ledger(path: Path) -> list[Entry]:
     return [Entry(**json.loads(line)) for line in whole.splitlines()]
 
 
+def broken_file(ledger: Path) -> Path:
+    """Where the sink of that ledger writes down which sessions its rules ended."""
+    return ledger.with_name(ledger.name + ".broken")
+
+
 @dataclass
 class Settings:
     """How the sink behaves where no rule says otherwise."""
@@ -126,6 +136,7 @@ class SmtpSink:
         self.counts: Counter[str] = Counter()  # taken, lone-dot, wasted-body
         self.messages: list[bytes] = []
         self._file = os.open(ledger, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self.broken = broken_file(ledger)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
@@ -248,6 +259,7 @@ class Session(asyncio.Protocol):
         self._message = bytearray()
         self._body_seen = self._handshaking = False
         self._searched = 0
+        self._spoken_of = ""
         self._reset()
 
     def _reset(self) -> None:
@@ -297,6 +309,7 @@ class Session(asyncio.Protocol):
 
     def _do(self, when: str, address: str, usual: str, usually: Callable[[], None] | None = None) -> None:
         """Answer at a point of the session: as usual, doing `usually` first, or as a rule says."""
+        self._spoken_of = address
         rule = self.sink.rule(when, address)
         if rule is None:
             if usually is not None:
@@ -324,6 +337,9 @@ class Session(asyncio.Protocol):
             self._say(reply)
         if rule.then:
             self._flush()
+            with self.sink.broken.open("a") as file:
+                line = {"when": rule.when, "session": self.number, "recipient": self._spoken_of}
+                file.write(json.dumps(line) + "\n")
             self.end(rule.then)
         else:
             self._blocked = False
@@ -485,7 +501,8 @@ class Session(asyncio.Protocol):
     def _data(self) -> bool:
         if not self._body_seen and self._in:
             self._body_seen = True
-            rule = self.sink.rule("BODY", self._recipient or "")
+            self._spoken_of = self._recipient or ""
+            rule = self.sink.rule("BODY", self._spoken_of)
             if rule is not None:
                 self._blocked = True
                 asyncio.get_running_loop().call_later(rule.delay, self._obey_late, rule, "", None)

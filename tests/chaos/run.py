@@ -262,6 +262,7 @@ def database_url(folder: Path, kind: str) -> Iterator[str]:
         def getbasetemp(self) -> Path:
             return folder
 
+    folder.mkdir(parents=True, exist_ok=True)
     with postgresql_server(Folders(), Sealer(KEYRING)) as server:
         yield server.create("chaos")
 

@@ -1,0 +1,573 @@
+"""The kill matrix: real worker processes die at each named point, while the relay answers in each of six ways.
+
+python -m tests.chaos.matrix                       all of it, a Markdown table at the end
+python -m tests.chaos.matrix --points after-write,mid-body --classes accept,hang --seeds 1
+
+A cell is a mailing of its own to new readers. A third of them meet what the class says; the order is the seed's. What
+the sink wrote down before each reply is held against the database, and each uncertain letter must be explained: it
+was past its dot, by the journal of a process that was killed, or on a session that the sink itself broke after the dot.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import datetime as dt
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from service import faults
+from service.delivery import notices as notice_rules
+from service.domain.delivery import DeliveryState
+from service.domain.errors import InvalidInputError
+from service.mail import autopsy
+from service.mail.journal import KIND_DOT
+from service.store import DatabaseAwayError, tables
+from tests.chaos import arming
+from tests.chaos.arming import Order, give_orders
+from tests.factories import OPERATORS, add_readers
+from tests.installation import _SIGNER, Installation, installed, mailing_state, miscounted
+from tests.smtp_sink import Entry, Rule, broken_file
+
+CLASSES = ("accept", "4xx", "5xx", "drop-before", "drop-after", "hang")
+READERS = 40
+SLOW_DATA = 1.3  # seconds; longer than a gate is good for
+TIMEOUT = 2.5  # seconds that the armed workers wait for a reply
+
+# What the readers of a class meet, by a word in their address.
+FATES: dict[str, tuple[str, ...]] = {
+    "accept": ("fine",),
+    "4xx": ("rcpt451", "dot451", "dot421"),
+    "5xx": ("rcpt550", "dot550", "dot552"),
+    "drop-before": ("rcptdrop", "rcptreset", "datadrop"),
+    "drop-after": ("dotdroptook", "dotdropleft", "dotresettook", "bodydrop"),
+    "hang": ("rcpthang", "dothangtook", "dothangleft"),
+}
+RULES = [
+    Rule("RCPT", "451 4.3.0 later", recipient="rcpt451", once_each=True),
+    Rule("DOT", "451 4.3.0 later", recipient="dot451", once_each=True),
+    Rule("DOT", "421 4.3.2 going down", recipient="dot421", once_each=True, then="drop"),
+    Rule("RCPT", "550 5.1.1 no such user", recipient="rcpt550"),
+    Rule("DOT", "550 5.1.1 no such user", recipient="dot550"),
+    Rule("DOT", "552 5.2.2 mailbox full", recipient="dot552", once_each=True),
+    Rule("RCPT", recipient="rcptdrop", once_each=True, then="drop"),
+    Rule("RCPT", recipient="rcptreset", once_each=True, then="reset"),
+    Rule("DATA", recipient="datadrop", once_each=True, then="drop"),
+    # Body and dot are one write: the kernel has the dot when the relay leaves at the body's first octets.
+    Rule("BODY", recipient="bodydrop", then="drop"),
+    Rule("DOT", recipient="dotdroptook", then="drop", take=True),
+    Rule("DOT", recipient="dotdropleft", then="drop", take=False),
+    Rule("DOT", recipient="dotresettook", then="reset", take=True),
+    Rule("RCPT", recipient="rcpthang", once_each=True, then="hang"),
+    Rule("DOT", recipient="dothangtook", then="hang", take=True),
+    Rule("DOT", recipient="dothangleft", then="hang", take=False),
+    Rule("DATA", recipient="slow", delay=SLOW_DATA, once_each=True),
+    Rule("DOT", delay=0.015),
+]
+# Fates that may leave a letter uncertain whoever dies.
+_BROKEN_AFTER_DOT = ("dotdrop", "dotreset", "dothang", "bodydrop")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What a cell runs on: the database, and how the relay is spoken to."""
+
+    name: str
+    database: str
+    hide: frozenset[str]
+
+
+GROUNDS = (
+    Ground("postgresql, pipelining", "postgresql", frozenset({"CHUNKING"})),
+    Ground("postgresql, chunking", "postgresql", frozenset()),
+    Ground("sqlite, lockstep", "sqlite", frozenset({"CHUNKING", "PIPELINING"})),
+)
+
+POINTS = tuple(sorted(faults.POINTS | faults.PER_LETTER.keys()))
+# Passed once in a mailing, or nearly: to wait for a later time there would be to wait in vain.
+_ONCE = ("plan-", "line-", "settle-", "notice-", "sweep-", "gate-again", "mid-body")
+# Where a process holds no lock of the database, so that others go on while it is stopped.
+STOPPABLE = (
+    "after-claim",
+    "after-tokens",
+    "after-gate",
+    "after-dot-record",
+    "after-write",
+    "reply-read",
+    "after-record",
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point, one class of replies, one seed, one deed."""
+
+    number: int
+    point: str
+    reply: str
+    seed: int
+    action: str = "kill"
+    patient: bool = False  # fires the first time: a second go at what a first did not reach
+
+    @property
+    def chance(self) -> random.Random:
+        return random.Random(f"{self.point} {self.reply} {self.seed}")
+
+    def orders(self) -> list[Order]:
+        """The deed itself, after what must have happened before it can."""
+        skip = 0
+        if not (self.patient or self.point.startswith(_ONCE)):
+            skip = self.chance.randrange(6 if self.point in faults.PER_LETTER else 2)
+        made = [Order(f"{self.number}", self.point, self.action, skip)]
+        if self.point.startswith("settle-"):
+            # There must be a dead worker before there is a journal to settle.
+            made.append(Order(f"{self.number}-before", "after-write", "kill", 2))
+        elif self.point in {"sweep-begun", "sweep-locked", "sweep-part-commit", "sweep-part-done"}:
+            pass
+        elif self.seed % 2 and not self.point.startswith(_ONCE):
+            # Another process, or the next one, dies as well.
+            made.append(Order(f"{self.number}-again", self.point, self.action, skip))
+        return made
+
+
+@dataclass
+class Result:
+    """What came out of a cell."""
+
+    cell: Cell
+    kills: int = 0
+    planned: int = 0
+    lost: int = 0
+    twice: int = 0
+    uncertain: int = 0
+    unexplained: int = 0
+    wrong: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def bad(self) -> bool:
+        return bool(self.lost or self.twice or self.unexplained or self.wrong)
+
+    def line(self) -> str:
+        cell = self.cell
+        words = (
+            f"{cell.point} × {cell.reply} #{cell.seed} {cell.action}: {self.kills} kills, {self.lost} lost, "
+            f"{self.twice} twice, {self.uncertain} uncertain, {self.unexplained} unexplained, {self.seconds:.1f} s"
+        )
+        return words + "".join(f"\n    {wrong}" for wrong in self.wrong)
+
+
+class Arena:
+    """An installation with armed workers, on which one cell after another is run."""
+
+    def __init__(self, made: Installation, ground: Ground, orders: Path) -> None:
+        self.made = made
+        self.ground = ground
+        self._orders = orders
+        self._ledger_at = 0
+        self._entries: list[Entry] = []
+        self._weeks = iter(_weeks())
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(cls, folder: Path, database_url: str, ground: Ground, *, concurrency: int = 3) -> Iterator[Arena]:
+        """A new one in `folder`, with a worker and a sweep under way."""
+        orders = folder / "orders"
+        orders.mkdir(parents=True)
+        with installed(
+            folder / "run",
+            database_url,
+            rules=RULES,
+            connections=2,
+            own_process=True,
+            hide=ground.hide,
+            batch_size=8,
+            lease_seconds=5,
+        ) as made:
+            made.environment |= {
+                "CHAOS_ORDERS": str(orders),
+                "CHAOS_TIMEOUT": str(TIMEOUT),
+                "CHAOS_SLICES": "2",
+                "CHAOS_WEAR": "40",
+            }
+            made.fill(0)
+            arena = cls(made, ground, orders)
+            arena.concurrency = concurrency
+            made.start_worker(concurrency=concurrency, app="tests.chaos.worker")
+            made.start_module("tests.chaos.sweeper", "--every", "0.2")
+            yield arena
+
+    concurrency = 3
+
+    def entries(self) -> list[Entry]:
+        """The ledger, of which only what is new is read."""
+        with self.made.sink.ledger.open("rb") as file:
+            file.seek(self._ledger_at)
+            whole = file.read().rpartition(b"\n")[0]
+        if whole:
+            self._ledger_at += len(whole) + 1
+            self._entries += [Entry(**json.loads(line)) for line in whole.splitlines()]
+        return self._entries
+
+    def broken_sessions(self) -> set[int]:
+        path = broken_file(self.made.sink.ledger)
+        return {json.loads(line)["session"] for line in path.read_text().splitlines()} if path.exists() else set()
+
+    def run(self, cell: Cell) -> Result:
+        """Send a mailing in which that happens, and judge it."""
+        result = Result(cell)
+        started = time.monotonic()
+        self._keep_alive()
+        chance = cell.chance
+        names = [f"c{cell.number}x{n}-{fate}-" for n, fate in enumerate(_fates(cell, chance))]
+        readers = [add_readers(self.made.database, 1, chains=("en",), prefix=name)[0] for name in names]
+        week = next(self._weeks)
+        self.made.fill(0, week=week)
+        orders = cell.orders()
+        give_orders(self._orders, *orders)
+        mailing = self.made.send(week, readers=readers)
+        if cell.point.startswith("notice-"):
+            self._enqueue_notices(cell)
+        try:
+            self._see_through(cell, orders, mailing)
+        except AssertionError as error:
+            result.wrong.append(f"it did not end: {error}"[:2000])
+        give_orders(self._orders)
+        self._judge(result, orders, mailing, cell)
+        result.seconds = time.monotonic() - started
+        return result
+
+    def _keep_alive(self) -> None:
+        worker = self.made.workers[-1]
+        if not worker.alive:
+            self.made.start_worker(concurrency=self.concurrency, app="tests.chaos.worker")
+
+    def _enqueue_notices(self, cell: Cell) -> None:
+        with self.made.database.begin() as session:
+            for number in range(3):
+                notice_rules.enqueue(
+                    session,
+                    self.made._bell,
+                    notice_rules.MAILING_TROUBLE,
+                    once=f"chaos-{cell.number}-{number}",
+                    address=f"n{cell.number}x{number}-{OPERATORS[0]}",
+                    language="en",
+                    parameters={"week": "2019-W22", "problem": "made up by the tests"},
+                    now=dt.datetime.now(dt.UTC),
+                )
+
+    def _see_through(self, cell: Cell, orders: Sequence[Order], mailing: int) -> None:
+        """Wait for the end, while each second passes for minutes, and wake who was stopped once its lease is over."""
+        give_up = time.monotonic() + 60
+        stopped_until: float | None = None
+        while True:
+            time.sleep(0.05)
+            deed = arming.done(self._orders, orders[0].id)
+            if cell.action == "stop" and deed is not None:
+                stopped_until = stopped_until or time.monotonic() + 6
+                if stopped_until and time.monotonic() > stopped_until:
+                    for order in orders:
+                        other = arming.done(self._orders, order.id)
+                        if other is not None:
+                            _wake(other.pid)
+                    stopped_until = float("inf")
+            if cell.action == "term" and deed is not None:
+                self._keep_alive()
+            self._hurry(mailing, planning=deed is not None or cell.point.startswith("settle-"))
+            over = mailing_state(self.made, mailing) in {"sent", "cancelled"} and not self._open_notices(cell)
+            if over and (deed is not None or not self._may_come(cell)):
+                return
+            if over and time.monotonic() > give_up - 45:
+                return
+            assert time.monotonic() < give_up, f"{self.made.status(mailing).mailing.state.value} " + str(
+                self.made.status(mailing).counts
+            )
+
+    def _may_come(self, cell: Cell) -> bool:
+        """Whether the point may still be reached when all is sent: the sweep goes on, and lines end late."""
+        return cell.point.startswith(("settle-", "sweep-"))
+
+    def _open_notices(self, cell: Cell) -> bool:
+        if not cell.point.startswith("notice-"):
+            return False
+        return any(row.state in _OPEN for row in self._notices(cell))
+
+    def _notices(self, cell: Cell) -> list[sa.Row]:
+        with self.made.database.read() as session:
+            wanted = tables.notices.c.once.like(f"chaos-{cell.number}-%")
+            return list(session.execute(sa.select(tables.notices).where(wanted)))
+
+    def _hurry(self, mailing: int, *, planning: bool) -> None:
+        batches, deliveries, notices, locks = tables.batches, tables.deliveries, tables.notices, tables.locks
+        with contextlib.suppress(DatabaseAwayError), self.made.database.begin() as session:
+            session.execute(
+                batches.update()
+                .where(batches.c.mailing_id == mailing, batches.c.open)
+                .values(rung_at=0, due_at=0, not_before=0)
+            )
+            deferred = deliveries.c.state == int(DeliveryState.DEFERRED)
+            session.execute(deliveries.update().where(deliveries.c.mailing_id == mailing, deferred).values(due_at=0))
+            if planning:
+                # The lock of a planner that died runs out, and a notice's lease.
+                session.execute(locks.update().values(until=0))
+                late = notices.c.state.in_(_OPEN)
+                session.execute(notices.update().where(late).values(due_at=0, lease_until=0))
+            else:
+                session.execute(locks.update().where(locks.c.name == "sweep").values(until=0))
+
+    # Judging
+
+    def _judge(self, result: Result, orders: Sequence[Order], mailing: int, cell: Cell) -> None:
+        deeds = [deed for order in orders if (deed := arming.done(self._orders, order.id)) is not None]
+        result.kills = len(deeds)
+        if all(deed.id != orders[0].id for deed in deeds):
+            result.wrong.append("the point was not reached")
+        entries = [entry for entry in self.entries() if entry.recipient.startswith(f"c{cell.number}x")]
+        named = [_SIGNER.read_envelope(entry.mail_from.partition("@")[0]) for entry in entries]
+        copies = Counter(named)
+        states = self.made.states(mailing)
+        result.planned = len(states)
+        accepted = {number for number, (state, _) in states.items() if state is DeliveryState.ACCEPTED}
+        uncertain = {number for number, (state, _) in states.items() if state is DeliveryState.UNCERTAIN}
+        result.twice = sum(1 for times in copies.values() if times > 1)
+        unfinished = [number for number, (state, _) in states.items() if state in _OPEN]
+        result.lost = (
+            len(accepted - copies.keys())
+            + len(copies.keys() - accepted - uncertain)
+            + len(unfinished)
+            + READERS
+            - len(states)
+        )
+        result.uncertain = len(uncertain)
+        result.unexplained = len(self._unexplained(uncertain, deeds, entries, named, mailing))
+        if any(set(self.made.status(mailing).editions) - {"en"}) or len(named) != sum(copies.values()):
+            result.wrong.append("there are letters that nobody planned")
+        wrong_batches = miscounted(self.made.database, mailing)
+        if wrong_batches:
+            result.wrong.append(f"batches {wrong_batches} do not count right")
+        if cell.point.startswith("notice-"):
+            self._judge_notices(result, deeds, cell)
+
+    def _judge_notices(self, result: Result, deeds: Iterable[arming.Deed], cell: Cell) -> None:
+        taken = Counter(e.recipient for e in self.entries() if e.recipient.startswith(f"n{cell.number}x"))
+        result.twice += sum(1 for times in taken.values() if times > 1)
+        rows = self._notices(cell)
+        accepted = sum(1 for row in rows if row.state == int(DeliveryState.ACCEPTED))
+        uncertain = {-row.id for row in rows if row.state == int(DeliveryState.UNCERTAIN)}
+        result.uncertain += len(uncertain)
+        result.unexplained += len(uncertain - _past_dot(deeds))
+        if accepted > len(taken) or accepted + len(uncertain) < 3:
+            result.lost += 3 - accepted
+
+    def _unexplained(
+        self,
+        uncertain: set[int],
+        deeds: Iterable[arming.Deed],
+        entries: Sequence[Entry],
+        named: Sequence[int | None],
+        mailing: int,
+    ) -> set[int]:
+        """The uncertain ones that were not past their dot when their process was killed, nor on a broken session."""
+        left = uncertain - _past_dot(deeds)
+        if not left:
+            return left
+        broken = self.broken_sessions()
+        taken = dict(zip(named, entries, strict=True))
+        left = {number for number in left if number not in taken or taken[number].session not in broken}
+        # Those that the sink did not take have no line in the ledger; their address says what was done to them.
+        addresses = self._addresses(left)
+        left = {number for number in left if not any(word in addresses[number] for word in _BROKEN_AFTER_DOT)}
+        if "CHUNKING" not in self.ground.hide:
+            # Up to a window of letters was behind the one on which the sink broke the session.
+            evidence = "after the final dot"
+            with self.made.database.read() as session:
+                statement = sa.select(tables.attempts.c.delivery_id).where(
+                    tables.attempts.c.delivery_id.in_(left), tables.attempts.c.reply.like(f"%{evidence}%")
+                )
+                left -= set(session.execute(statement).scalars())
+        return left
+
+    def _addresses(self, numbers: set[int]) -> dict[int, str]:
+        d, s = tables.deliveries, tables.subscribers
+        with self.made.database.read() as session:
+            statement = sa.select(d.c.id, s.c.id.label("reader"), s.c.sealed).join(s, s.c.id == d.c.subscriber_id)
+            rows = session.execute(statement.where(d.c.id.in_(numbers))).all()
+            return {row.id: session.sealer.open(row.reader, row.sealed) for row in rows}
+
+
+_OPEN = {int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING), int(DeliveryState.DEFERRED)}
+
+
+def _fates(cell: Cell, chance: random.Random) -> list[str]:
+    """What each reader's address says."""
+    fates = list(FATES[cell.reply] * (READERS // 8)) if cell.reply != "accept" else []
+    if cell.reply in {"drop-after", "hang", "drop-before"}:
+        # Each breaks a connection: with more of them there would hardly be one that works.
+        fates = fates[:6]
+    if cell.point == "gate-again":
+        fates += ["slow"] * 2
+    fates += ["fine"] * (READERS - len(fates))
+    chance.shuffle(fates)
+    return fates
+
+
+def _past_dot(deeds: Iterable[arming.Deed]) -> set[int]:
+    """The deliveries (notices below zero) whose dot was recorded and whose reply was not, by the killed ones' journals."""
+    found: set[int] = set()
+    for deed in deeds:
+        for name in deed.journals:
+            path = Path(name)
+            for place in (path, path.with_suffix(".settled")):
+                with contextlib.suppress(InvalidInputError, FileNotFoundError):
+                    last = autopsy.read(place)._last.values()
+                    found |= {record.delivery_id for record in last if record.kind == KIND_DOT}
+    return found
+
+
+def _wake(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def _weeks() -> Iterator[str]:
+    for year in range(1950, 2100):
+        for week in range(1, 53):
+            yield f"{year}-W{week:02}"
+
+
+def cells(points: Sequence[str], classes: Sequence[str], seeds: int, *, acts: bool) -> list[Cell]:
+    """The cells of a matrix. A seed is also the ground it is run on."""
+    made = [(point, reply, seed, "kill") for point in points for reply in classes for seed in range(seeds)]
+    if acts:
+        made += [(point, "accept", 0, "stop") for point in STOPPABLE if point in points]
+        made += [(point, "accept", seed, "term") for seed, point in enumerate(STOPPABLE) if point in points]
+    return [Cell(number, *words) for number, words in enumerate(made, start=1)]
+
+
+def reachable(cell: Cell, ground: Ground) -> bool:
+    """Whether there is such a point on that ground: BDAT asks no gate again, and its bodies go whole."""
+    return not (cell.point == "gate-again" and "CHUNKING" not in ground.hide)
+
+
+def ground_of(cell: Cell) -> Ground:
+    """Where a cell is run."""
+    ground = GROUNDS[cell.seed % len(GROUNDS)]
+    return ground if reachable(cell, ground) else GROUNDS[0]
+
+
+def table(results: Sequence[Result]) -> str:
+    """Markdown: kills / lost / twice / uncertain / unexplained, by point and class."""
+    by_place: defaultdict[tuple[str, str], list[Result]] = defaultdict(list)
+    for result in results:
+        column = result.cell.reply if result.cell.action == "kill" else "SIG" + result.cell.action.upper()
+        by_place[result.cell.point, column].append(result)
+    columns = [name for name in (*CLASSES, "SIGSTOP", "SIGTERM") if any(place[1] == name for place in by_place)]
+    lines = [
+        "| point | " + " | ".join(columns) + " |",
+        "|---|" + "---|" * len(columns),
+    ]
+    for point in sorted({place[0] for place in by_place}):
+        found = [_sums(by_place.get((point, column), [])) for column in columns]
+        lines.append(f"| {point} | " + " | ".join(found) + " |")
+    lines.append(
+        "| **all** | "
+        + " | ".join(_sums([r for p, rs in by_place.items() if p[1] == c for r in rs]) for c in columns)
+        + " |"
+    )
+    return "\n".join(lines)
+
+
+def _sums(results: Sequence[Result]) -> str:
+    if not results:
+        return ""
+    names = ("kills", "lost", "twice", "uncertain", "unexplained")
+    text = " / ".join(str(sum(getattr(result, name) for result in results)) for name in names)
+    return f"**{text}** !" if any(result.bad for result in results) else text
+
+
+def run(
+    wanted: Sequence[Cell], folder: Path, urls: dict[str, str], *, say: bool = True, jobs: int = len(GROUNDS)
+) -> list[Result]:
+    """Every cell on its ground, the grounds side by side; `urls` are databases by the ground's name."""
+    lock = threading.Lock()
+    results: list[Result] = []
+
+    def one_ground(ground: Ground) -> None:
+        mine = [cell for cell in wanted if ground_of(cell) == ground]
+        if not mine:
+            return
+        place = folder / ground.name.replace(", ", "-")
+        with Arena.open(place, urls[ground.name], ground) as arena:
+            for cell in mine:
+                result = arena.run(cell)
+                if result.wrong == ["the point was not reached"]:
+                    # Chance had it that no process passed it so often: the first time will do.
+                    result = arena.run(
+                        Cell(cell.number + 1_000_000, cell.point, cell.reply, cell.seed, cell.action, True)
+                    )
+                with lock:
+                    results.append(result)
+                    if say or result.bad:
+                        print(f"{len(results):5}/{len(wanted)} {result.line()}", file=sys.stderr, flush=True)
+                if result.bad:
+                    (place / f"cell-{cell.number}.log").write_text(arena.made.logs())
+
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in [pool.submit(one_ground, ground) for ground in GROUNDS]:
+            done.result()
+    return results
+
+
+def main() -> None:
+    from tests.chaos.run import database_url
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--points", default="all", help="names with commas between, or the start of names")
+    parser.add_argument("--classes", default=",".join(CLASSES))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=len(GROUNDS))
+    parser.add_argument("--no-acts", action="store_true", help="kills only, no SIGSTOP and SIGTERM")
+    options = parser.parse_args()
+    wanted_points = [
+        point
+        for point in POINTS
+        if options.points == "all" or any(point.startswith(start) for start in options.points.split(","))
+    ]
+    wanted = cells(wanted_points, options.classes.split(","), options.seeds, acts=not options.no_acts)
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="tydzen-chaos-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        urls = {
+            ground.name: stack.enter_context(database_url(folder / f"db-{n}", ground.database))
+            for n, ground in enumerate(GROUNDS)
+            if any(ground_of(cell) == ground for cell in wanted)
+        }
+        results = run(wanted, folder, urls, jobs=options.jobs)
+    print(table(results))
+    kills = sum(result.kills for result in results)
+    bad = [result for result in results if result.bad]
+    print(
+        f"\n{len(results)} mailings of {READERS} readers, {kills} kills, {sum(r.lost for r in results)} lost, "
+        f"{sum(r.twice for r in results)} twice, {sum(r.uncertain for r in results)} uncertain, "
+        f"{sum(r.unexplained for r in results)} unexplained, {time.monotonic() - started:.0f} s"
+    )
+    for result in bad:
+        print(result.line())
+    sys.exit(1 if bad else 0)
+
+
+if __name__ == "__main__":
+    main()
