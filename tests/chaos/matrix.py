@@ -271,7 +271,7 @@ class Arena:
 
     def _see_through(self, cell: Cell, orders: Sequence[Order], mailing: int) -> None:
         """Wait for the end, while each second passes for minutes, and wake who was stopped once its lease is over."""
-        give_up = time.monotonic() + 60
+        give_up = time.monotonic() + 120
         stopped_until: float | None = None
         while True:
             time.sleep(0.05)
@@ -290,7 +290,7 @@ class Arena:
             over = mailing_state(self.made, mailing) in {"sent", "cancelled"} and not self._open_notices(cell)
             if over and (deed is not None or not self._may_come(cell)):
                 return
-            if over and time.monotonic() > give_up - 45:
+            if over and time.monotonic() > give_up - 90:
                 return
             assert time.monotonic() < give_up, f"{self.made.status(mailing).mailing.state.value} " + str(
                 self.made.status(mailing).counts
