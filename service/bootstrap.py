@@ -6,7 +6,7 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from service.delivery.sweep import Sweep
     from service.domain.blockers import Blocker
     from service.domain.content import Publication
+    from service.domain.limits import Limit
     from service.embedded.programs import Installation
     from service.mail.relay import Relay
     from service.pace.places import Places
@@ -171,14 +172,20 @@ class Services:
         return Stationery(self.unsubscribe_links, self.preference_links, self.delivery_ids)
 
     @cached_property
-    def relay(self) -> Relay:
-        """Where mail goes: the first relay that is set."""
+    def relays(self) -> tuple[Relay, ...]:
+        """Where mail goes, in the order in which the relays are set; at least one."""
         from service.mail.relay import parse_relays
 
         relays = parse_relays(self.settings.resolved_smtp_url())
         if not relays:
             raise ConfigurationError("TYDZEN_SMTP_URL names no relay; set it like smtp://user:pass@host:587")
-        return relays[0]
+        return relays
+
+    def limit_defaults(self) -> dict[str, Limit]:
+        """The limits that the settings and the relays' URLs name, by scope."""
+        from service.delivery.limits import defaults
+
+        return defaults(self.settings.rate, self.relays)
 
     @cached_property
     def planner(self) -> Planner:
@@ -205,8 +212,8 @@ class Services:
 
         return blockers(session, week, base_url=self.settings.base_url)
 
-    def open_line(self) -> Line:
-        """A new line to the relay, for this process."""
+    def open_line(self, relay: Relay) -> Line:
+        """A new line to that relay, for this process."""
         from service.delivery.line import open_line
         from service.store import publication
 
@@ -214,17 +221,18 @@ class Services:
         if helo is None:
             with self.database.read() as session:
                 helo = publication.load(session).sender.rpartition("@")[2]
-        return open_line(self.database, self.settings.data_dir, self.relay, helo_name=helo)
+        return open_line(self.database, self.settings.data_dir, relay, helo_name=helo)
 
     def lines(self) -> LineKeeper:
-        """What holds a process's line to the relay."""
+        """What holds a process's lines to the relays."""
         from service.delivery.line import LineKeeper
 
-        return LineKeeper(self.database, self.open_line)
+        return LineKeeper(self.database, [partial(self.open_line, relay) for relay in self.relays])
 
     def sending_process(self, places: Places, stopping: Callable[[], bool]) -> SendingProcess:
         """What a worker process sends with; call it after the fork, because journals and sockets are not shared."""
         from service.delivery.dispatch import Dispatcher
+        from service.delivery.limits import Limits
         from service.delivery.offload import Offload
         from service.delivery.postman import NoticeSender
         from service.delivery.process import SendingProcess
@@ -232,7 +240,7 @@ class Services:
         from service.pace.bucket import ValkeyPace
 
         settings, lines, offload = self.settings, self.lines(), Offload()
-        pace = ValkeyPace(redis_url(settings))
+        pace, limits = ValkeyPace(redis_url(settings)), Limits(self.limit_defaults())
         dispatcher = Dispatcher(
             self.database,
             pace,
@@ -243,7 +251,7 @@ class Services:
             lines,
             offload,
             stopping,
-            settings.rate,
+            limits,
             settings.lease_seconds,
         )
         postman = NoticeSender(
@@ -255,7 +263,7 @@ class Services:
             self.clock,
             lines,
             stopping,
-            settings.rate,
+            limits,
             settings.base_url,
         )
         return SendingProcess(new_event_loop(), dispatcher, postman, places, self.database)

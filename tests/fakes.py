@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from service.pace.bucket import BURST_SECONDS, PaceAwayError
+from collections.abc import Mapping
+
+from service.pace.bucket import BURST_SECONDS, FOR_EVER, PaceAwayError
 
 
 class FakeBell:
@@ -33,18 +35,28 @@ class FakePace:
         self._outstanding: dict[str, float] = {}
 
     def reserve(self, bucket: str, rate: float, count: int) -> float:
+        return self.reserve_all({bucket: rate}, count)[bucket]
+
+    def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
         if self.away:
             raise PaceAwayError("away")
+        given = {bucket: self._given_with(bucket, rate, count) for bucket, rate in rates.items()}
+        waits = {bucket: instant - self.now for bucket, instant in given.items()}
+        if max(waits.values(), default=0.0) <= patience:
+            for bucket, instant in given.items():
+                self._given[bucket] = (instant, rates[bucket])
+                self._outstanding[bucket] = max(0.0, waits[bucket] * rates[bucket])
+        return waits
+
+    def _given_with(self, bucket: str, rate: float, count: int) -> float:
+        """Up to when tokens are given away once `count` more are."""
         if bucket in self._given:
             given, before = self._given[bucket]
             if given > self.now:
                 given = self.now + (given - self.now) * before / rate
         else:
             given = self.now + self._outstanding.get(bucket, 0.0) / rate
-        given = max(given, self.now - BURST_SECONDS) + count / rate
-        self._given[bucket] = (given, rate)
-        self._outstanding[bucket] = max(0.0, (given - self.now) * rate)
-        return given - self.now
+        return max(given, self.now - BURST_SECONDS) + count / rate
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

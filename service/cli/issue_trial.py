@@ -38,13 +38,13 @@ def trial(
         languages = Chain.parse(chain, publication.load(session).languages)
     rendition, domain = use_case.printed(parts.database, parts.press, week, languages)
     if dry_run:
-        say(f"issue {week} in ({languages}) would be mailed once, marked as a test, through {parts.relay.name}")
+        say(f"issue {week} in ({languages}) would be mailed once, marked as a test, through {parts.relays[0].name}")
         return
     sending = use_case.send(parts.lines(), parts.stationery, rendition, domain, wanted, now=parts.clock.now())
     try:
         outcome = new_event_loop().run_until_complete(sending)
     except TimeoutError:
-        raise UnavailableError(f"relay {parts.relay.name} let nobody in for 30 seconds; is it running?") from None
+        raise UnavailableError(f"relay {parts.relays[0].name} let nobody in for 30 seconds; is it running?") from None
     said = f"{outcome.code} {outcome.text}".strip()
     if json:
         print_json({"outcome": outcome.reply_class.value, "code": outcome.code, "reply": outcome.text})

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from service import faults, log
-from service.clock import Clock
+from service.clock import Clock, suspended_monotonic
 from service.delivery import editions, progress, trouble
+from service.delivery.idleness import IDLE_SECONDS, Idleness
 from service.delivery.letters import Stationery
+from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
 from service.delivery.meter import BATCHES, Meter
 from service.delivery.offload import Offload
 from service.delivery.press import Press
+from service.delivery.routes import Routes
 from service.delivery.send import BatchRun, Means
 from service.domain.delivery import SkipReason
+from service.domain.errors import UnavailableError
 from service.mail.segments import Rendition
 from service.pace.bucket import Pace
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, gate, mailings, publication, renditions
+from service.store import Database, DatabaseAwayError, Session, batches, gate, mailings, publication, renditions
 from service.store.batches import Claim
 from service.store.instants import stored
 
@@ -28,12 +34,32 @@ _CACHED_RENDITIONS = 16
 # A batch that was rung and is still not held after so long: its hint is lost.
 RING_QUIET_SECONDS = 60.0
 
+# Batches in work at once in one process; how often it is looked whether they only wait.
+_RUNS = 8
+_LOOK_SECONDS = 0.25
+
 _log = log.get("dispatch")
 
 
 @dataclass(slots=True)
+class _Running:
+    """One batch in work, and whether it only waits."""
+
+    claim: Claim
+    _idleness: Idleness | None = None
+
+    def watch(self, run: BatchRun) -> None:
+        """It has begun."""
+        self._idleness = Idleness(lambda: run.waited)
+
+    def idle(self, now: float) -> bool:
+        """Whether another batch may be taken up beside it."""
+        return self._idleness is not None and self._idleness.look(now)
+
+
+@dataclass(slots=True)
 class Dispatcher:
-    """Belongs to one process and one event loop; sends one batch at a time."""
+    """Belongs to one process and one event loop; sends one batch, and others beside it while that one only waits."""
 
     database: Database
     pace: Pace
@@ -44,44 +70,104 @@ class Dispatcher:
     lines: LineKeeper
     offload: Offload
     stopping: Callable[[], bool]
-    rate: float
+    limits: Limits
     lease_seconds: float
     meter: Meter = field(default_factory=Meter)
+    _routes: Routes = field(init=False)
     _renditions: dict[int, Rendition] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """The routes outlive each batch: they remember which relay had how much."""
+        self._routes = Routes(self.limits, self.clock.now)
 
     async def send_batch(self, batch: int) -> bool:
         """Whether the batch was ours to send; a hint about one that is closed, held or paused does nothing.
 
-        One log line a batch.
+        While it only waits, for a slow domain or a slow relay, other due batches are sent beside it.
         """
-        line = await self.lines.ready()
+        lines = await self.lines.ready()
         faults.point("before-claim")
-        claim = await self.offload.database(lambda: self._claim(batch, line.sender))
+        claim = await self.offload.database(lambda: self._claim(batch, lines[0].sender))
         if claim is None:
             return False
         faults.point("after-claim")
-        run = await self.offload.database(lambda: self._prepare(claim, line))
+        runs: dict[asyncio.Task[None], _Running] = {}
+        self._start(lines, claim, runs)
+        try:
+            await self._all(lines, runs)
+        finally:
+            # One has failed: the others have been told, and end as soon as they are owed no reply.
+            await asyncio.gather(*runs, return_exceptions=True)
+        return True
+
+    async def _all(self, lines: tuple[Line, ...], runs: dict[asyncio.Task[None], _Running]) -> None:
+        """Until every run has ended; raises what one of them raised."""
+        ask_at = 0.0
+        while runs:
+            done, _ = await asyncio.wait(runs, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                del runs[task]
+                task.result()
+            now = suspended_monotonic()
+            # Each looks, so that none is forgotten while another works.
+            idle = [running.idle(now) for running in runs.values()]
+            if not idle or not all(idle) or len(runs) >= _RUNS or now < ask_at or not self._has_room(lines):
+                continue
+            ask_at = now + IDLE_SECONDS
+            without = {running.claim.provider for running in runs.values()} - {""}
+            another = await self.offload.database(partial(self._claim_another, lines[0].sender, without))
+            if another is not None:
+                self._start(lines, another, runs)
+
+    def _start(self, lines: tuple[Line, ...], claim: Claim, runs: dict[asyncio.Task[None], _Running]) -> None:
+        running = _Running(claim)
+        runs[asyncio.get_running_loop().create_task(self._send(lines, running))] = running
+
+    def _has_room(self, lines: tuple[Line, ...]) -> bool:
+        if self.stopping():
+            return False
+        try:
+            return any(line.wire.room_now(1) for line in lines)
+        except UnavailableError:
+            return False
+
+    async def _send(self, lines: tuple[Line, ...], running: _Running) -> None:
+        """Send one claimed batch, with one log line."""
+        claim = running.claim
+        run = await self.offload.database(lambda: self._prepare(claim, lines))
         if run is None:
             await self.offload.database(lambda: self._finish(claim))
-            return True
+            return
+        running.watch(run)
         faults.point("after-prepare")
         async with self.lines.accounted():
             await run.run()
         faults.point("before-finish")
         await self.offload.database(lambda: self._finish(claim, run.objection))
         faults.point("after-finish")
-        _log.info("batch-sent", batch=batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
-        return True
+        _log.info("batch-sent", batch=claim.batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
+
+    def _claim_another(self, sender: int, without: set[str]) -> Claim | None:
+        now_ms = stored(self.clock.now())
+        try:
+            with self.database.begin() as session:
+                return batches.claim_another(
+                    session, sender=sender, lease_seconds=self.lease_seconds, now_ms=now_ms, without=without
+                )
+        except DatabaseAwayError:
+            return None  # the runs there are wait for it, and say so
 
     def _claim(self, batch: int, sender: int) -> Claim | None:
         with self.database.begin() as session:
             claim = batches.claim(
                 session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(self.clock.now())
             )
+            if self.limits.stale:
+                self.limits.read(session, self.clock.now())
             faults.point("claim-commit")
         return claim
 
-    def _prepare(self, claim: Claim, line: Line) -> BatchRun | None:
+    def _prepare(self, claim: Claim, lines: tuple[Line, ...]) -> BatchRun | None:
         """What the batch needs besides its readers; None where its chain has no edition, whose readers are skipped."""
         with self.database.begin() as session:
             rendition = self._rendition(session, claim)
@@ -99,11 +185,12 @@ class Dispatcher:
             self.offload,
             self.clock.now,
             self.stopping,
-            self.rate,
+            self.limits,
+            self._routes,
             self.lease_seconds,
             self.meter,
         )
-        return BatchRun(means, line, claim, rendition, domain, rate)
+        return BatchRun(means, lines, claim, rendition, domain, rate)
 
     def _rendition(self, session: Session, claim: Claim) -> Rendition | None:
         number = claim.rendition

@@ -1,8 +1,9 @@
-"""A line to the relay: one sender row, its journal and its wire, held by one worker process and replaced as a whole."""
+"""A line to a relay: one sender row, its journal and its wire, held by one worker process and replaced as a whole."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,11 @@ class Line:
     wire: Wire
 
     @property
+    def relay(self) -> str:
+        """The relay's name."""
+        return self.wire.relay.name
+
+    @property
     def worn(self) -> bool:
         """Whether a new line should begin before the next batch."""
         return self.journal.records > _RECORDS_PER_JOURNAL
@@ -44,44 +50,55 @@ def open_line(database: Database, data_dir: Path, relay: Relay, *, helo_name: st
 
 
 class LineKeeper:
-    """Holds the line of one process: opens it when first needed, replaces it when it is worn or in doubt, closes it."""
+    """Holds the lines of one process, one to each relay, in their order: opens, replaces and closes them together."""
 
-    def __init__(self, database: Database, open_line: Callable[[], Line]) -> None:
+    def __init__(self, database: Database, openers: Sequence[Callable[[], Line]]) -> None:
         self._database = database
-        self._open_line = open_line
-        self._line: Line | None = None
+        self._openers = tuple(openers)
+        self._lines: tuple[Line, ...] = ()
         self._unaccounted = 0
+        self._in_doubt = False
 
-    async def ready(self) -> Line:
-        """The line to use now."""
-        if self._line is not None and (self._line.worn or self._unaccounted):
+    async def ready(self) -> tuple[Line, ...]:
+        """The lines to use now; new ones where one is worn or in doubt, so nothing may be under way on them."""
+        if self._unaccounted or any(line.worn for line in self._lines):
             await self.close()
-        if self._line is None:
-            self._line = self._open_line()
-        return self._line
+        for open_line in self._openers[len(self._lines) :]:
+            self._lines += (open_line(),)
+        return self._lines
 
     @asynccontextmanager
     async def accounted(self) -> AsyncIterator[None]:
-        """Work at whose end every outcome is recorded. An exception ends the line: its journal decides, at once."""
+        """Work at whose end every outcome is recorded; several may go on beside each other.
+
+        An exception in one ends the lines for all: each finishes what is past its dot, and is told that the rest was
+        not sent. Once all have ended, the journals decide what is not recorded.
+        """
         self._unaccounted += 1
         try:
             yield
         except BaseException:
-            await self.close()
+            self._in_doubt = True
+            for line in self._lines:
+                line.wire.stop()
             raise
-        self._unaccounted -= 1
+        finally:
+            if self._in_doubt and self._unaccounted == 1:
+                await self.close()
+            self._unaccounted = max(0, self._unaccounted - 1)
 
     async def close(self) -> None:
-        """End the sessions; the journal is settled at once where all is recorded, else by the next sweep."""
-        line, self._line = self._line, None
-        in_doubt, self._unaccounted = self._unaccounted, 0
-        if line is None:
-            return
-        await line.wire.close()
-        line.journal.close()
-        faults.point("line-closed")
-        if in_doubt:
-            return
+        """End the sessions; the journals are settled at once where all is recorded, else by the next sweep."""
+        lines, self._lines = self._lines, ()
+        in_doubt, self._in_doubt = self._in_doubt or self._unaccounted > 0, False
+        await asyncio.gather(*(line.wire.close() for line in lines))
+        for line in lines:
+            line.journal.close()
+            faults.point("line-closed")
+            if not in_doubt:
+                self._settle(line)
+
+    def _settle(self, line: Line) -> None:
         with self._database.begin() as session:
             senders.settle(session, line.sender)
         faults.point("line-settled")

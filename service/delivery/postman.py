@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from email.utils import format_datetime
 from typing import TypeVar
 
 from service import faults, log
 from service.clock import Clock, suspended_monotonic
 from service.delivery import notices
+from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
 from service.delivery.offload import Offload
-from service.delivery.send import GATE_SECONDS, INSTALLATION_BUCKET
+from service.delivery.routes import Routes
+from service.delivery.send import GATE_SECONDS
 from service.domain.content import Publication
 from service.domain.delivery import DeliveryState
 from service.domain.errors import InvalidInputError, TydzenError, UnavailableError
+from service.domain.limits import INSTALLATION, relay_scope
 from service.domain.replies import Phase, ReplyClass
 from service.domain.retries import next_attempt
 from service.domain.slots import TOKEN_LENGTH, SlotValues
@@ -25,7 +28,7 @@ from service.mail.address import envelope_address
 from service.mail.letter import Letter, Outcome
 from service.mail.message import Body, Letterhead, Mailbox, notice_rendition
 from service.mail.segments import Rendition
-from service.pace.bucket import Pace, PaceAwayError
+from service.pace.bucket import Pace
 from service.render.catalogue import Catalogues
 from service.render.notice import render_notice
 from service.store import Database, DatabaseAwayError, Session, publication
@@ -57,7 +60,8 @@ class Printed:
 class NoticeSender:
     """Belongs to one process and one event loop; sends one notice at a time.
 
-    `rate` is the installation's, in mails per second; `base_url` overrides the publication's where it is set.
+    `base_url` overrides the publication's where it is set. Daily caps are for issues: notices are neither counted nor
+    held up by them.
     """
 
     database: Database
@@ -68,25 +72,30 @@ class NoticeSender:
     clock: Clock
     lines: LineKeeper
     stopping: Callable[[], bool]
-    rate: float
+    limits: Limits
     base_url: str | None
+    _routes: Routes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """As the bulk of this process is sent: by the order or the weights of the relays."""
+        self._routes = Routes(self.limits, self.clock.now)
 
     async def send(self, notice: int) -> bool:
         """Whether the relay took the notice now; a hint about one that is done, held or not due does nothing."""
         if self.stopping():
             return False
-        line = await self.lines.ready()
-        held, printed = await self.offload.database(lambda: self._prepare(notice, line.sender))
+        lines = await self.lines.ready()
+        held, printed = await self.offload.database(lambda: self._prepare(notice, lines[0].sender))
         if held is None or printed is None:
             return False
         faults.point("notice-claimed")
-        hindrance = await self._tokens() or await self._room(line)
-        if hindrance:
+        line, hindrance = await self._way(lines)
+        if line is None:
             await self._give_back(held, hindrance)
             return False
         # The second is counted from before the question, not from the answer.
         good_until = suspended_monotonic() + GATE_SECONDS
-        gated = await self._gate(held)
+        gated = await self._gate(held, line)
         if gated is None:
             return False
         faults.point("notice-gated")
@@ -100,6 +109,8 @@ class NoticeSender:
 
     def _prepare(self, notice: int, sender: int) -> tuple[Notice | None, Printed | None]:
         with self.database.begin() as session:
+            if self.limits.stale:
+                self.limits.read(session, self.clock.now())
             held = store.claim(session, notice, sender=sender, lease_seconds=_LEASE_SECONDS)
             if held is None:
                 return None, None
@@ -136,25 +147,25 @@ class NoticeSender:
         rendition = notice_rendition(letterhead, Body(rendered.html, rendered.text))
         return Printed(rendition, edited_by.sender.rpartition("@")[2])
 
-    async def _tokens(self) -> str | None:
-        """Take the rate's token without waiting for it, so that the weekly run waits instead; what hinders, if any."""
-        if not self.rate:
-            return None
+    async def _way(self, lines: Sequence[Line]) -> tuple[Line | None, str]:
+        """A line with room, whose tokens are taken; else what hinders. Waits a moment for a session with a relay."""
+        room = self._routes.room(lines, lambda _line: 1, despite_caps=True)
         try:
-            await self.offload.pace(lambda: self.pace.reserve(INSTALLATION_BUCKET, self.rate, 1))
-        except PaceAwayError as error:
-            return str(error)
-        return None
-
-    async def _room(self, line: Line) -> str | None:
-        """Wait a moment for a session with the relay; what hinders, if any."""
-        try:
-            await asyncio.wait_for(line.wire.room(1), _ROOM_SECONDS)
+            line, _ = await asyncio.wait_for(room, _ROOM_SECONDS)
+            await self._tokens(line)
         except TimeoutError:
-            return line.wire.trouble or "no session with the relay came free"
+            troubles = [line.wire.trouble for line in lines if line.wire.trouble]
+            return None, "; ".join(troubles) or "no session with the relay came free"
         except UnavailableError as error:
-            return str(error)
-        return None
+            return None, str(error)
+        return line, ""
+
+    async def _tokens(self, line: Line) -> None:
+        """Take the tokens without waiting for them, so that the weekly run waits instead."""
+        rates = {scope: self.limits.rate(scope) for scope in (INSTALLATION, relay_scope(line.relay))}
+        limited = {scope: rate for scope, rate in rates.items() if rate}
+        if limited:
+            await self.offload.pace(lambda: self.pace.reserve_all(limited, 1))
 
     async def _give_back(self, held: Notice, hindrance: str) -> None:
         due = self.clock.now() + notices.RING_AGAIN
@@ -163,9 +174,9 @@ class NoticeSender:
         )
         _log.warning("notice-waits", notice=held.id, kind=held.kind, reason=hindrance)
 
-    async def _gate(self, held: Notice) -> Gated | None:
+    async def _gate(self, held: Notice, line: Line) -> Gated | None:
         try:
-            return await self._transaction(lambda session: store.pass_gate(session, held))
+            return await self._transaction(lambda session: store.pass_gate(session, held, sender=line.sender))
         except DatabaseAwayError:
             # Nobody knows whether this was committed, but nothing was written yet: take it back.
             due = self.clock.now() + notices.RING_AGAIN

@@ -1,4 +1,4 @@
-"""Sending one batch: tokens, gate, wire, record, group by group, with a sign of life at least every lease third.
+"""Sending one batch: line, tokens, gate, wire, record, group by group, with a sign of life at least every lease third.
 
 The exception to "one transaction per task" (ADR 0003): each gate is a transaction of its own, because nothing may be
 mailed that was not committed as being attempted.
@@ -8,36 +8,38 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 from service import faults, log
 from service.clock import suspended_monotonic
-from service.delivery import recording
+from service.delivery.account import Account, Doubtful
 from service.delivery.letters import Stationery
+from service.delivery.limits import DaySpentError, Limits
 from service.delivery.line import Line
 from service.delivery.meter import LEASES_LOST, Meter
 from service.delivery.offload import Offload
+from service.delivery.passage import Passage
+from service.delivery.routes import Routes
 from service.domain.errors import UnavailableError
+from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
-from service.pace.bucket import Pace, PaceAwayError
+from service.pace.bucket import FOR_EVER, Pace, PaceAwayError
 from service.pace.groups import group_size, lowest_rate
-from service.store import Database, DatabaseAwayError, Session, batches, gate, mailings, outcomes
+from service.store import Database, Session, batches, gate, mailings
 from service.store.batches import Claim
 from service.store.gate import Gated
 from service.store.instants import stored
 
 # The promise of the gate: who left is not mailed a second later.
 GATE_SECONDS = 1.0
-INSTALLATION_BUCKET = "installation"
 _SIGN_OF_LIFE = 0.5
+_SIGN_SECONDS = 0.7
 _AWAY_SECONDS = 1.0
-# A supervisor kills who does not end within some ten seconds.
-_STOP_SECONDS = 3.0
 
 _OBJECTIONS = frozenset({ReplyClass.CONTENT, ReplyClass.PROTOCOL})
 
@@ -59,17 +61,18 @@ class Means:
     offload: Offload
     now: Callable[[], dt.datetime]
     stopping: Callable[[], bool]
-    rate: float
+    limits: Limits
+    routes: Routes
     lease_seconds: float
     meter: Meter
 
 
 @dataclass(slots=True)
 class BatchRun:
-    """One claimed batch on its way through one line."""
+    """One claimed batch on its way through the lines of this process; several may run beside each other."""
 
     means: Means
-    line: Line
+    lines: tuple[Line, ...]
     claim: Claim
     rendition: Rendition
     sender_domain: str
@@ -77,53 +80,72 @@ class BatchRun:
     sent: int = 0
     # What a relay found wrong with the mail itself: an operator must hear of it, the reader cannot help it.
     objection: str | None = None
-    _spoken: list[Outcome] = field(default_factory=list)
+    _account: Account = field(init=False)
     _returned: int = 0
-    _last_sign: float = 0.0
+    _out: int = 0
+    _all_in: asyncio.Event = field(default_factory=asyncio.Event)
+    # Letters that were counted for a daily cap and whose outcome is not known yet, with the scopes and the day.
+    _counted: dict[int, tuple[tuple[str, ...], dt.date]] = field(default_factory=dict)
+    _not_before: dt.datetime | None = None
+    _waited: float = 0.0
+    _waits_since: float | None = None
+
+    def __post_init__(self) -> None:
+        """Open the account."""
+        means = self.means
+        self._account = Account(
+            means.database, means.offload, means.limits, means.meter, means.now, means.stopping, self.claim
+        )
+        self._all_in.set()
+
+    @property
+    def waited(self) -> float:
+        """Seconds in which there was nothing to hand over, or no room for it: time that another batch may use."""
+        since = self._waits_since
+        return self._waited + (0.0 if since is None else suspended_monotonic() - since)
 
     async def run(self) -> None:
         """Send what is due of the batch, then give it back; returns early when the claim is lost or work must stop.
 
         Whatever happens, every letter that was written has its outcome recorded, or in the journal.
         """
-        self._last_sign = suspended_monotonic()
         try:
             while ids := await self._due():
                 before = self._returned
                 await self._send(ids)
                 if self._returned - before >= len(ids):
                     # Nothing could be handed over: whatever is the matter, it is not mended by haste.
-                    await self._patiently(asyncio.sleep(_AWAY_SECONDS))
+                    with self._waiting():
+                        await self._patiently(asyncio.sleep(_AWAY_SECONDS))
         except ClaimLostError:
             self.means.meter.count(LEASES_LOST)
             _log.info("claim-lost", batch=self.claim.batch, fence=self.claim.fence)
+        except DaySpentError as spent:
+            self._not_before = spent.until
+            _log.info("day-spent", batch=self.claim.batch, reason=str(spent))
         except UnavailableError:
             if not self.means.stopping():
                 raise
-            self.line.wire.stop()
+            self._stop_lines()
         finally:
             await self._finish()
 
     async def _due(self) -> list[int]:
         if self.means.stopping():
             return []
-        return await self._database(lambda session: batches.take_due(session, self.claim, stored(self.means.now())))
+        now_ms = stored(self.means.now())
+        return await self._account.transaction(lambda session: batches.take_due(session, self.claim, now_ms))
 
     async def _send(self, ids: list[int]) -> None:
         position = 0
         while position < len(ids):
-            room = await self._patiently(self.line.wire.room(group_size(self._rate())))
-            faults.point("before-tokens")
-            if await self._tokens(room):
-                # Sessions may have ended meanwhile, and no gate is to be spent on connecting.
-                room = min(room, await self._patiently(self.line.wire.room(room)))
-            faults.point("after-tokens")
+            line, room = await self._way()
             group = ids[position : position + room]
-            position += len(group)
             # The second is counted from before the question, not from the answer.
             good_until = suspended_monotonic() + GATE_SECONDS
-            gated = await self._gate(group)
+            asked, gated = await self._gate(line, group)
             faults.point("after-gate")
+            position += asked
             self.mailing_rate = gated.rate
             letters = self.means.stationery.letters(
                 gated.recipients,
@@ -132,93 +154,159 @@ class BatchRun:
                 good_until=good_until,
                 now=self.means.now(),
             )
-            self.line.wire.submit(letters, self._on_outcome, regate=self._regate)
-        await self._drain()
+            self._submit(line, letters)
+        with self._waiting():
+            await self._patiently(self._all_in.wait())
 
-    def _rate(self) -> float:
-        return lowest_rate(self.means.rate, self.mailing_rate)
+    def _submit(self, line: Line, letters: list[Letter]) -> None:
+        if not letters:
+            return
+        self._out += len(letters)
+        self._all_in.clear()
+        self.means.routes.give(self.lines, line, len(letters))
+        line.wire.submit(letters, self._on_outcome, regate=self._regate)
 
-    async def _tokens(self, count: int) -> bool:
-        """Take the rate's tokens and wait until they are good; while Valkey is away, wait for it. Whether it took long.
+    async def _way(self) -> tuple[Line, int]:
+        """A line with room, and for how many letters, whose tokens are taken."""
+        while True:
+            with self._waiting():
+                line, room = await self._patiently(
+                    self.means.routes.room(self.lines, self._group_size, self.claim.provider)
+                )
+            faults.point("before-tokens")
+            began = suspended_monotonic()
+            taken = await self._tokens(line, room)
+            faults.point("after-tokens")
+            if taken and suspended_monotonic() - began > GATE_SECONDS:
+                # Sessions may have ended meanwhile, and no gate is to be spent on connecting.
+                room = min(room, line.wire.room_now(room))
+            if taken and room:
+                return line, room
 
-        An operator may change the rate meanwhile: then tokens are taken anew.
+    def _group_size(self, line: Line) -> int:
+        return group_size(lowest_rate(*self._rates(line).values()))
+
+    def _rates(self, line: Line) -> dict[str, float]:
+        """The rate of each bucket from which a group through this line needs tokens."""
+        limits = self.means.limits
+        relay = relay_scope(line.relay)
+        found = {
+            INSTALLATION: limits.rate(INSTALLATION),
+            f"mailing-{self.claim.mailing}": self.mailing_rate,
+            relay: limits.rate(relay),
+        }
+        if self.claim.provider:
+            provider = provider_scope(self.claim.provider)
+            found[provider] = limits.rate(provider)
+        return {bucket: rate for bucket, rate in found.items() if rate}
+
+    async def _tokens(self, line: Line, count: int) -> bool:
+        """Take the tokens of all buckets and wait until they are good; while Valkey is away, wait for it.
+
+        An operator may change a rate meanwhile: then tokens are taken anew. False where the relay's own tokens would be
+        good too late, and another relay may have some: none are taken then.
         """
-        long = False
+        patience = self.means.routes.patience(self.lines, line)
         while not self.means.stopping():
-            rate = self.mailing_rate
+            rates = self._rates(line)
+            if not rates:
+                return True
             try:
-                wait = await self.means.offload.pace(lambda: self._reserve(count))
+                waits = await self._reserve(rates, count, patience)
             except PaceAwayError as error:
                 _log.warning("pace-away", batch=self.claim.batch, error=str(error))
                 await self._patiently(asyncio.sleep(_AWAY_SECONDS))
-                long = True
                 continue
-            long = long or wait > GATE_SECONDS
-            while wait > 0 and self.mailing_rate == rate and not self.means.stopping():
-                slept = min(wait, _AWAY_SECONDS)
-                await self._patiently(asyncio.sleep(slept))
-                wait -= slept
-            if self.mailing_rate == rate:
-                break
-        return long
+            wait = max(waits.values())
+            if wait > patience:
+                own = waits.get(relay_scope(line.relay), 0.0)
+                if own == wait:
+                    self.means.routes.out_of_tokens(line, own)
+                    return False
+                patience = FOR_EVER  # what is short is short for every relay
+                continue
+            if await self._until_good(line, rates, waits):
+                return True
+        return True
 
-    def _reserve(self, count: int) -> float:
-        wait = 0.0
-        if self.means.rate:
-            wait = self.means.pace.reserve(INSTALLATION_BUCKET, self.means.rate, count)
-        if self.mailing_rate:
-            wait = max(wait, self.means.pace.reserve(f"mailing-{self.claim.mailing}", self.mailing_rate, count))
-        return wait
+    async def _reserve(self, rates: dict[str, float], count: int, patience: float) -> dict[str, float]:
+        return await self.means.offload.pace(lambda: self.means.pace.reserve_all(rates, count, patience))
 
-    async def _gate(self, group: list[int]) -> Gated:
-        """Pass the gate, in one transaction with the outcomes known by now. Raises ClaimLostError."""
+    async def _until_good(self, line: Line, rates: dict[str, float], waits: dict[str, float]) -> bool:
+        """Wait for tokens; False where a rate has changed meanwhile."""
+        good_at = suspended_monotonic() + max(waits.values())
+        theirs = waits.get(provider_scope(self.claim.provider), 0.0) == max(waits.values())
+        while (left := good_at - suspended_monotonic()) > 0 and not self.means.stopping():
+            if self._rates(line) != rates:
+                return False
+            with self._waiting(really=theirs):
+                await self._patiently(asyncio.sleep(min(left, _SIGN_OF_LIFE)))
+        return self._rates(line) == rates
+
+    async def _gate(self, line: Line, group: list[int]) -> tuple[int, Gated]:
+        """Pass the gate, in one transaction with the outcomes known by now; how many were asked for, and who passed.
+
+        Raises ClaimLostError. Where a daily cap leaves no letter nobody passes, and the limits know it from then on.
+        """
         if self.means.stopping():
             raise ClaimLostError
         faults.point("before-gate")
-        asked = suspended_monotonic()
-        gated = await self._database(lambda session: self._pass_gate(session, group), doubtful=group)
+        now = self.means.now()
+        scopes = (INSTALLATION, relay_scope(line.relay), provider_scope(self.claim.provider))
+        caps = self.means.limits.caps(scopes, now)
+        passage = Passage(self.claim, group, line.sender, caps, self.means.lease_seconds, now)
+        began = suspended_monotonic()
+        gated = await self._account.transaction(passage.gate, first=passage.look, doubtful=Doubtful(line.sender, group))
         if gated is None:
             raise ClaimLostError
-        self.means.meter.gate(suspended_monotonic() - asked, len(gated.recipients))
-        return gated
-
-    def _pass_gate(self, session: Session, group: list[int]) -> Gated | None:
-        gated = gate.pass_gate(
-            session,
-            self.claim,
-            group,
-            sender=self.line.sender,
-            lease_seconds=self.means.lease_seconds,
-            now_ms=stored(self.means.now()),
-        )
-        faults.point("gate-commit")
-        return gated
+        self.means.meter.gate(suspended_monotonic() - began, len(gated.recipients))
+        for scope, left in passage.left.items():
+            if not left:
+                self.means.limits.note_spent(scope, now)
+        if caps:
+            self._counted.update((recipient.delivery, (tuple(caps), passage.day)) for recipient in gated.recipients)
+        return len(passage.allowed), gated
 
     async def _regate(self, letter: Letter) -> float | None:
         """The new end of a gate that ran out before the relay wanted the body; None where it is shut now."""
         good_until = suspended_monotonic() + GATE_SECONDS
         faults.point("gate-again")
-        still = await self._database(
+        still = await self._account.transaction(
             lambda session: gate.still_open(session, self.claim, letter.delivery_id, letter.attempt)
         )
         return good_until if still else None
 
     def _on_outcome(self, outcome: Outcome) -> None:
-        self._spoken.append(outcome)
+        self._account.add(outcome)
         if outcome.reply_class in _OBJECTIONS:
             self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         if outcome.reply_class is ReplyClass.NOT_SENT:
             self._returned += 1
+            if outcome.delivery_id in self._counted:
+                self._account.unused(*self._counted.pop(outcome.delivery_id))
         else:
             self.sent += 1
+        self._out -= 1
+        if not self._out:
+            self._all_in.set()
 
-    async def _drain(self) -> None:
-        await self._patiently(self.line.wire.drain())
+    @contextmanager
+    def _waiting(self, *, really: bool = True) -> Iterator[None]:
+        """Count the time as waited."""
+        if not really:
+            yield
+            return
+        self._waits_since = began = suspended_monotonic()
+        try:
+            yield
+        finally:
+            self._waits_since = None
+            self._waited += suspended_monotonic() - began
 
     async def _patiently(self, wanted: Awaitable[_Value]) -> _Value:
         """Await something that may take long, recording outcomes and renewing the lease meanwhile.
 
-        Raises ClaimLostError when the lease is lost or the mailing stops; stops the wire when this worker must stop.
+        Raises ClaimLostError when the lease is lost or the mailing stops; stops the wires when this worker must stop.
         """
         task = asyncio.ensure_future(wanted)
         try:
@@ -232,11 +320,11 @@ class BatchRun:
 
     async def _sign_of_life(self) -> None:
         if self.means.stopping():
-            self.line.wire.stop()
-        due = suspended_monotonic() - self._last_sign > min(1.0, self.means.lease_seconds / 3)
-        if not (self._spoken or due):
+            self._stop_lines()
+        due = suspended_monotonic() - self._account.last_sign > min(_SIGN_SECONDS, self.means.lease_seconds / 3)
+        if not (self._account.open or due):
             return
-        if not await self._database(self._renew) and not self.line.wire.past_dot:
+        if not await self._account.transaction(self._renew) and not self._past_dot():
             raise ClaimLostError
 
     def _renew(self, session: Session) -> bool:
@@ -244,14 +332,22 @@ class BatchRun:
         self.mailing_rate = mailings.rate(session, self.claim.mailing)
         return held
 
+    def _past_dot(self) -> bool:
+        return any(line.wire.past_dot for line in self.lines)
+
+    def _stop_lines(self) -> None:
+        for line in self.lines:
+            line.wire.stop()
+
     async def _finish(self) -> None:
         """Wait for the replies that are owed, record them, and give the batch back."""
-        owed = asyncio.ensure_future(self.line.wire.drain())
-        while not owed.done():
-            await asyncio.wait((owed,), timeout=_SIGN_OF_LIFE)
+        while not self._all_in.is_set():
+            with self._waiting(), suppress(TimeoutError):
+                await asyncio.wait_for(self._all_in.wait(), _SIGN_OF_LIFE)
             await self._sign_of_life_or_nothing()
         faults.point("before-give-back")
-        await self._database(lambda session: batches.give_back(session, self.claim))
+        not_before = 0 if self._not_before is None else stored(self._not_before)
+        await self._account.transaction(lambda session: batches.give_back(session, self.claim, not_before=not_before))
         faults.point("after-give-back")
 
     async def _sign_of_life_or_nothing(self) -> None:
@@ -259,78 +355,3 @@ class BatchRun:
             await self._sign_of_life()
         except ClaimLostError:
             return
-
-    async def _database(self, work: Callable[[Session], _Value], *, doubtful: Sequence[int] = ()) -> _Value:
-        """Run `work` in a transaction beside the loop, with the outcomes known by now recorded in the same.
-
-        While the database is away it tries again; a worker that must stop does so for seconds only, and leaves the rest
-        to its journal. `doubtful` names deliveries that `work` marks as being attempted: a commit of which nobody
-        knows whether it happened is taken back before the next try.
-        """
-        give_up = _Patience(self.means.stopping)
-        while True:
-            spoken, self._spoken = self._spoken, []
-            try:
-                value = await self.means.offload.database(partial(self._transaction, spoken, work))
-            except DatabaseAwayError as error:
-                self._spoken = spoken + self._spoken
-                _log.warning("database-away", batch=self.claim.batch, error=str(error))
-                if give_up.now():
-                    raise
-                await asyncio.sleep(_AWAY_SECONDS)
-                await self._take_back(doubtful, give_up)
-                continue
-            except BaseException:
-                self._spoken = spoken + self._spoken
-                raise
-            self._last_sign = suspended_monotonic()
-            self.means.meter.outcomes(self.claim.mailing, self.claim.provider, spoken)
-            return value
-
-    def _transaction(self, spoken: list[Outcome], work: Callable[[Session], _Value]) -> _Value:
-        with self.means.database.begin() as session:
-            if spoken:
-                faults.point("before-record")
-                changed = recording.record(session, spoken, now=self.means.now())
-                foreign = changed - {self.claim.batch}
-                batches.settle(session, sorted(foreign))
-            value = work(session)
-            self.means.meter.store(session, self.means.now())
-            faults.point("record-commit")
-        faults.point("after-record")
-        return value
-
-    async def _take_back(self, doubtful: Sequence[int], give_up: _Patience) -> None:
-        """Nothing of this group was written: whatever the lost commit did to it is undone."""
-        if not doubtful:
-            return
-
-        def undo() -> None:
-            with self.means.database.begin() as session:
-                now_ms = stored(self.means.now())
-                outcomes.take_back(session, self.claim.batch, doubtful, sender=self.line.sender, now_ms=now_ms)
-
-        while True:
-            try:
-                await self.means.offload.database(undo)
-            except DatabaseAwayError:
-                if give_up.now():
-                    raise
-                await asyncio.sleep(_AWAY_SECONDS)
-                continue
-            return
-
-
-class _Patience:
-    """How long a database that is away is waited for: as long as it takes, but for a worker that must stop."""
-
-    def __init__(self, stopping: Callable[[], bool]) -> None:
-        self._stopping = stopping
-        self._stop_at: float | None = None
-
-    def now(self) -> bool:
-        """Whether to give up."""
-        if not self._stopping():
-            return False
-        self._stop_at = self._stop_at or suspended_monotonic() + _STOP_SECONDS
-        return suspended_monotonic() >= self._stop_at

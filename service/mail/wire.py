@@ -75,14 +75,20 @@ class Wire:
         Opens sessions first, so that no gate is spent on connecting; after setbacks it tries again twice at once, then
         after 1, 2, 5 … 30 s. Safe to cancel, for a heartbeat. Raises `UnavailableError` after `stop`.
         """
-        while not self._stopping:
-            self._open_sessions(want)
-            depth = self._depth() if self._journal_has_room(want) else 0
-            if depth and 2 * len(self._queue) <= depth:
-                return min(want, depth - len(self._queue))
-            self._wake_below = depth // 2
+        while not (room := self.room_now(want)):
             await self._change()
-        raise UnavailableError(f"relay {self.relay.name}: this worker is stopping and takes no more letters")
+        return room
+
+    def room_now(self, want: int = 100) -> int:
+        """As `room`, without waiting: 0 where there is no room at present. Opens sessions, too, and raises the same."""
+        if self._stopping:
+            raise UnavailableError(f"relay {self.relay.name}: this worker is stopping and takes no more letters")
+        self._open_sessions(want)
+        depth = self._depth() if self._journal_has_room(want) else 0
+        if depth and 2 * len(self._queue) <= depth:
+            return min(want, depth - len(self._queue))
+        self._wake_below = depth // 2
+        return 0
 
     def submit(self, letters: Iterable[Letter], on_outcome: OnOutcome, *, regate: Regate | None = None) -> None:
         """Send `letters` in order; `on_outcome`, which must not raise, is called once for each, from the event loop.

@@ -5,6 +5,7 @@ Losing Valkey's memory never raises a rate: a bucket that is missing starts empt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 import redis
@@ -16,26 +17,38 @@ from service.domain.errors import UnavailableError
 BURST_SECONDS = 0.5
 # Longer than any sensible wait; a bucket nobody uses goes away.
 _KEEP_SECONDS = 3600
+FOR_EVER = 1e12  # seconds
 
-# The bucket's value is the instant (in seconds) up to which tokens are given away, and at which rate they were. Taking
+# A bucket's value is the instant (in seconds) up to which tokens are given away, and at which rate they were. Taking
 # n tokens at rate r moves it by n/r; the caller waits until that instant. Where the rate has changed, the tokens that
 # are given away but not good yet are counted at the new one. Where there is no value, as many tokens count as given
-# away as the caller knows to be (ARGV[5]). Only Valkey's clock counts, so hosts need not agree on the time.
+# away as the caller knows to be. Only Valkey's clock counts, so hosts need not agree on the time. Of several buckets
+# all give or none does: none where one would make the caller wait for longer than its patience.
+# ARGV: tokens, burst, seconds to keep, patience; then for each bucket the rate and the tokens known to be given away.
 _RESERVE = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
-local rate, count, burst = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local given = now + tonumber(ARGV[5]) / rate
-local stored = redis.call('GET', KEYS[1])
-if stored then
-  local instant, before = string.match(stored, '^(%S+) (%S+)$')
-  given = tonumber(instant)
-  if given > now then given = now + (given - now) * tonumber(before) / rate end
+local count, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
+local waits, values, longest = {}, {}, 0
+for i, key in ipairs(KEYS) do
+  local rate = tonumber(ARGV[3 + 2 * i])
+  local given = now + tonumber(ARGV[4 + 2 * i]) / rate
+  local stored = redis.call('GET', key)
+  if stored then
+    local instant, before = string.match(stored, '^(%S+) (%S+)$')
+    given = tonumber(instant)
+    if given > now then given = now + (given - now) * tonumber(before) / rate end
+  end
+  if given < now - burst then given = now - burst end
+  given = given + count / rate
+  values[i] = string.format('%.6f %.9g', given, rate)
+  waits[i] = tostring(given - now)
+  if given - now > longest then longest = given - now end
 end
-if given < now - burst then given = now - burst end
-given = given + count / rate
-redis.call('SET', KEYS[1], string.format('%.6f %.9g', given, rate), 'EX', tonumber(ARGV[4]))
-return tostring(given - now)
+if longest <= tonumber(ARGV[4]) then
+  for i, key in ipairs(KEYS) do redis.call('SET', key, values[i], 'EX', tonumber(ARGV[3])) end
+end
+return waits
 """
 
 
@@ -48,6 +61,13 @@ class Pace(Protocol):
 
     def reserve(self, bucket: str, rate: float, count: int) -> float:
         """Take `count` tokens at `rate` per second; returns the seconds to wait before they may be used (≤ 0: none)."""
+        ...
+
+    def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
+        """Take `count` tokens of each bucket of `rates`, all or none; by bucket, the seconds to wait for its tokens.
+
+        None is taken where one of the waits is longer than `patience`, in seconds.
+        """
         ...
 
 
@@ -67,14 +87,22 @@ class ValkeyPace:
 
     def reserve(self, bucket: str, rate: float, count: int) -> float:
         """As `Pace.reserve`; raises PaceAwayError where Valkey does not answer in two seconds."""
-        known = self._outstanding.get(bucket, 0.0)
-        arguments = [rate, count, BURST_SECONDS, _KEEP_SECONDS, known]
+        return self.reserve_all({bucket: rate}, count)[bucket]
+
+    def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
+        """As `Pace.reserve_all`; raises PaceAwayError where Valkey does not answer in two seconds."""
+        arguments: list[float] = [count, BURST_SECONDS, _KEEP_SECONDS, patience]
+        for bucket, rate in rates.items():
+            arguments += (rate, self._outstanding.get(bucket, 0.0))
         try:
-            wait = float(self._reserve(keys=[f"tydzen:pace:{bucket}"], args=arguments))
+            said = self._reserve(keys=[f"tydzen:pace:{bucket}" for bucket in rates], args=arguments)
         except (RedisError, OSError) as error:
             raise PaceAwayError(f"Valkey is away ({type(error).__name__}); sending waits until it is back") from None
-        self._outstanding[bucket] = max(0.0, wait * rate)
-        return wait
+        waits = dict(zip(rates, map(float, said), strict=True))
+        taken = max(waits.values(), default=0.0) <= patience
+        for bucket, wait in waits.items():
+            self._outstanding[bucket] = max(0.0, wait * rates[bucket] - (0 if taken else count))
+        return waits
 
     def close(self) -> None:
         """Give the connections back."""

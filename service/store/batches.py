@@ -43,13 +43,16 @@ def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, no
             batches.c.open,
             batches.c.lease_until <= clock,
             batches.c.due_at <= now_ms,
+            batches.c.not_before <= now_ms,
             sending,
         )
         .values(fence=batches.c.fence + 1, lease_until=clock + int(lease_seconds * 1000), sender_id=sender)
         .returning(batches.c.mailing_id, batches.c.chain, batches.c.rendition_id, batches.c.fence, batches.c.provider)
     )
     row = session.execute(statement).first()
-    return None if row is None else Claim(batch, row.mailing_id, row.chain, row.rendition_id, row.fence, row.provider)
+    if row is None:
+        return None
+    return Claim(batch, row.mailing_id, row.chain, row.rendition_id, row.fence, row.provider)
 
 
 def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
@@ -108,10 +111,11 @@ def renew(session: Session, claimed: Claim, lease_seconds: float) -> bool:
     return session.execute(statement).rowcount == 1
 
 
-def give_back(session: Session, claimed: Claim) -> bool:
+def give_back(session: Session, claimed: Claim, *, not_before: int = 0) -> bool:
     """End the claim: close the batch where all its deliveries are final, else leave it due. True where it is closed.
 
-    What is left to send may be rung for at once: its hint is used up.
+    What is left to send may be rung for at once: its hint is used up. With `not_before`, in milliseconds since 1970,
+    nobody may claim it earlier.
     """
     settle(session, [claimed.batch])
     freed = (
@@ -120,7 +124,7 @@ def give_back(session: Session, claimed: Claim) -> bool:
         .values(lease_until=0, rung_at=sa.case((batches.c.pending > 0, 0), else_=batches.c.rung_at))
         .returning(batches.c.open)
     )
-    row = session.execute(freed).first()
+    row = session.execute(freed if not not_before else freed.values(not_before=not_before)).first()
     return row is not None and not row.open
 
 
@@ -146,28 +150,48 @@ def to_ring(
 ) -> list[int]:
     """Open, due, unclaimed batches of sending mailings that nobody rang within `quiet_seconds`, marked as rung."""
     clock = database_now(postgresql=session.postgresql)
+    chosen = _claimable(session, now_ms).where(batches.c.rung_at <= clock - int(quiet_seconds * 1000)).limit(limit)
+    if mailing is not None:
+        chosen = chosen.where(batches.c.mailing_id == mailing)
+    found = list(session.execute(chosen).scalars())
+    if found:
+        session.execute(batches.update().where(batches.c.id.in_(found)).values(rung_at=clock))
+    return found
+
+
+def claim_another(
+    session: Session, *, sender: int, lease_seconds: float, now_ms: int, without: Collection[str]
+) -> Claim | None:
+    """Take any batch that may be claimed, but of none of the providers in `without`; None where there is none."""
+    chosen = _claimable(session, now_ms).limit(1)
+    if without:
+        chosen = chosen.where(batches.c.provider.not_in(sorted(without)))
+    found = session.scalar(chosen)
+    if found is None:
+        return None
+    return claim(session, int(found), sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
+
+
+def _claimable(session: Session, now_ms: int) -> sa.Select[tuple[int]]:
+    """The ids of open, due, unclaimed batches of sending mailings, so ordered that neighbours are taken far apart.
+
+    Batches are numbered by slice, chain and provider. Multiplied by the golden ratio, numbers in a row are spread
+    evenly over all there are, so that every provider is always among those in work.
+    """
     chosen = (
         sa.select(batches.c.id)
         .join(mailings, mailings.c.id == batches.c.mailing_id)
         .where(
             mailings.c.state == _SENDING,
             batches.c.open,
-            batches.c.lease_until <= clock,
+            batches.c.lease_until <= database_now(postgresql=session.postgresql),
             batches.c.due_at <= now_ms,
+            batches.c.not_before <= now_ms,
             batches.c.pending + batches.c.deferred > 0,
-            batches.c.rung_at <= clock - int(quiet_seconds * 1000),
         )
-        .order_by(batches.c.id)
-        .limit(limit)
+        .order_by((batches.c.id % 1_000_000_000) * 2_654_435_769 % 4_294_967_296)
     )
-    if mailing is not None:
-        chosen = chosen.where(batches.c.mailing_id == mailing)
-    if session.postgresql:
-        chosen = chosen.with_for_update(of=batches, skip_locked=True)
-    found = list(session.execute(chosen).scalars())
-    if found:
-        session.execute(batches.update().where(batches.c.id.in_(found)).values(rung_at=clock))
-    return found
+    return chosen.with_for_update(of=batches, skip_locked=True) if session.postgresql else chosen
 
 
 def forget_rings(session: Session, mailing: int) -> None:

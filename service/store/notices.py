@@ -108,13 +108,16 @@ def claim(session: Session, notice: int, *, sender: int, lease_seconds: float) -
     return Notice(row.id, row.fence, row.kind, row.language, row.parameters, row.attempts, loaded(row.made_at))
 
 
-def pass_gate(session: Session, held: Notice) -> Gated | None:
-    """Mark the notice as being attempted and return whom to mail; None, and nothing changes, where it is not ours."""
+def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | None:
+    """Mark the notice as being attempted by `sender` and return whom to mail.
+
+    None, and nothing changes, where it is not ours.
+    """
     clock = database_now(postgresql=session.postgresql)
     statement = (
         notices.update()
         .where(_held(held), notices.c.state == _PENDING, notices.c.lease_until > clock)
-        .values(state=_ATTEMPTING, attempts=notices.c.attempts + 1)
+        .values(state=_ATTEMPTING, attempts=notices.c.attempts + 1, sender_id=sender)
         .returning(notices.c.attempts, notices.c.seal_id, notices.c.sealed)
     )
     row = session.execute(statement).one_or_none()

@@ -129,6 +129,32 @@ def test_forgetting_everything_gives_nothing_away_twice(world):
     assert world.paces[-1].reserve("b", 10, 5) == SOON(2.0, abs=0.1)
 
 
+def test_several_buckets_give_together_and_each_keeps_its_own_rate(pace):
+    first = pace.reserve_all({"fast": 100, "slow": 0.5}, 1)
+    assert first == {"fast": SOON(0.01, abs=0.05), "slow": SOON(2, abs=0.05)}
+    assert pace.reserve("slow", 0.5, 1) == SOON(4, abs=0.05)
+    assert pace.reserve("fast", 100, 1) == SOON(0.02, abs=0.05)
+
+
+def test_where_one_bucket_would_take_too_long_none_gives(pace):
+    pace.reserve("slow", 1, 3)
+    refused = pace.reserve_all({"fast": 10, "slow": 1}, 1, patience=0.5)
+    assert refused == {"fast": SOON(0.1, abs=0.05), "slow": SOON(4, abs=0.05)}
+    # As if nobody had asked.
+    assert pace.reserve_all({"fast": 10, "slow": 1}, 1) == {"fast": SOON(0.1, abs=0.05), "slow": SOON(4, abs=0.05)}
+
+
+def test_forgetting_everything_raises_the_rate_of_none_of_several_buckets(world):
+    rates = {"one": 10.0, "other": 2.0}
+    for pace in world.paces:
+        pace.reserve_all(rates, 5)
+    # Refused, but told how much is under way.
+    world.paces[-1].reserve_all(rates, 5, patience=0)
+    world.forget()
+    again = world.paces[-1].reserve_all(rates, 5)
+    assert again == {"one": SOON(2.0, abs=0.1), "other": SOON(10.0, abs=0.1)}
+
+
 class TestValkey:
     """Of the real one alone: many take at once, and Valkey forgets in between."""
 

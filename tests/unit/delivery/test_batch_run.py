@@ -2,106 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import datetime as dt
-import threading
 import time
 
 import pytest
 
-from service.delivery.dispatch import Dispatcher
-from service.delivery.letters import Stationery
-from service.delivery.line import LineKeeper, open_line
-from service.delivery.offload import Offload
 from service.delivery.recovery import Recovery
-from service.domain.keys import Purpose
-from service.domain.tokens import DeliverySigner, LinkSigner
-from service.mail.relay import parse_relays
 from service.store import DatabaseAwayError, gate
-from tests.conftest import KEYRING
-from tests.fakes import FakePace
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
-from tests.unit.delivery.parts import PRESS, Run
-
-STATIONERY = Stationery(
-    LinkSigner(KEYRING, Purpose.UNSUBSCRIBE), LinkSigner(KEYRING, Purpose.PREFERENCES), DeliverySigner(KEYRING)
-)
-
-
-class Clock:
-    def now(self):
-        return dt.datetime.now(dt.UTC)
-
-
-class Troubled:
-    """A database of which a test may lose transactions, before or after they are committed."""
-
-    def __init__(self, database):
-        self._database = database
-        self.lose: list[str] = []  # what becomes of the next transactions: "before", "after" or "no"
-        self.away = False
-
-    def __getattr__(self, name):
-        return getattr(self._database, name)
-
-    @contextlib.contextmanager
-    def begin(self):
-        if self.away:
-            raise DatabaseAwayError("away")
-        fate = self.lose.pop(0) if self.lose else "no"
-        with self._database.begin() as session:
-            yield session
-            if fate == "before":
-                raise DatabaseAwayError("lost before the commit")
-        if fate == "after":
-            raise DatabaseAwayError("lost after the commit")
-
-
-class Worker:
-    """One sending process in this one."""
-
-    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0):
-        self.run = run
-        self.database = Troubled(run.database)
-        self.pace = FakePace()
-        self.stop = False
-        self.data_dir = data_dir
-        (relay,) = parse_relays(f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2")
-        self.lines = LineKeeper(
-            self.database, lambda: open_line(run.database, data_dir, relay, helo_name="sender.example.org")
-        )
-        self.dispatcher = Dispatcher(
-            self.database,
-            self.pace,
-            STATIONERY,
-            PRESS,
-            run.bell,
-            Clock(),
-            self.lines,
-            Offload(),
-            lambda: self.stop,
-            rate,
-            lease,
-        )
-
-    def send(self, batch=None, meanwhile=None):
-        """Send a batch to its end; `meanwhile` runs beside it in a thread of its own."""
-        thread = threading.Thread(target=meanwhile or (lambda: None))
-
-        async def send():
-            thread.start()
-            try:
-                return await self.dispatcher.send_batch(batch or self.run.batch_ids()[0])
-            finally:
-                await self.lines.close()
-
-        try:
-            return asyncio.run(send())
-        finally:
-            thread.join()
-            self.dispatcher.offload.close()
+from tests.unit.delivery.parts import Run
+from tests.unit.delivery.worker import Clock, Worker
 
 
 @pytest.fixture
@@ -135,7 +46,7 @@ def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
 def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(
     sqlite_database, tmp_path, sink, fate, which, monkeypatch
 ):
-    monkeypatch.setattr("service.delivery.send._AWAY_SECONDS", 0.01)
+    monkeypatch.setattr("service.delivery.account._AWAY_SECONDS", 0.01)
     run = Run(sqlite_database, readers=230)
     worker = Worker(run, tmp_path, sink)
     # The first two claim and prepare; then come takings, gates and signs of life in turn.

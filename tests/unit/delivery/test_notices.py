@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 import pytest
 
 from service.delivery import notices
+from service.delivery.limits import Limits
 from service.delivery.line import LineKeeper, open_line
 from service.delivery.offload import Offload
 from service.delivery.postman import NoticeSender
 from service.domain.delivery import DeliveryState
+from service.domain.limits import INSTALLATION, Limit
 from service.domain.replies import ReplyClass
 from service.domain.tokens import DeliverySigner
 from service.mail import autopsy
@@ -132,10 +134,10 @@ def test_a_worker_whose_lease_ended_passes_no_gate(database):
     with database.begin() as session:
         slow = store.claim(session, notice, sender=1, lease_seconds=0)
         quick = store.claim(session, notice, sender=2, lease_seconds=60)
-        assert store.pass_gate(session, slow) is None
-        gated = store.pass_gate(session, quick)
+        assert store.pass_gate(session, slow, sender=1) is None
+        gated = store.pass_gate(session, quick, sender=1)
         assert (gated.attempt, gated.address) == (1, ADDRESS)
-        assert store.pass_gate(session, quick) is None
+        assert store.pass_gate(session, quick, sender=1) is None
         assert not store.still_open(session, slow, 1)
         assert store.still_open(session, quick, 1)
         store.take_back(session, slow, due_at=NOW)
@@ -146,7 +148,7 @@ def test_an_address_shows_in_no_representation(database):
     notice = made(database)
     with database.begin() as session:
         held = store.claim(session, notice, sender=1, lease_seconds=60)
-        gated = store.pass_gate(session, held)
+        gated = store.pass_gate(session, held, sender=1)
     assert "canary" not in repr((held, gated))
 
 
@@ -179,7 +181,7 @@ def test_a_deferred_notice_is_rung_when_it_is_due(database):
     notice = made(database)
     with database.begin() as session:
         held = store.claim(session, notice, sender=1, lease_seconds=60)
-        store.pass_gate(session, held)
+        store.pass_gate(session, held, sender=1)
         assert store.record(session, notice, 1, DeliveryState.DEFERRED, due_at=NOW + 30 * MINUTE, reason="4.7.1")
         assert store.claim(session, notice, sender=1, lease_seconds=60) is None
         assert store.due(session, NOW + 29 * MINUTE) == []
@@ -191,7 +193,7 @@ def test_only_final_notices_are_forgotten(database):
     kept, done = made(database), made(database, once="trouble:2")
     with database.begin() as session:
         held = store.claim(session, done, sender=1, lease_seconds=60)
-        store.pass_gate(session, held)
+        store.pass_gate(session, held, sender=1)
         store.record(session, done, 1, DeliveryState.ACCEPTED, due_at=NOW)
         assert store.prune(session, NOW) == 0
         assert store.prune(session, NOW + MINUTE) == 1
@@ -216,7 +218,7 @@ class Contents:
 def left_open(database):
     notice = made(database)
     with database.begin() as session:
-        store.pass_gate(session, store.claim(session, notice, sender=1, lease_seconds=3600))
+        store.pass_gate(session, store.claim(session, notice, sender=1, lease_seconds=3600), sender=1)
     return notice
 
 
@@ -267,11 +269,11 @@ class FakePace:
         self.taken = []
         self.away = False
 
-    def reserve(self, bucket, rate, count):
+    def reserve_all(self, rates, count):
         if self.away:
             raise PaceAwayError("Valkey is away")
-        self.taken.append((bucket, rate, count))
-        return 60.0
+        self.taken += [(bucket, rate, count) for bucket, rate in rates.items()]
+        return dict.fromkeys(rates, 60.0)
 
 
 class Post:
@@ -283,7 +285,7 @@ class Post:
         self.pace = FakePace()
         self.loop = new_event_loop()
         self.offload = Offload()
-        self.lines = LineKeeper(database, self.open_line)
+        self.lines = LineKeeper(database, [self.open_line])
         self.sender = NoticeSender(
             database=database,
             offload=self.offload,
@@ -293,7 +295,7 @@ class Post:
             clock=clock,
             lines=self.lines,
             stopping=lambda: self.stopping,
-            rate=2.0,
+            limits=Limits({INSTALLATION: Limit(rate=2.0)}),
             base_url=None,
         )
 

@@ -1,0 +1,162 @@
+"""The account of one batch: outcomes that are not recorded yet, and transactions that record them as they go."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar
+
+from service import faults, log
+from service.clock import suspended_monotonic
+from service.delivery import recording
+from service.delivery.limits import Limits
+from service.delivery.meter import Meter
+from service.delivery.offload import Offload
+from service.mail.letter import Outcome
+from service.store import Database, DatabaseAwayError, Session, batches, limits, outcomes
+from service.store.batches import Claim
+from service.store.instants import stored
+
+_AWAY_SECONDS = 1.0
+# A supervisor kills who does not end within some ten seconds.
+_STOP_SECONDS = 3.0
+
+_log = log.get("send")
+_Value = TypeVar("_Value")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubtful:
+    """Deliveries that a transaction marks as being attempted by `sender`."""
+
+    sender: int
+    ids: Sequence[int]
+
+
+@dataclass(slots=True)
+class Account:
+    """Belongs to one run of one batch."""
+
+    database: Database
+    offload: Offload
+    limits: Limits
+    meter: Meter
+    now: Callable[[], dt.datetime]
+    stopping: Callable[[], bool]
+    claim: Claim
+    last_sign: float = field(default_factory=suspended_monotonic)
+    _spoken: list[Outcome] = field(default_factory=list)
+    # Letters that were counted for a day's cap and not sent, by scope and day.
+    _unused: Counter[tuple[str, dt.date]] = field(default_factory=Counter)
+
+    @property
+    def open(self) -> bool:
+        """Whether there are outcomes to record."""
+        return bool(self._spoken)
+
+    def add(self, outcome: Outcome) -> None:
+        """Record this with the next transaction."""
+        self._spoken.append(outcome)
+
+    def unused(self, scopes: Iterable[str], day: dt.date) -> None:
+        """Give back to the caps of these scopes one letter that was not sent."""
+        self._unused.update((scope, day) for scope in scopes)
+
+    async def transaction(
+        self,
+        work: Callable[[Session], _Value],
+        *,
+        first: Callable[[Session], None] | None = None,
+        doubtful: Doubtful | None = None,
+    ) -> _Value:
+        """Run `work` in a transaction beside the loop, with the outcomes known by now recorded in the same.
+
+        `first` runs before anything else of it. While the database is away it tries again; a worker that must stop does
+        so for seconds only, and leaves the rest to its journal. `doubtful` names deliveries that `work` marks as being
+        attempted: a commit of which nobody knows whether it happened is taken back before the next try.
+        """
+        give_up = _Patience(self.stopping)
+        while True:
+            spoken, self._spoken = self._spoken, []
+            # Never given back twice: after a commit that nobody knows of, a cap rather stays too low.
+            unused, self._unused = self._unused, Counter()
+            try:
+                value = await self.offload.database(partial(self._transaction, spoken, unused, first, work))
+            except DatabaseAwayError as error:
+                self._spoken = spoken + self._spoken
+                _log.warning("database-away", batch=self.claim.batch, error=str(error))
+                if give_up.now():
+                    raise
+                await asyncio.sleep(_AWAY_SECONDS)
+                await self._take_back(doubtful, give_up)
+                continue
+            except BaseException:
+                self._spoken = spoken + self._spoken
+                raise
+            self.last_sign = suspended_monotonic()
+            self.meter.outcomes(self.claim.mailing, self.claim.provider, spoken)
+            return value
+
+    def _transaction(
+        self,
+        spoken: list[Outcome],
+        unused: Counter[tuple[str, dt.date]],
+        first: Callable[[Session], None] | None,
+        work: Callable[[Session], _Value],
+    ) -> _Value:
+        with self.database.begin() as session:
+            for (scope, day), letters in sorted(unused.items()):
+                limits.count(session, (scope,), day, -letters)
+            if first is not None:
+                first(session)
+            if spoken:
+                faults.point("before-record")
+                changed = recording.record(session, spoken, now=self.now())
+                foreign = changed - {self.claim.batch}
+                batches.settle(session, sorted(foreign))
+            value = work(session)
+            if self.limits.stale:
+                self.limits.read(session, self.now())
+            self.meter.store(session, self.now())
+            faults.point("record-commit")
+        faults.point("after-record")
+        return value
+
+    async def _take_back(self, doubtful: Doubtful | None, give_up: _Patience) -> None:
+        """Nothing of this group was written: whatever the lost commit did to it is undone."""
+        if doubtful is None:
+            return
+
+        def undo() -> None:
+            with self.database.begin() as session:
+                now_ms = stored(self.now())
+                outcomes.take_back(session, self.claim.batch, doubtful.ids, sender=doubtful.sender, now_ms=now_ms)
+
+        while True:
+            try:
+                await self.offload.database(undo)
+            except DatabaseAwayError:
+                if give_up.now():
+                    raise
+                await asyncio.sleep(_AWAY_SECONDS)
+                continue
+            return
+
+
+class _Patience:
+    """How long a database that is away is waited for: as long as it takes, but for a worker that must stop."""
+
+    def __init__(self, stopping: Callable[[], bool]) -> None:
+        self._stopping = stopping
+        self._stop_at: float | None = None
+
+    def now(self) -> bool:
+        """Whether to give up."""
+        if not self._stopping():
+            return False
+        self._stop_at = self._stop_at or suspended_monotonic() + _STOP_SECONDS
+        return suspended_monotonic() >= self._stop_at

@@ -1,0 +1,28 @@
+"""Idleness: whether a run has only waited for a while, so that another may use the time."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+IDLE_SECONDS = 2.0
+# A domain in a tarpit lets a letter through now and then: that is waiting, too.
+_SHARE = 0.9
+
+
+@dataclass(slots=True)
+class Idleness:
+    """Looks at one run, now and then; `waited` says how many seconds it has waited in all."""
+
+    waited: Callable[[], float]
+    _looks: deque[tuple[float, float]] = field(default_factory=deque)
+
+    def look(self, now: float) -> bool:
+        """Whether the run has waited nearly all the time of the last two seconds; False in its first two."""
+        waited = self.waited()
+        while len(self._looks) > 1 and self._looks[1][0] <= now - IDLE_SECONDS:
+            self._looks.popleft()
+        self._looks.append((now, waited))
+        since, before = self._looks[0]
+        return now - since >= IDLE_SECONDS and waited - before >= _SHARE * (now - since)

@@ -1,0 +1,128 @@
+"""Routes: through which line the next group of letters goes, by the order or the weights of the relays."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from service.clock import suspended_monotonic
+from service.delivery.limits import Limits, spent_error
+from service.delivery.line import Line
+from service.domain.limits import INSTALLATION, provider_scope, relay_scope
+from service.pace.bucket import FOR_EVER
+
+# A relay that is asked first and takes nothing for so long counts as one in trouble.
+_FULL_SECONDS = 5.0
+# Tokens of a relay that are further off than this are left to others, where another relay has some.
+_PATIENCE = 0.25
+_LOOK_SECONDS = 0.25
+
+
+@dataclass(slots=True)
+class Routes:
+    """Belongs to one process; shared by all its runs.
+
+    Without weights the first relay is used that can be: the next where it is in trouble, its day is spent or it took
+    nothing for some seconds. With weights each gets its part of the letters, and what one has no room for now goes
+    through another. A relay that is well again is noticed, because each that comes before the chosen one is asked, too.
+    """
+
+    limits: Limits
+    now: Callable[[], dt.datetime]
+    # By relay: letters it was given, divided by its weight; the least is next.
+    _given: dict[str, float] = field(default_factory=dict)
+    _full_since: dict[str, float] = field(default_factory=dict)
+    _limited_until: dict[str, float] = field(default_factory=dict)
+
+    async def room(
+        self, lines: Sequence[Line], want: Callable[[Line], int], provider: str = "", *, despite_caps: bool = False
+    ) -> tuple[Line, int]:
+        """The line for the next group, and how many letters it takes, at most what `want` says for it; waits for room.
+
+        Safe to cancel. Raises UnavailableError after a line was stopped, and DaySpentError where all that may be sent
+        today is sent: by the installation, to the provider, or through every relay; not so with `despite_caps`.
+        """
+        while True:
+            asked: list[Line] = []
+            found = self._room_now(lines if despite_caps else self._usable(lines, provider), want, asked)
+            if found is not None:
+                return found
+            await _any_change(asked, want)
+
+    def patience(self, lines: Sequence[Line], line: Line) -> float:
+        """How many seconds to wait for tokens of this line's relay: not long where another has its own rate."""
+        if len(lines) == 1 or not self._weighted(lines):
+            return FOR_EVER
+        now = suspended_monotonic()
+        others = [other for other in lines if other is not line and not self._limited(other, now)]
+        return _PATIENCE if any(other.wire.trouble is None for other in others) else FOR_EVER
+
+    def out_of_tokens(self, line: Line, seconds: float) -> None:
+        """This line's relay has no tokens for so long."""
+        self._limited_until[line.relay] = suspended_monotonic() + seconds - _PATIENCE
+
+    def give(self, lines: Sequence[Line], line: Line, letters: int) -> None:
+        """So many letters went through this line."""
+        if len(lines) == 1:
+            return
+        level = self._given.get(line.relay, 0.0)
+        # Who could take nothing meanwhile has no claim to it later.
+        for other in lines:
+            self._given[other.relay] = max(level, self._given.get(other.relay, 0.0))
+        self._given[line.relay] = level + letters / (self._weight(line) or 1)
+
+    def _usable(self, lines: Sequence[Line], provider: str) -> Sequence[Line]:
+        now = self.now()
+        for scope in (INSTALLATION, provider_scope(provider)):
+            if self.limits.spent(scope, now):
+                raise spent_error(scope, now)
+        usable = [line for line in lines if not self.limits.spent(relay_scope(line.relay), now)]
+        if not usable:
+            raise spent_error(relay_scope(lines[-1].relay), now)
+        return usable
+
+    def _room_now(
+        self, lines: Sequence[Line], want: Callable[[Line], int], asked: list[Line]
+    ) -> tuple[Line, int] | None:
+        weighted = self._weighted(lines)
+        now = suspended_monotonic()
+        for line in self._by_part(lines, now) if weighted else lines:
+            asked.append(line)
+            room = line.wire.room_now(want(line))
+            if room:
+                self._full_since.pop(line.relay, None)
+                return line, room
+            full_since = self._full_since.setdefault(line.relay, now)
+            if not weighted and line.wire.trouble is None and now - full_since < _FULL_SECONDS:
+                return None
+        return None
+
+    def _by_part(self, lines: Sequence[Line], now: float) -> Sequence[Line]:
+        def place(line: Line) -> tuple[bool, bool, float]:
+            return self._weight(line) == 0, self._limited(line, now), self._given.get(line.relay, 0.0)
+
+        return sorted(lines, key=place)
+
+    def _limited(self, line: Line, now: float) -> bool:
+        return self._limited_until.get(line.relay, 0.0) > now
+
+    def _weight(self, line: Line) -> int:
+        weight = self.limits.of(relay_scope(line.relay)).weight
+        return 1 if weight is None else weight
+
+    def _weighted(self, lines: Sequence[Line]) -> bool:
+        return any(self.limits.of(relay_scope(line.relay)).weight is not None for line in lines)
+
+
+async def _any_change(lines: Sequence[Line], want: Callable[[Line], int]) -> None:
+    """Wait a moment until one of these lines has room."""
+    tasks = [asyncio.ensure_future(line.wire.room(want(line))) for line in lines]
+    try:
+        done, _ = await asyncio.wait(tasks, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+    for task in done:
+        task.result()
