@@ -204,7 +204,8 @@ class Services:
 
         away = self.settings.host_away_minutes * 60
         recovery = Recovery(self.database, self.settings.data_dir, self.clock, away)
-        return Sweep(self.database, self.bell, self.blocking, self.clock, recovery)
+        resend = self.settings.uncertain == "resend"
+        return Sweep(self.database, self.bell, self.blocking, self.clock, recovery, resend_uncertain=resend)
 
     def blocking(self, session: Session, week: str) -> list[Blocker]:
         """What stands against sending that issue; empty where nothing does."""

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     host_away_minutes: int = Field(
         60, ge=1, description="how long a lost host's letters wait before they are uncertain"
     )
+    uncertain: Literal["hold", "resend"] = Field(
+        "hold", description="letters of unknown fate: hold for an operator, or resend once (may mail twice)"
+    )
     late_hours: int = Field(12, ge=0, description="a slot missed by less is sent late; by more, an operator decides")
     batch_size: int = Field(1000, ge=1, le=1000, description="letters in one batch at the most")
     inbox_port: int = Field(2525, ge=1, le=65535, description="port of the local inbox (SMTP)")

@@ -14,6 +14,8 @@ from service.cli import (
     issue_send,
     issue_trial,
     mailing,
+    mailing_providers,
+    mailing_uncertain,
     ops,
     publication,
     schedule,
@@ -37,6 +39,8 @@ issue.register(app)
 issue_send.register(issue.issue)
 issue_trial.register(issue.issue)
 mailing.register(app)
+mailing_uncertain.register(mailing.mailing)
+mailing_providers.register(mailing.mailing)
 explain.register(app)
 schedule.register(app)
 sweep.register(app)

@@ -19,6 +19,7 @@ from service.cli.output import (
     print_table,
     say,
 )
+from service.domain.delivery import RetryReason
 from service.domain.errors import NotFoundError
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def status(
     from service.delivery import progress
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
     if watch and not json:
         watching.watch(parts, number)
     with parts.database.read() as session:
@@ -127,7 +128,7 @@ def pause(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     from service.store import mailings
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
     if dry_run:
         with parts.database.read() as session:
             require(number, mailings.get(session, number).state, MailingEvent.PAUSE)
@@ -147,7 +148,7 @@ def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     from service.store import mailings
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
     if dry_run:
         with parts.database.read() as session:
             require(number, mailings.get(session, number).state, MailingEvent.RESUME)
@@ -166,7 +167,7 @@ def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json
     from service.domain.mailing import MailingEvent, require
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
     with parts.database.read() as session:
         found = progress.status(session, number)
     require(number, found.mailing.state, MailingEvent.CANCEL)
@@ -181,23 +182,35 @@ def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json
 
 
 @mailing.command("retry")
-def retry(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
-    """Try again now: deferred, expired, cancelled and policy-refused readers; never hard refusals or uncertain ones."""
+def retry(
+    mailing_id: Id,
+    reason: Annotated[
+        list[RetryReason] | None, typer.Option(help="Only those not reached for this reason; repeatable.")
+    ] = None,
+    provider: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only readers at this provider, see: tydzen mailing providers ID")
+    ] = None,
+    dry_run: DryRun = False,
+    json: Json = False,
+) -> None:
+    """Try again, now, whoever was not reached and may be: never hard refusals, never uncertain ones."""
     from service.bootstrap import services
     from service.delivery import control
     from service.domain.mailing import MailingEvent, require
+    from service.domain.providers import checked
     from service.store import interventions, mailings
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
+    which = interventions.Again(frozenset(reason or ()), None if provider is None else checked(provider))
     if dry_run:
         with parts.database.read() as session:
             require(number, mailings.get(session, number).state, MailingEvent.RETRY)
-            again = interventions.retryable(session, number)
+            again = interventions.retryable(session, number, which)
         say(f"{again} deliveries of mailing {number} would be tried again")
         return
     with parts.database.begin() as session:
-        again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now())
+        again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now(), which=which)
     _done(number, "retried", json=json, again=again)
 
 
@@ -213,7 +226,7 @@ def rate(
     from service.delivery import control
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
     with parts.database.begin() as session:
         control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
     if dry_run:
@@ -230,10 +243,10 @@ def ledger(mailing_id: Id, json: Json = False) -> None:
     from service.store import mailings
 
     parts = services()
-    number = _number(parts, mailing_id)
+    number = number_of(parts, mailing_id)
     with parts.database.read() as session:
         mailings.get(session, number)
-        domain = _sender_domain(parts)
+        domain = sender_domain(parts)
         entries = store_ledger.lines(session, number)
         lines = (_entry_json(entry, parts.delivery_ids.message_id(entry.delivery), domain) for entry in entries)
         if json:
@@ -242,7 +255,7 @@ def ledger(mailing_id: Id, json: Json = False) -> None:
             _print_lines(lines)
 
 
-def _number(parts: Services, mailing_id: str) -> int:
+def number_of(parts: Services, mailing_id: str) -> int:
     """The mailing's number; a week names the mailing of its issue."""
     from service.domain.weeks import Week
     from service.store import mailings
@@ -288,7 +301,8 @@ def _entry_json(entry: Entry, message_id: str, domain: str) -> dict[str, Any]:
     }
 
 
-def _sender_domain(parts: Services) -> str:
+def sender_domain(parts: Services) -> str:
+    """The domain of Message-IDs."""
     from service.store import publication
 
     with parts.database.read() as session:

@@ -10,6 +10,7 @@ from service.domain.mailing import MailingEvent, MailingState, require
 from service.queue import SEND_BATCH, Bell, ring_after_commit
 from service.store import Session, audit, batches, interventions, mailings
 from service.store.instants import stored
+from service.store.interventions import EVERY, Again
 
 
 def pause(session: Session, mailing: int, *, actor: str, now: dt.datetime, reason: str | None = None) -> None:
@@ -23,7 +24,7 @@ def resume(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.da
     """Go on sending. Raises ConflictError where the mailing is not paused, NotFoundError."""
     state = require(mailing, mailings.lock(session, mailing).state, MailingEvent.RESUME)
     mailings.move(session, mailing, state, now=now)
-    _ring(session, mailing, bell, now)
+    ring(session, mailing, bell, now=now)
     _audit(session, mailing, "mailing.resume", actor, now)
 
 
@@ -36,17 +37,19 @@ def cancel(session: Session, mailing: int, *, actor: str, now: dt.datetime) -> i
     return cancelled
 
 
-def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.datetime) -> int:
-    """Try again, now, whoever may be tried again; how many. Raises ConflictError, NotFoundError."""
+def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.datetime, which: Again = EVERY) -> int:
+    """Try again, now, whoever may be tried again and is meant; how many. Raises ConflictError, NotFoundError."""
     found = mailings.lock(session, mailing)
     state = require(mailing, found.state, MailingEvent.RETRY)
     if found.slices is None or found.planned_slices < found.slices:
         # Cancelled while it was planned: its audience is not whole, so planning goes on first.
         state = MailingState.PLANNING
-    again = interventions.retry(session, mailing, now_ms=stored(now))
+    again = interventions.retry(session, mailing, now_ms=stored(now), which=which)
     if again or state is MailingState.PLANNING:
-        mailings.move(session, mailing, state, now=now)
-        _ring(session, mailing, bell, now)
+        # What was paused stays so, for the reason that it has.
+        if state is not found.state:
+            mailings.move(session, mailing, state, now=now)
+        ring(session, mailing, bell, now=now)
     _audit(session, mailing, "mailing.retry", actor, now)
     return again
 
@@ -67,7 +70,8 @@ def set_rate(
     _audit(session, mailing, "mailing.rate", actor, now, rate=rate)
 
 
-def _ring(session: Session, mailing: int, bell: Bell, now: dt.datetime) -> None:
+def ring(session: Session, mailing: int, bell: Bell, *, now: dt.datetime) -> None:
+    """Have the first batches of a mailing that has work again sent at once."""
     batches.forget_rings(session, mailing)
     for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS, mailing=mailing):
         ring_after_commit(session, bell, SEND_BATCH, batch)

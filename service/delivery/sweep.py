@@ -2,37 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from service import faults, log
 from service.clock import Clock
-from service.delivery import notices, progress, release, slots
+from service.delivery import notices, progress, release, resolving, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
 from service.delivery.recovery import Recovery
 from service.delivery.release import Check
 from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
 from service.queue import PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, locks, mailings
+from service.store import Database, Session, batches, bounces, locks, mailings
 from service.store.instants import stored
 
 # Shorter than the tick, so that a sweep that died is missed by one tick at the most.
 _LOCK_SECONDS = 14
 # A few at a time: each batch that ends rings the next, so these only restart the chain where all hints were lost.
 _RINGS = 8
+# Evidence has days to go, so a few times a day is often enough.
+_FORGET_SECONDS = 6 * 3600
 
 _log = log.get("sweep")
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Due slots, due mailings, lost hints, dead workers' journals, finished mailings."""
+    """Due slots, due mailings, lost hints, dead workers' journals, finished mailings.
+
+    `resend_uncertain` is the installation's policy for letters of which nobody knows whether they arrived.
+    """
 
     database: Database
     bell: Bell
     check: Check
     clock: Clock
     recovery: Recovery
+    resend_uncertain: bool = False
 
     def run(self) -> bool:
         """Whether this process did the common part; each host settles its own journals every time."""
@@ -44,7 +51,7 @@ class Sweep:
         faults.point("sweep-locked")
         self.recovery.give_up_lost_hosts()
         now = self.clock.now()
-        for part in (self._slots, self._release, self._plan, self._tidy, self._ring, self._notices):
+        for part in self._parts():
             # A transaction each: what one part finds wrong must neither undo the others nor keep them waiting.
             try:
                 with self.database.begin() as session:
@@ -55,6 +62,12 @@ class Sweep:
                 _log.warning("sweep-part-failed", part=part.__name__.strip("_"), error=str(error))
         _log.debug("swept", at=now.isoformat())
         return True
+
+    def _parts(self) -> Sequence[Callable[[Session], None]]:
+        return (
+            *(self._slots, self._release, self._plan, self._uncertain),
+            *(self._tidy, self._ring, self._notices, self._forget),
+        )
 
     def _slots(self, session: Session) -> None:
         # The earlier of two clocks: a machine whose own runs ahead must not send a week too soon.
@@ -79,3 +92,12 @@ class Sweep:
 
     def _tidy(self, session: Session) -> None:
         progress.tidy(session, now=self.clock.now())
+
+    def _uncertain(self, session: Session) -> None:
+        # After the journals: what they decide is not uncertain.
+        if self.resend_uncertain:
+            resolving.resend_once(session, self.bell, now=self.clock.now())
+
+    def _forget(self, session: Session) -> None:
+        if locks.take(session, "bounces", _FORGET_SECONDS):
+            bounces.prune(session, now=self.clock.now())

@@ -27,6 +27,10 @@ UNFINISHED = frozenset({DeliveryState.PENDING, DeliveryState.ATTEMPTING, Deliver
 FINAL = frozenset(DeliveryState) - UNFINISHED
 
 
+# Why a delivery is refused of which nobody but an operator says so.
+RESOLVED = "resolved"
+
+
 class SkipReason(StrEnum):
     """Why a planned reader was not mailed."""
 
@@ -36,6 +40,15 @@ class SkipReason(StrEnum):
     ERASED = "erased"
     CANCELLED = "cancelled"
     INACTIVE = "inactive"
+
+
+class RetryReason(StrEnum):
+    """Why a delivery that was not accepted may be tried again at an operator's word."""
+
+    POLICY = "policy"
+    EXPIRED = "expired"
+    CANCELLED = "cancelled"
+    DEFERRED = "deferred"
 
 
 class DeliveryEvent(Enum):

@@ -30,6 +30,7 @@ class MailingEvent(Enum):
     FINISH = "finish"
     CANCEL = "cancel"
     RETRY = "retry"
+    RESEND = "resend"
 
 
 _S, _E = MailingState, MailingEvent
@@ -51,7 +52,14 @@ TRANSITIONS: dict[tuple[MailingState, MailingEvent], MailingState] = {
     (_S.PAUSED, _E.RETRY): _S.PAUSED,
     (_S.SENT, _E.RETRY): _S.SENDING,
     (_S.CANCELLED, _E.RETRY): _S.SENDING,
+    # What is uncertain may be sent again; not of a mailing that was cancelled, which a retry takes back first.
+    (_S.SENDING, _E.RESEND): _S.SENDING,
+    (_S.PAUSED, _E.RESEND): _S.PAUSED,
+    (_S.SENT, _E.RESEND): _S.SENDING,
 }
+
+# Events that no command of that name makes.
+_NO_COMMANDS = frozenset({_E.PLANNED, _E.FINISH, _E.RESEND})
 
 SETTLED = frozenset({MailingState.SENT, MailingState.CANCELLED})
 
@@ -65,7 +73,7 @@ def require(mailing: int, state: MailingState, event: MailingEvent) -> MailingSt
     """As `after`; raises ConflictError that says what is allowed instead."""
     following = after(state, event)
     if following is None:
-        allowed = sorted(e.value for s, e in TRANSITIONS if s is state and e not in {_E.PLANNED, _E.FINISH})
+        allowed = sorted(e.value for s, e in TRANSITIONS if s is state and e not in _NO_COMMANDS)
         can = f"; it can {' or '.join(allowed)}" if allowed else ""
         raise ConflictError(f"mailing {mailing} is {state.value}: it cannot {event.value}{can}")
     return following

@@ -132,13 +132,16 @@ class MailLog:
         # Stamps repeat within a second, and years need arithmetic: the last one is nearly always the present one.
         self._stamp: tuple[tuple[bytes | None, ...], dt.datetime | None] = ((), None)
 
-    def read(self, lines: Iterable[bytes]) -> None:
-        """Read these lines, with or without their ends."""
+    def read(self, lines: Iterable[bytes], *, again: bool = False) -> None:
+        """Read these lines, with or without their ends; `again` where they are known and not to be counted."""
+        counted = self._lines, self._unreadable
         for line in lines:
             self._line(line[:_LINE_LIMIT].rstrip(b"\r\n"))
+        if again:
+            self._lines, self._unreadable = counted
 
     def coverage(self) -> Coverage:
-        """What has been read so far; lines that were read twice count twice."""
+        """What has been read so far."""
         return Coverage(self._lines, self._unreadable, self._first, self._last)
 
     def finding(self, wanted: str) -> Finding:

@@ -5,6 +5,8 @@ The table is fixed, and no DNS is asked: a look-up per domain would tell resolve
 
 from __future__ import annotations
 
+from service.domain.errors import InvalidInputError
+
 # The domains of one provider share its servers, and so its patience.
 _DOMAINS: dict[str, tuple[str, ...]] = {
     "gmail": ("gmail.com", "googlemail.com"),
@@ -33,8 +35,17 @@ _DOMAINS: dict[str, tuple[str, ...]] = {
 
 _NAMES = {domain: name for name, domains in _DOMAINS.items() for domain in domains}
 KNOWN = frozenset(_DOMAINS)
+# All that are not known, where they are shown or named as one.
+OTHER = "other"
 
 
 def provider_of(domain: str) -> str:
     """The known provider's name of a domain, which is given in lower case; of any other, the domain itself."""
     return _NAMES.get(domain, domain)
+
+
+def checked(name: str) -> str:
+    """The name of a known provider, or `other`; raises InvalidInputError that says which there are."""
+    if name in KNOWN or name == OTHER:
+        return name
+    raise InvalidInputError(f"no provider has this name; there are {', '.join(sorted(KNOWN))} and {OTHER}")

@@ -26,11 +26,15 @@ KEEP_REPLIES = dt.timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What the relay said of a mailbox; `reply` has its addresses cut out."""
+    """What the relay said of a mailbox; `reply` has its addresses cut out.
+
+    `returned` where it had taken the mail first: then its acceptance says nothing for the mailbox.
+    """
 
     code: int | None
     enhanced: str | None
     reply: str | None = field(repr=False)
+    returned: bool = False
 
 
 def suppress(session: Session, delivery: int, now_ms: int) -> None:
@@ -58,11 +62,18 @@ def score(session: Session, delivery: int, said: Said, *, now_ms: int) -> None:
         day=today.isoformat(),
         mailing_id=reader.mailing_id,
         epoch=reader.epoch,
+        returned=said.returned,
         code=said.code,
         enhanced=said.enhanced,
         reply=said.reply,
     )
-    if session.execute(statement.on_conflict_do_nothing()).rowcount == 0:
+    keys = ["subscriber_id", "day"]
+    once = statement.on_conflict_do_nothing(index_elements=keys)
+    if said.returned:
+        once = statement.on_conflict_do_update(
+            index_elements=keys, set_={"returned": True, "mailing_id": reader.mailing_id}
+        )
+    if session.execute(once).rowcount == 0:
         return
     accepted_on = _last_acceptance(session, reader.id, today)
     if is_given_up(_refusals(session, reader.id, reader.epoch), accepted_on=accepted_on, today=today):
@@ -132,24 +143,34 @@ def _recent_mailings(today: dt.date) -> sa.Select[tuple[int]]:
     return sa.select(mailings.c.id).where(mailings.c.created_at >= stored(first))
 
 
+def _arrived() -> sa.ColumnElement[bool]:
+    """Accepted, and not returned since."""
+    returned = sa.exists().where(
+        bounces.c.subscriber_id == deliveries.c.subscriber_id,
+        bounces.c.mailing_id == deliveries.c.mailing_id,
+        bounces.c.returned,
+    )
+    return sa.and_(deliveries.c.state == int(DeliveryState.ACCEPTED), ~returned)
+
+
 def _last_acceptance(session: Session, subscriber: bytes, today: dt.date) -> dt.date | None:
     statement = sa.select(sa.func.max(deliveries.c.at)).where(
         deliveries.c.mailing_id.in_(_recent_mailings(today)),
         deliveries.c.subscriber_id == subscriber,
-        deliveries.c.state == int(DeliveryState.ACCEPTED),
+        _arrived(),
     )
     at = session.scalar(statement)
     return None if at is None else loaded(at).date()
 
 
 def _accepted_since(today: dt.date) -> sa.Select[tuple[bytes, int]]:
-    scored = sa.select(bounces.c.subscriber_id).distinct().subquery()
+    scored = sa.select(bounces.c.subscriber_id.label("reader")).distinct().subquery()
     return (
         sa.select(deliveries.c.subscriber_id, sa.func.max(deliveries.c.at).label("at"))
-        .join(scored, scored.c.subscriber_id == deliveries.c.subscriber_id)
+        .join(scored, scored.c.reader == deliveries.c.subscriber_id)
         .where(
             deliveries.c.mailing_id.in_(_recent_mailings(today)),
-            deliveries.c.state == int(DeliveryState.ACCEPTED),
+            _arrived(),
         )
         .group_by(deliveries.c.subscriber_id)
     )

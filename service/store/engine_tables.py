@@ -41,7 +41,7 @@ breakers = sa.Table(
 )
 
 # One soft refusal of a reader a day: the evidence is kept, without the address, until it is old. `epoch` tells which
-# of the reader's addresses it was.
+# of the reader's addresses it was, `returned` that the relay had taken the mail before.
 bounces = sa.Table(
     "bounces",
     metadata,
@@ -49,6 +49,7 @@ bounces = sa.Table(
     sa.Column("day", sa.String(10), primary_key=True),
     sa.Column("mailing_id", sa.Integer, nullable=False),
     sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("returned", sa.Boolean, nullable=False),
     sa.Column("code", sa.Integer),
     sa.Column("enhanced", sa.String(12)),
     sa.Column("reply", sa.Text),

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import sqlalchemy as sa
 
-from service.domain.delivery import DeliveryState, SkipReason
+from service.domain.delivery import DeliveryState, RetryReason, SkipReason
 from service.domain.replies import ReplyClass
 from service.store.batches import settle
 from service.store.database import Session
-from service.store.tables import COUNTED, batches, deliveries
+from service.store.providers import known_provider
+from service.store.tables import COUNTED, batches, deliveries, subscribers
 
 _S = DeliveryState
 
@@ -19,27 +22,47 @@ def cancel_rest(session: Session, mailing: int, *, now_ms: int) -> int:
     return _change(session, mailing, which=waiting, state=_S.SKIPPED, reason=SkipReason.CANCELLED.value, now_ms=now_ms)
 
 
-def retry(session: Session, mailing: int, *, now_ms: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Which deliveries a retry is for: those of these `reasons` (empty: all) and of that `provider` (None: any).
+
+    `provider` is the name of a known one, or `other`.
+    """
+
+    reasons: frozenset[RetryReason] = frozenset()
+    provider: str | None = None
+
+
+EVERY = Again()
+
+
+def retry(session: Session, mailing: int, *, now_ms: int, which: Again = EVERY) -> int:
     """Make pending again what is deferred, expired, cancelled or refused by policy; how many.
 
     Never a hard refusal, a reader who left, or an uncertain delivery: that may have arrived.
     """
-    return _change(session, mailing, which=_again(), state=_S.PENDING, reason=None, now_ms=now_ms)
+    return _change(session, mailing, which=_again(which), state=_S.PENDING, reason=None, now_ms=now_ms)
 
 
-def retryable(session: Session, mailing: int) -> int:
+def retryable(session: Session, mailing: int, which: Again = EVERY) -> int:
     """How many deliveries `retry` would make pending again."""
-    statement = sa.select(sa.func.count()).where(deliveries.c.mailing_id == mailing, _again())
+    statement = sa.select(sa.func.count()).where(deliveries.c.mailing_id == mailing, _again(which))
     return int(session.scalar(statement))
 
 
-def _again() -> sa.ColumnElement[bool]:
+def _again(which: Again) -> sa.ColumnElement[bool]:
     state, reason = deliveries.c.state, deliveries.c.reason
-    return sa.or_(
-        state.in_((int(_S.DEFERRED), int(_S.EXPIRED))),
-        sa.and_(state == int(_S.SKIPPED), reason == SkipReason.CANCELLED.value),
-        sa.and_(state == int(_S.REFUSED), reason == ReplyClass.POLICY.value),
-    )
+    kinds = {
+        RetryReason.DEFERRED: state == int(_S.DEFERRED),
+        RetryReason.EXPIRED: state == int(_S.EXPIRED),
+        RetryReason.CANCELLED: sa.and_(state == int(_S.SKIPPED), reason == SkipReason.CANCELLED.value),
+        RetryReason.POLICY: sa.and_(state == int(_S.REFUSED), reason == ReplyClass.POLICY.value),
+    }
+    wanted = sa.or_(*(kinds[kind] for kind in RetryReason if not which.reasons or kind in which.reasons))
+    if which.provider is None:
+        return wanted
+    keeps = sa.exists().where(subscribers.c.id == deliveries.c.subscriber_id, known_provider(which.provider))
+    return sa.and_(wanted, keeps)
 
 
 def _change(

@@ -204,6 +204,12 @@ def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, 
         add_counts(session, number, {DeliveryState.ATTEMPTING: -back[number], DeliveryState.PENDING: back[number]})
 
 
+def note(session: Session, delivery: int, attempt: int, *, code: int | None, enhanced: str | None, words: str) -> None:
+    """Add to the evidence of an attempt what was found out about it later."""
+    one = sa.and_(attempts.c.delivery_id == delivery, attempts.c.number == attempt)
+    session.execute(attempts.update().where(one).values(code=code, enhanced=enhanced, reply=words))
+
+
 def failures(session: Session, delivery: int) -> tuple[int, int | None]:
     """How many attempts of the delivery failed before, and when the first did, in milliseconds."""
     counted = sa.select(sa.func.count().label("failed"), sa.func.min(attempts.c.at).label("first"))

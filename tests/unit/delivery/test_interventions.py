@@ -2,9 +2,11 @@
 
 import pytest
 
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import DeliveryState, RetryReason
 from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from service.queue import SEND_BATCH
+from service.store import mailings, providers
+from service.store.interventions import Again
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result
 
@@ -145,3 +147,45 @@ def test_a_mailing_that_is_not_there_is_said_so(database, verb):
     run.mailing = 999
     with pytest.raises(NotFoundError, match="999"):
         run.control(verb)
+
+
+@pytest.mark.parametrize(
+    ("reasons", "left"),
+    [
+        ({RetryReason.POLICY}, {"pending": 2, "deferred": 1, "refused": 1, "expired": 1}),
+        ({RetryReason.EXPIRED}, {"pending": 2, "deferred": 1, "refused": 2}),
+        ({RetryReason.DEFERRED, RetryReason.EXPIRED}, {"pending": 3, "refused": 2}),
+        ({RetryReason.CANCELLED}, {"pending": 1, "deferred": 1, "refused": 2, "expired": 1}),
+    ],
+)
+def test_a_retry_may_be_for_some_reasons_only(database, reasons, left):
+    run = every_state(database)
+    run.control("retry", which=Again(frozenset(reasons)))
+    assert run.counts() == {"attempting": 1, "accepted": 1, "uncertain": 1, "skipped": 1, **left}
+    assert not miscounted(database, run.mailing)
+
+
+def test_a_retry_may_be_for_one_provider_only(database):
+    run = Run(database, readers=4)
+    for number, provider in enumerate(["gmail", "yandex", "a hash of a domain", None]):
+        run.change_reader(number, provider=provider)
+    run.record(*(result(one, DeliveryState.EXPIRED, reason="transient") for one in run.gate(run.claim()).recipients))
+
+    with database.read() as session:
+        assert providers.states(session, run.mailing) == {
+            "gmail": {DeliveryState.EXPIRED: 1}, "yandex": {DeliveryState.EXPIRED: 1},
+            "other": {DeliveryState.EXPIRED: 2},
+        }  # fmt: skip
+    assert run.control("retry", which=Again(provider="gmail")) == 1
+    assert run.delivery_of(0).state == DeliveryState.PENDING
+    assert run.control("retry", which=Again(frozenset({RetryReason.POLICY}), "yandex")) == 0
+    assert run.control("retry", which=Again(provider="other")) == 2
+    assert run.counts() == {"pending": 3, "expired": 1}
+
+
+def test_a_retry_of_a_paused_mailing_keeps_the_reason_of_its_pause(database):
+    run = every_state(database)
+    run.control("pause", reason="the relay refuses all")
+    run.control("retry")
+    with database.read() as session:
+        assert mailings.get(session, run.mailing).reason == "the relay refuses all"

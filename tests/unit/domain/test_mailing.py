@@ -11,14 +11,14 @@ S, E = MailingState, MailingEvent
 
 # A row per state: what each event leads to; a blank is refused.
 TABLE = """
-             schedule   release   planned  pause   resume   finish  cancel     retry
-draft        scheduled  planning  -        -       -        -       cancelled  -
-scheduled    -          planning  -        -       -        -       cancelled  -
-planning     -          -         sending  -       -        -       cancelled  -
-sending      -          -         -        paused  -        sent    cancelled  sending
-paused       -          -         -        -       sending  -       cancelled  paused
-sent         -          -         -        -       -        -       -          sending
-cancelled    -          -         -        -       -        -       -          sending
+             schedule   release   planned  pause   resume   finish  cancel     retry     resend
+draft        scheduled  planning  -        -       -        -       cancelled  -    -
+scheduled    -          planning  -        -       -        -       cancelled  -    -
+planning     -          -         sending  -       -        -       cancelled  -    -
+sending      -          -         -        paused  -        sent    cancelled  sending  sending
+paused       -          -         -        -       sending  -       cancelled  paused  paused
+sent         -          -         -        -       -        -       -          sending  sending
+cancelled    -          -         -        -       -        -       -          sending  -
 """
 
 
@@ -48,7 +48,7 @@ def test_a_refusal_says_what_can_be_done_instead():
         require(7, S.PAUSED, E.PAUSE)
 
 
-def test_what_is_settled_goes_on_only_by_a_retry():
+def test_what_is_settled_goes_on_only_by_a_retry_or_a_resend():
     assert {S.SENT, S.CANCELLED} == SETTLED
     for state in SETTLED:
-        assert {event for event in E if after(state, event)} == {E.RETRY}
+        assert {event for event in E if after(state, event)} <= {E.RETRY, E.RESEND}

@@ -57,8 +57,8 @@ def delivery(
 
 def read(lines, *wanted, zone=dt.UTC, times=1):
     log = MailLog(wanted or [OURS], now=NOW, zone=zone)
-    for _ in range(times):
-        log.read(lines)
+    for number in range(times):
+        log.read(lines, again=number > 0)
     return log
 
 
