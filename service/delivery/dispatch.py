@@ -19,6 +19,7 @@ from service.delivery.offload import Offload
 from service.delivery.press import Press
 from service.delivery.routes import Routes
 from service.delivery.send import BatchRun, Means
+from service.delivery.watch import Watch
 from service.domain.delivery import SkipReason
 from service.domain.errors import UnavailableError
 from service.mail.segments import Rendition
@@ -75,10 +76,12 @@ class Dispatcher:
     meter: Meter = field(default_factory=Meter)
     _routes: Routes = field(init=False)
     _renditions: dict[int, Rendition] = field(default_factory=dict)
+    _watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
-        """The routes outlive each batch: they remember which relay had how much."""
+        """What outlives each batch: which relay had how much, and what was refused."""
         self._routes = Routes(self.limits, self.clock.now)
+        self._watch = Watch(self.database.sealer)
 
     async def send_batch(self, batch: int) -> bool:
         """Whether the batch was ours to send; a hint about one that is closed, held or paused does nothing.
@@ -189,6 +192,8 @@ class Dispatcher:
             self._routes,
             self.lease_seconds,
             self.meter,
+            self.bell,
+            self._watch,
         )
         return BatchRun(means, lines, claim, rendition, domain, rate)
 

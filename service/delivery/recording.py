@@ -29,6 +29,8 @@ STATES: dict[ReplyClass, DeliveryState] = {
 }
 # A mailbox that is full for good is refused at last, but never suppressed by one reply.
 GIVEN_UP: dict[ReplyClass, DeliveryState] = {ReplyClass.SOFT: DeliveryState.REFUSED}
+# Why a delivery is deferred that was gated and not written.
+HELD_BACK = "provider left alone"
 
 
 def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> set[int]:
@@ -48,6 +50,16 @@ def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> 
 def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
     """Where `outcome` leaves its delivery, by the table of replies and the schedule of retries."""
     state = STATES[outcome.reply_class]
+    if outcome.due is not None:
+        # It was not tried at all, so nothing is evidence.
+        return Result(
+            outcome.delivery_id,
+            outcome.attempt,
+            DeliveryState.DEFERRED,
+            outcome.reply_class.value,
+            due_ms=stored(outcome.due),
+            reason=HELD_BACK,
+        )
     if state in {DeliveryState.ACCEPTED, DeliveryState.PENDING}:
         return Result(outcome.delivery_id, outcome.attempt, state, outcome.reply_class.value)
     due: dt.datetime | None = None

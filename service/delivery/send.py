@@ -16,6 +16,7 @@ from typing import TypeVar
 from service import faults, log
 from service.clock import suspended_monotonic
 from service.delivery.account import Account, Doubtful
+from service.delivery.breaking import Guard
 from service.delivery.letters import Stationery
 from service.delivery.limits import DaySpentError, Limits
 from service.delivery.line import Line
@@ -23,6 +24,7 @@ from service.delivery.meter import LEASES_LOST, Meter
 from service.delivery.offload import Offload
 from service.delivery.passage import Passage
 from service.delivery.routes import Routes
+from service.delivery.watch import Watch
 from service.domain.errors import UnavailableError
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.domain.replies import ReplyClass
@@ -30,6 +32,7 @@ from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
 from service.pace.bucket import FOR_EVER, Pace, PaceAwayError
 from service.pace.groups import group_size, lowest_rate
+from service.queue import Bell
 from service.store import Database, Session, batches, gate, mailings
 from service.store.batches import Claim
 from service.store.gate import Gated
@@ -65,6 +68,8 @@ class Means:
     routes: Routes
     lease_seconds: float
     meter: Meter
+    bell: Bell
+    watch: Watch
 
 
 @dataclass(slots=True)
@@ -81,6 +86,7 @@ class BatchRun:
     # What a relay found wrong with the mail itself: an operator must hear of it, the reader cannot help it.
     objection: str | None = None
     _account: Account = field(init=False)
+    _guard: Guard = field(init=False)
     _returned: int = 0
     _out: int = 0
     _all_in: asyncio.Event = field(default_factory=asyncio.Event)
@@ -91,11 +97,12 @@ class BatchRun:
     _waits_since: float | None = None
 
     def __post_init__(self) -> None:
-        """Open the account."""
-        means = self.means
+        """Open the account and set the guard."""
+        means, wires = self.means, [line.wire for line in self.lines]
         self._account = Account(
             means.database, means.offload, means.limits, means.meter, means.now, means.stopping, self.claim
         )
+        self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires)
         self._all_in.set()
 
     @property
@@ -141,6 +148,7 @@ class BatchRun:
         while position < len(ids):
             line, room = await self._way()
             group = ids[position : position + room]
+            await self._guard.tend()
             # The second is counted from before the question, not from the answer.
             good_until = suspended_monotonic() + GATE_SECONDS
             asked, gated = await self._gate(line, group)
@@ -154,7 +162,11 @@ class BatchRun:
                 good_until=good_until,
                 now=self.means.now(),
             )
+            letters, held_back = await self._guard.admit(letters)
             self._submit(line, letters)
+            self._out += len(held_back)
+            for outcome in held_back:
+                self._on_outcome(outcome)
         with self._waiting():
             await self._patiently(self._all_in.wait())
 
@@ -277,6 +289,9 @@ class BatchRun:
         return good_until if still else None
 
     def _on_outcome(self, outcome: Outcome) -> None:
+        # Nearly all are accepted: those are counted when the next that is not comes.
+        if outcome.reply_class is not ReplyClass.ACCEPTED or self.means.watch.probing:
+            outcome = self._guard.heard(outcome, self.sent)
         self._account.add(outcome)
         if outcome.reply_class in _OBJECTIONS:
             self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
@@ -321,6 +336,7 @@ class BatchRun:
     async def _sign_of_life(self) -> None:
         if self.means.stopping():
             self._stop_lines()
+        await self._guard.tend()
         due = suspended_monotonic() - self._account.last_sign > min(_SIGN_SECONDS, self.means.lease_seconds / 3)
         if not (self._account.open or due):
             return
@@ -345,6 +361,7 @@ class BatchRun:
             with self._waiting(), suppress(TimeoutError):
                 await asyncio.wait_for(self._all_in.wait(), _SIGN_OF_LIFE)
             await self._sign_of_life_or_nothing()
+        await self._guard.end()
         faults.point("before-give-back")
         not_before = 0 if self._not_before is None else stored(self._not_before)
         await self._account.transaction(lambda session: batches.give_back(session, self.claim, not_before=not_before))

@@ -11,6 +11,8 @@ from service.store import Session, mailings, publication
 UNPRINTABLE = "unprintable"
 BLOCKED = "blocked"
 REFUSED_CONTENT = "content"
+POLICY = "policy"
+RELAYS = "relays"
 
 
 def tell(session: Session, bell: Bell, mailing: int, kind: str, problem: str, *, now: dt.datetime) -> int:

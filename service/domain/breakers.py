@@ -55,29 +55,36 @@ class PolicyCounter:
 
 @dataclass(slots=True)
 class Tally:
-    """The letters to one provider: the last 200 to 400 of them. Those under way count as letters."""
+    """The letters to one provider: the last 200 to 400 of them, since a time. Those under way count as letters."""
 
+    since: dt.datetime
     letters: int = 0
     hard: int = 0
     policy: int = 0
     before: tuple[int, int, int] = (0, 0, 0)
+    block: dt.datetime | None = None
 
-    def wrote(self, letters: int) -> None:
+    def wrote(self, letters: int, now: dt.datetime) -> None:
         """So many letters were handed over; an older block of at least 200 is forgotten."""
         if self.letters >= PROVIDER_LETTERS:
             self.before = (self.letters, self.hard, self.policy)
+            self.since, self.block = self.block or self.since, now
             self.letters = self.hard = self.policy = 0
         self.letters += letters
 
     def too_many(self, *, proven: bool) -> bool:
         """Whether so much is refused that the provider must be left alone.
 
-        A provider that is `proven` takes mail, as a probe has shown: what it refuses is believed, short of an outage.
+        A provider that is `proven` was left alone of late, and takes mail: short of an outage, it is believed.
         """
         letters, refused = self.sums()
-        if refused >= OUTAGE_REFUSALS and refused > OUTAGE_SHARE * letters:
-            return True
-        return not proven and letters >= PROVIDER_LETTERS and refused > PROVIDER_SHARE * letters
+        return self.outage or (not proven and letters >= PROVIDER_LETTERS and refused > PROVIDER_SHARE * letters)
+
+    @property
+    def outage(self) -> bool:
+        """Whether most is refused: nothing shows then that the provider takes mail at all."""
+        letters, refused = self.sums()
+        return refused >= OUTAGE_REFUSALS and refused > OUTAGE_SHARE * letters
 
     def sums(self) -> tuple[int, int]:
         """Letters and refusals of both blocks."""
@@ -96,14 +103,14 @@ class ProviderCounter:
 
     tallies: dict[str, Tally] = field(default_factory=dict)
 
-    def wrote(self, letters: Mapping[str, int]) -> None:
+    def wrote(self, letters: Mapping[str, int], now: dt.datetime) -> None:
         """So many letters were handed over, by provider."""
         for provider, count in letters.items():
             tally = self.tallies.get(provider)
             if tally is None:
                 self._make_room()
-                tally = self.tallies[provider] = Tally()
-            tally.wrote(count)
+                tally = self.tallies[provider] = Tally(now)
+            tally.wrote(count, now)
 
     def returned(self, provider: str) -> None:
         """A letter was not sent after all."""

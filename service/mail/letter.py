@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, field
 
 from service.domain.replies import Phase, ReplyClass
@@ -34,7 +35,8 @@ class Outcome:
 
     `code` is 0 when no reply was read, `text` then says what happened instead; addresses are cut out of it. `phase` is
     where it was decided, and `past_dot` whether the journal holds a dot record of this attempt. `NOT_SENT` gives the
-    letter back: it was no attempt, the reader's or the letter's fault it was not. `provider` is the letter's.
+    letter back: it was no attempt, the reader's or the letter's fault it was not; `due` says when to try it again, if
+    not at once. `provider` is the letter's.
     """
 
     delivery_id: int
@@ -47,6 +49,7 @@ class Outcome:
     relay: str
     past_dot: bool
     provider: str = field(default="", repr=False)
+    due: dt.datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

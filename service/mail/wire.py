@@ -24,6 +24,7 @@ from service.mail.transaction import OnOutcome, Regate, Transaction
 _TAKE_UP = 0.5  # seconds within which a letter should leave the queue: half the life of its gate
 _QUEUE_LIMIT = 400  # letters
 _BACK_OFF = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds; the last repeats
+_LOCKED_OUT = (60.0, 120.0, 300.0, 600.0)  # seconds after a login that was refused: accounts get locked
 _ENOUGH = 30.0  # seconds for which a relay that refuses one session more is not asked for it again
 _TICK = 0.5  # seconds
 
@@ -51,7 +52,9 @@ class Wire:
         self._wake_below = 0
         self._relay_trouble: str | None = None
         self._disk_trouble: str | None = None
+        self._trouble_phase = Phase.CONNECT
         self._setbacks = 0
+        self._refused_logins = 0
         self._retry_at = 0.0
         self._enough_until = 0.0
         self._ticking: asyncio.TimerHandle | None = None
@@ -61,6 +64,18 @@ class Wire:
     def trouble(self) -> str | None:
         """Why nothing can be sent at present, for a person to read; without addresses and secrets."""
         return self._disk_trouble or self._relay_trouble
+
+    @property
+    def trouble_kind(self) -> str:
+        """Of `trouble`, in a word: disk, auth, tls or down."""
+        if self._disk_trouble:
+            return "disk"
+        return {Phase.AUTH: "auth", Phase.TLS: "tls"}.get(self._trouble_phase, "down")
+
+    @property
+    def connected(self) -> bool:
+        """Whether the relay has let it in."""
+        return bool(self._conversations)
 
     @property
     def past_dot(self) -> int:
@@ -112,6 +127,11 @@ class Wire:
         for conversation in list(self._conversations):
             conversation.retire()
         self._flush_queue("the worker is stopping")
+        self._changed()
+
+    def call_off(self, text: str) -> None:
+        """Give back the letters that no session has begun with; those under way go on."""
+        self._flush_queue(text)
         self._changed()
 
     async def close(self) -> None:
@@ -185,6 +205,7 @@ class Wire:
         """A conversation has ended: go on with the others, or a new one."""
         self._conversations = {conversation for conversation in self._conversations if not conversation.over}
         if setback:
+            self._trouble_phase = Phase.MAIL
             self._set_back(text)
         if self._queue:
             self._open_sessions(len(self._queue))
@@ -252,13 +273,10 @@ class Wire:
                 self.relay, helo_name=self._helo_name, timeouts=self._timeouts, tls=self._tls
             )
         except SessionError as error:
-            text = f"{self.relay.name}: {cut_addresses(error.text)} ({error.phase.value})"
-            if self._conversations:
-                self._enough_until = asyncio.get_running_loop().time() + _ENOUGH
-            else:
-                self._set_back(text)
+            self._not_let_in(error)
             return
         self._relay_trouble = None
+        self._refused_logins = 0
         if self._stopping:
             self.farewell(channel)
             return
@@ -272,6 +290,20 @@ class Wire:
                 window=self.relay.window,
             )
         )
+
+    def _not_let_in(self, error: SessionError) -> None:
+        """Wait before the next session: longer where a login was refused."""
+        now = asyncio.get_running_loop().time()
+        wait = 0.0
+        if error.phase is Phase.AUTH:
+            wait = _LOCKED_OUT[min(self._refused_logins, len(_LOCKED_OUT) - 1)]
+            self._refused_logins += 1
+        if self._conversations:
+            self._enough_until = now + max(_ENOUGH, wait)
+        else:
+            self._trouble_phase = error.phase
+            self._set_back(f"{self.relay.name}: {cut_addresses(error.text)} ({error.phase.value})")
+        self._retry_at = max(self._retry_at, now + wait)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain.delivery import DeliveryState
+from service.domain.replies import ReplyClass
 from service.store import bounces
 from service.store.arrays import array_literal
 from service.store.batches import add_counts, hold
@@ -117,7 +118,7 @@ def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Cou
     before, batch = found
     changes[batch][before] -= 1
     changes[batch][result.state] += 1
-    if result.state is not DeliveryState.PENDING:
+    if result.state is not DeliveryState.PENDING and not _held_back(result):
         _keep_evidence(session, result, now_ms)
     if result.suppress:
         bounces.suppress(session, result.delivery, now_ms)
@@ -135,13 +136,24 @@ def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryStat
                 deliveries.c.attempts == result.attempt,
                 deliveries.c.state == before,
             )
-            .values(state=int(result.state), due_at=result.due_ms, reason=result.reason, at=now_ms)
+            .values(
+                state=int(result.state), due_at=result.due_ms, reason=result.reason, at=now_ms, **_renumbered(result)
+            )
             .returning(deliveries.c.batch_id)
         )
         row = session.execute(statement).first()
         if row is not None:
             return DeliveryState(before), row.batch_id
     return None
+
+
+def _held_back(result: Result) -> bool:
+    return result.outcome == ReplyClass.NOT_SENT.value and result.state is DeliveryState.DEFERRED
+
+
+def _renumbered(result: Result) -> dict[str, Any]:
+    """A letter that was held back was no attempt: nothing of it was written anywhere, so its number is used again."""
+    return {"attempts": deliveries.c.attempts - 1} if _held_back(result) else {}
 
 
 def _keep_evidence(session: Session, result: Result, now_ms: int) -> None:

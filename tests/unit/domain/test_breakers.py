@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 
 from service.domain.breakers import PROBE_LETTERS, PolicyCounter, Probe, ProviderCounter, Tally, hold_of
 
+NOW = dt.datetime(2019, 6, 3, tzinfo=dt.UTC)
+
 
 def trips_at(replies):
     """The number of the reply, P for a refusal by policy, at which the breaker trips; None where it never does."""
@@ -59,7 +61,7 @@ def test_the_counter_trips_exactly_where_the_rule_says_so(replies):
 
 def refused_until_trip(letters, refusals, *, hard=True, proven=False):
     counter = ProviderCounter()
-    counter.wrote({"gmail": letters, "yandex": 1000})
+    counter.wrote({"gmail": letters, "yandex": 1000}, NOW)
     for number in range(1, refusals + 1):
         if counter.refused("gmail", hard=hard, proven=proven):
             return number
@@ -87,17 +89,26 @@ def test_a_provider_that_refuses_too_much_is_left_alone(letters, refusals, prove
 def test_refusals_are_forgotten_with_the_letters_of_their_time():
     counter = ProviderCounter()
     for _ in range(100):
-        counter.wrote({"gmail": 100})
+        counter.wrote({"gmail": 100}, NOW)
         for _ in range(4):
             assert counter.refused("gmail", hard=True, proven=False) is None
-    counter.wrote({"gmail": 100})
+    counter.wrote({"gmail": 100}, NOW)
     tripped = [counter.refused("gmail", hard=False, proven=False) for _ in range(20)]
     assert any(tripped), "twenty of the last hundred letters were drowned in ten thousand older ones"
 
 
+def test_a_tally_knows_since_when_it_counts():
+    tally = Tally(NOW)
+    times = [NOW + dt.timedelta(minutes=minute) for minute in range(10)]
+    for at in times:
+        tally.wrote(100, at)
+    assert tally.sums()[0] in range(200, 401)
+    assert tally.since == times[6]
+
+
 def test_letters_that_were_not_sent_after_all_do_not_count():
     counter = ProviderCounter()
-    counter.wrote({"gmail": 300})
+    counter.wrote({"gmail": 300}, NOW)
     for _ in range(101):
         counter.returned("gmail")
     assert [counter.refused("gmail", hard=True, proven=False) for _ in range(15)] == [None] * 15
@@ -105,11 +116,11 @@ def test_letters_that_were_not_sent_after_all_do_not_count():
 
 def test_a_tripped_provider_is_counted_anew():
     counter = ProviderCounter()
-    counter.wrote({"gmail": 200})
+    counter.wrote({"gmail": 200}, NOW)
     first = [counter.refused("gmail", hard=True, proven=False) for _ in range(11)]
     assert isinstance(first[-1], Tally)
     assert first[-1].mostly_hard
-    counter.wrote({"gmail": 200})
+    counter.wrote({"gmail": 200}, NOW)
     assert counter.refused("gmail", hard=True, proven=False) is None
 
 
@@ -117,9 +128,9 @@ def test_a_tripped_provider_is_counted_anew():
 def test_however_many_domains_there_are_memory_stays_small(domains):
     counter = ProviderCounter()
     for start in range(0, 9000, 1000):
-        counter.wrote({f"domain-{start + number}.example": 1 for number in range(1000)})
+        counter.wrote({f"domain-{start + number}.example": 1 for number in range(1000)}, NOW)
     for number, hard in domains:
-        counter.wrote({f"domain-{number}.example": 2})
+        counter.wrote({f"domain-{number}.example": 2}, NOW)
         counter.refused(f"domain-{number}.example", hard=hard, proven=False)
     assert len(counter.tallies) <= 4096
     assert all(tally.letters >= 0 for tally in counter.tallies.values())
@@ -152,6 +163,6 @@ def test_an_accepted_letter_costs_next_to_nothing():
 
     def group():
         counter.others(100)
-        providers.wrote({"gmail": 40, "yandex": 30, "mail.ru": 30})
+        providers.wrote({"gmail": 40, "yandex": 30, "mail.ru": 30}, NOW)
 
     assert min(timeit.repeat(group, number=1000, repeat=5)) / 1000 / 100 < 1e-6

@@ -1,0 +1,219 @@
+"""Breakers as all workers see them: relays in trouble, providers left alone, and what an outage refused wrongly.
+
+Scopes are `relay:HOST:PORT` and `provider:NAME`; of a provider that is not a known one only a keyed hash is kept.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.domain import providers
+from service.domain.breakers import hold_of
+from service.domain.delivery import DeliveryState
+from service.domain.replies import ReplyClass
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.store.batches import add_counts, hold, settle
+from service.store.database import Session
+from service.store.engine_tables import breakers
+from service.store.instants import loaded, loaded_or_none, stored
+from service.store.sealing import Sealer
+from service.store.tables import attempts, deliveries, subscribers, suppressions
+
+RELAY, PROVIDER = "relay:", "provider:"
+
+# Kinds of a provider's breaker: it refuses many mailboxes, or us, and is simply given time; it refuses most letters,
+# and must be tried before it gets more; somebody tries it now; it was found well.
+HARD, POLICY, OUTAGE, PROBING, PROVEN = "hard", "policy", "outage", "probing", "proven"
+_HOLDS = frozenset({HARD, POLICY, OUTAGE})
+_PROVEN_FOR = dt.timedelta(hours=24)
+_BATCH_OF_HASHES = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Breaker:
+    """One scope that is, or was, left alone: until when, and why, in words for a person."""
+
+    scope: str
+    kind: str
+    reason: str
+    since: dt.datetime
+    until: dt.datetime | None
+    trips: int
+
+    def closed(self, now: dt.datetime) -> bool:
+        """Whether letters pass as usual, with the last trip remembered."""
+        over = self.until is not None and self.until <= now
+        return self.kind == PROVEN or (over and self.kind in {HARD, POLICY})
+
+
+def relay_scope(name: str) -> str:
+    """The scope of a relay, by its host and port."""
+    return RELAY + name
+
+
+def provider_scope(sealer: Sealer, provider: str) -> str:
+    """The scope of a provider as letters name it: a known name, or a domain, which is not told."""
+    if provider in providers.KNOWN:
+        return PROVIDER + provider
+    return f"{PROVIDER}d-{sealer.digest(provider).hex()[:16]}"
+
+
+def every(session: Session) -> dict[str, Breaker]:
+    """All breakers, by scope."""
+    return {row.scope: _breaker(row) for row in session.execute(_EVERY)}
+
+
+_EVERY = sa.select(breakers).order_by(breakers.c.scope)
+
+
+def _breaker(row: sa.Row[tuple[object, ...]]) -> Breaker:
+    return Breaker(row.scope, row.kind, row.reason, loaded(row.since), loaded_or_none(row.until), row.trips)
+
+
+def note_trouble(
+    session: Session, scope: str, kind: str, reason: str, *, now: dt.datetime, until: dt.datetime
+) -> Breaker:
+    """Remember that a relay is in trouble, and until when that is to be believed; it is so `since` it was first told.
+
+    What was told and has not been told again in time is forgotten: then the trouble begins anew.
+    """
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    values = {"kind": kind, "reason": reason, "until": stored(until)}
+    statement = insert(breakers).values(scope=scope, since=stored(now), trips=1, **values)
+    over = breakers.c.until < stored(now)
+    again = {
+        **values,
+        "since": sa.case((over, stored(now)), else_=breakers.c.since),
+        "trips": breakers.c.trips + sa.case((over, 1), else_=0),
+    }
+    changed = statement.on_conflict_do_update(index_elements=["scope"], set_=again).returning(breakers)
+    return _breaker(session.execute(changed).one())
+
+
+def clear(session: Session, scope: str) -> bool:
+    """Whether there was a breaker of that scope; it is gone now."""
+    return session.execute(breakers.delete().where(breakers.c.scope == scope)).rowcount > 0
+
+
+def hold_provider(session: Session, scope: str, kind: str, reason: str, *, now: dt.datetime) -> tuple[Breaker, bool]:
+    """Leave a provider alone for an hour, or twice as long as the last time; and whether nobody had done so before."""
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    until = now + hold_of(1)
+    fresh = insert(breakers).values(
+        scope=scope, kind=kind, reason=reason, since=stored(now), until=stored(until), trips=1
+    )
+    made = session.execute(fresh.on_conflict_do_nothing().returning(breakers)).first()
+    if made is not None:
+        return _breaker(made), True
+    known = _locked(session, scope)
+    if known.kind in _HOLDS and known.until is not None and known.until > now:
+        return known, False
+    trips = known.trips + 1
+    values = {"kind": kind, "reason": reason, "since": stored(now), "until": stored(now + hold_of(trips))}
+    held = breakers.update().where(breakers.c.scope == scope).values(trips=trips, **values).returning(breakers)
+    return _breaker(session.execute(held).one()), True
+
+
+def _locked(session: Session, scope: str) -> Breaker:
+    chosen = sa.select(breakers).where(breakers.c.scope == scope)
+    return _breaker(session.execute(chosen.with_for_update() if session.postgresql else chosen).one())
+
+
+def take_probe(session: Session, scope: str, *, now: dt.datetime, until: dt.datetime) -> bool:
+    """Whether it is this caller who sends a few letters to see how the provider is; it has until `until` for that."""
+    waits = breakers.c.kind.in_((OUTAGE, PROBING))
+    over = sa.and_(breakers.c.scope == scope, waits, breakers.c.until <= stored(now))
+    return session.execute(breakers.update().where(over).values(kind=PROBING, until=stored(until))).rowcount == 1
+
+
+def prove(session: Session, scope: str, *, now: dt.datetime) -> None:
+    """The provider takes mail again: for a day its refusals are believed, and another trip lasts longer."""
+    statement = breakers.update().where(breakers.c.scope == scope)
+    session.execute(statement.values(kind=PROVEN, until=stored(now + _PROVEN_FOR)))
+
+
+def prune(session: Session, *, now: dt.datetime) -> int:
+    """Forget relays of whose trouble nobody has told of late, and providers left alone over a day ago; how many."""
+    untold = sa.and_(breakers.c.scope.startswith(RELAY, autoescape=True), breakers.c.until < stored(now))
+    well = sa.and_(breakers.c.kind == PROVEN, breakers.c.until < stored(now))
+    long_over = sa.and_(breakers.c.kind.in_(_HOLDS), breakers.c.until < stored(now - _PROVEN_FOR))
+    return session.execute(breakers.delete().where(sa.or_(untold, well, long_over))).rowcount
+
+
+def disbelieve(
+    session: Session, mailing: int, scope: str, *, since: dt.datetime, due: dt.datetime, now: dt.datetime
+) -> int:
+    """Take back what the mailing's hard refusals at that provider since then have done; how many there were.
+
+    The readers are active again and not suppressed; their deliveries are deferred to `due`. Idempotent.
+    """
+    found = _hard_refusals(session, mailing, scope, since)
+    for batch in sorted({row.batch_id for row in found}):
+        hold(session, batch)
+        changed = [row for row in found if row.batch_id == batch and _defer(session, row.id, row.attempts, due, now)]
+        add_counts(session, batch, {DeliveryState.REFUSED: -len(changed), DeliveryState.DEFERRED: len(changed)})
+        _make_active(session, [(row.subscriber, row.address_hash) for row in changed])
+        settle(session, [batch])
+    return len(found)
+
+
+def _hard_refusals(session: Session, mailing: int, scope: str, since: dt.datetime) -> list[sa.Row[tuple[object, ...]]]:
+    statement = (
+        sa.select(
+            deliveries.c.id,
+            deliveries.c.attempts,
+            deliveries.c.batch_id,
+            subscribers.c.id.label("subscriber"),
+            subscribers.c.address_hash,
+            subscribers.c.sealed,
+        )
+        .join(attempts, sa.and_(attempts.c.delivery_id == deliveries.c.id, attempts.c.number == deliveries.c.attempts))
+        .join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
+        .where(
+            attempts.c.outcome == ReplyClass.HARD.value,
+            attempts.c.at >= stored(since),
+            deliveries.c.mailing_id == mailing,
+            deliveries.c.state == int(DeliveryState.REFUSED),
+        )
+    )
+    rows = session.execute(statement).all()
+    return [row for row in rows if _scope_of(session.sealer, row.subscriber, row.sealed) == scope]
+
+
+def _scope_of(sealer: Sealer, subscriber: bytes, sealed: bytes) -> str:
+    domain = sealer.open(subscriber, sealed).rpartition("@")[2].lower()
+    return provider_scope(sealer, providers.provider_of(domain))
+
+
+def _defer(session: Session, delivery: int, attempt: int, due: dt.datetime, now: dt.datetime) -> bool:
+    refused = sa.and_(
+        deliveries.c.id == delivery,
+        deliveries.c.attempts == attempt,
+        deliveries.c.state == int(DeliveryState.REFUSED),
+        deliveries.c.reason == ReplyClass.HARD.value,
+    )
+    values = {"state": int(DeliveryState.DEFERRED), "due_at": stored(due), "reason": "disbelieved", "at": stored(now)}
+    if session.execute(deliveries.update().where(refused).values(values)).rowcount == 0:
+        return False
+    told = sa.and_(attempts.c.delivery_id == delivery, attempts.c.number == attempt)
+    session.execute(attempts.update().where(told).values(outcome=ReplyClass.TRANSIENT.value))
+    return True
+
+
+def _make_active(session: Session, readers: list[tuple[bytes, bytes]]) -> None:
+    for start in range(0, len(readers), _BATCH_OF_HASHES):
+        some = readers[start : start + _BATCH_OF_HASHES]
+        lifted = sa.and_(
+            suppressions.c.address_hash.in_([known for _, known in some]),
+            suppressions.c.reason == SuppressionReason.BOUNCED.value,
+        )
+        session.execute(suppressions.delete().where(lifted))
+        bounced = sa.and_(
+            subscribers.c.id.in_([reader for reader, _ in some]),
+            subscribers.c.status == SubscriberStatus.BOUNCED.value,
+        )
+        session.execute(subscribers.update().where(bounced).values(status=SubscriberStatus.ACTIVE.value))

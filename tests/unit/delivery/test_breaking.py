@@ -1,0 +1,235 @@
+"""Breakers through real sessions with a sink: what trips, what follows, what is never done to a reader."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import replace
+
+import pytest
+import sqlalchemy as sa
+
+from service.delivery import control
+from service.domain.delivery import DeliveryState
+from service.domain.replies import ReplyClass
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.weeks import Week
+from service.store import breakers, mailings, publication, suppressions, tables
+from tests.factories import MADE_AT, OPERATORS, add_readers
+from tests.installation import miscounted
+from tests.smtp_sink import Rule, SmtpSink
+from tests.unit.delivery.parts import Run, result
+from tests.unit.delivery.test_batch_run import Worker, recipients
+from tests.unit.render import samples
+
+# Letters that may be under way when the breaker trips: two connections with a window of four.
+IN_FLIGHT = 2 * 4
+BLOCKED = "550 5.7.1 our system has detected that this message is spam"
+GONE = "550 5.1.1 no such user here"
+
+
+@pytest.fixture
+def sink(tmp_path):
+    with SmtpSink(tmp_path / "ledger") as made:
+        yield made
+
+
+def planned(database, *, readers=0, away=0, domain="gmail.com"):
+    """A mailing with so many readers somewhere and at one provider, of which operators are told; and the latter."""
+    run = Run(database, readers=readers, chains=("en",), planned=False)
+    with database.begin() as session:
+        publication.save(session, replace(samples.publication(), operators=OPERATORS), MADE_AT)
+    addresses = add_readers(database, away, chains=("en",), prefix="away", domain=domain)
+    assert run.planner().plan(run.mailing)
+    return run, addresses
+
+
+def mailing_of(run):
+    with run.database.read() as session:
+        return mailings.get(session, run.mailing)
+
+
+def suppressed(run):
+    with run.database.read() as session:
+        count = session.scalar(sa.select(sa.func.count()).select_from(tables.suppressions))
+        statuses = set(session.execute(sa.select(tables.subscribers.c.status)).scalars())
+    return count, statuses
+
+
+def problems(run):
+    """What the operators are told, once for each of the two."""
+    with run.database.read() as session:
+        rows = session.execute(sa.select(tables.notices.c.parameters).order_by(tables.notices.c.id)).scalars()
+        found = [row["problem"] for row in rows]
+    return list(dict.fromkeys(found))
+
+
+def held(run):
+    with run.database.read() as session:
+        return breakers.every(session)
+
+
+def operate(run, verb):
+    with run.database.begin() as session:
+        return getattr(control, verb)(session, run.mailing, run.bell, actor="test", now=dt.datetime.now(dt.UTC))
+
+
+def send_all(run, tmp_path, sink, name="again"):
+    """Send batch after batch, as the sweep and the workers would, until none is due."""
+    for _ in range(20):
+        due = [number for number in run.batch_ids() if run.batch(number).open]
+        before = run.counts()
+        for number in due:
+            Worker(run, tmp_path, sink).send(number)
+        if run.counts() == before:
+            return
+
+
+@pytest.mark.parametrize("when", ["RCPT", "MAIL", "DOT"])
+def test_refused_by_policy_by_everybody_the_mailing_pauses_itself_and_nobody_is_suppressed(
+    database, tmp_path, sink, when
+):
+    run, _ = planned(database, readers=300)
+    sink.set_rules(Rule(when, BLOCKED))
+
+    Worker(run, tmp_path, sink).send()
+
+    found = mailing_of(run)
+    assert found.state.value == "paused"
+    assert f"127.0.0.1:{sink.port} refuses our mail by policy: 550 5.7.1 our system" in found.reason
+    assert f"tydzen mailing resume {run.mailing}" in found.reason
+    assert f"tydzen mailing retry {run.mailing}" in found.reason
+    counts = run.counts()
+    assert 20 <= counts["refused"] <= 20 + IN_FLIGHT
+    assert counts["pending"] == 300 - counts["refused"]
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+    assert problems(run) == [found.reason]
+    assert not miscounted(run.database, run.mailing)
+
+    sink.set_rules()
+    operate(run, "resume")
+    operate(run, "retry")
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_a_few_refusals_by_policy_among_many_do_not_stop_a_mailing(sqlite_database, tmp_path, sink):
+    run, _ = planned(sqlite_database, readers=300)
+    sink.set_rules(Rule("RCPT", BLOCKED, recipient="reader1", times=15))
+    Worker(run, tmp_path, sink).send()
+    assert run.counts() == {"accepted": 285, "refused": 15}
+    assert run.state() == "sent"
+    assert problems(run) == []
+
+
+def test_whoever_says_later_to_everybody_trips_nothing(sqlite_database, tmp_path, sink):
+    run, _ = planned(sqlite_database, readers=300)
+    sink.set_rules(Rule("RCPT", "451 4.7.1 later, please"))
+    Worker(run, tmp_path, sink).send()
+    assert run.state() == "sending"
+    assert run.counts() == {"deferred": 300}
+    assert held(run) == {}
+    assert problems(run) == []
+
+
+def test_a_provider_that_denies_every_mailbox_is_left_alone_and_nobody_there_is_suppressed(database, tmp_path, sink):
+    run, away = planned(database, readers=100, away=150)
+    sink.set_rules(Rule("RCPT", GONE, recipient="@gmail.com"))
+
+    send_all(run, tmp_path, sink)
+
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 100, "deferred": 150}
+    assert run.state() == "sending"
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+    (breaker,) = held(run).values()
+    assert (breaker.scope, breaker.kind, breaker.trips) == ("provider:gmail", "outage", 1)
+    assert breaker.until - breaker.since == dt.timedelta(hours=1)
+    (problem,) = problems(run)
+    assert problem.startswith("the provider gmail is left alone until")
+    assert "550 5.1.1 no such user here" in problem
+    assert not miscounted(run.database, run.mailing)
+
+    # An hour later, and the provider is well again.
+    sink.set_rules()
+    hours_pass(run)
+    send_all(run, tmp_path, sink)
+    assert held(run)["provider:gmail"].kind == "proven"
+    hours_pass(run)
+    send_all(run, tmp_path, sink)
+    assert recipients(sink) == sorted([*run.addresses, *away])
+    assert run.state() == "sent"
+
+
+def hours_pass(run):
+    """Whatever waits for a time has waited long enough."""
+    soon = {"until": 0}
+    with run.database.begin() as session:
+        session.execute(breakers.breakers.update().where(breakers.breakers.c.kind != "proven").values(soon))
+        session.execute(tables.deliveries.update().where(tables.deliveries.c.due_at > 0).values(due_at=1))
+        session.execute(tables.batches.update().values(due_at=0))
+
+
+def test_a_provider_that_is_no_better_after_the_hold_is_left_alone_for_twice_as_long(sqlite_database, tmp_path, sink):
+    run, _ = planned(sqlite_database, away=150, domain="lonely.example")
+    sink.set_rules(Rule("RCPT", GONE + " at lonely.example", recipient="@lonely.example"))
+    send_all(run, tmp_path, sink)
+    (first,) = held(run).values()
+    tried = len([line for line in sink.commands if line.startswith("RCPT")])
+
+    hours_pass(run)
+    send_all(run, tmp_path, sink)
+
+    (breaker,) = held(run).values()
+    assert breaker.trips == 2
+    assert breaker.until - breaker.since == dt.timedelta(hours=2)
+    assert len([line for line in sink.commands if line.startswith("RCPT")]) - tried == 10
+    assert run.counts() == {"deferred": 150}
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+    # The domain itself is not told.
+    assert breaker.scope == first.scope
+    assert breaker.scope.startswith("provider:d-")
+    assert not [text for text in (first.reason, breaker.reason, *problems(run)) if "lonely" in text]
+
+
+def test_once_a_provider_has_shown_that_it_takes_mail_its_refusals_are_believed(sqlite_database, tmp_path, sink):
+    run, _ = planned(sqlite_database, away=400)
+    # One in ten has left long ago.
+    sink.set_rules(Rule("RCPT", GONE, recipient="0@gmail.com"))
+
+    for _ in range(4):
+        send_all(run, tmp_path, sink)
+        hours_pass(run)
+
+    assert run.counts() == {"accepted": 360, "refused": 40}
+    assert suppressed(run)[0] == 40
+    assert run.state() == "sent"
+    assert held(run)["provider:gmail"].trips == 1
+
+
+def test_what_is_taken_back_is_only_what_the_refusals_did(database):
+    run, _ = planned(database, readers=4, away=4)
+    claim = run.claim()
+    gated = run.gate(claim).recipients
+    run.record(
+        *(
+            result(one, DeliveryState.REFUSED, outcome=ReplyClass.HARD.value, reason="hard", code=550, suppress=True)
+            for one in gated
+        )
+    )
+    # One of them has complained besides, and must stay suppressed.
+    complained = next(one for one in gated if one.address == "away1@gmail.com")
+    with database.begin() as session:
+        hashed = session.sealer.address_hash(complained.address)
+        suppressions.add(session, hashed, SuppressionReason.COMPLAINED, Week.parse("2019-W22"))
+        changes = breakers.disbelieve(
+            session, run.mailing, "provider:gmail", since=run.now - dt.timedelta(minutes=1), due=run.now, now=run.now
+        )
+        assert changes == 4
+        again = breakers.disbelieve(
+            session, run.mailing, "provider:gmail", since=run.now - dt.timedelta(minutes=1), due=run.now, now=run.now
+        )
+        assert again == 0
+    assert run.counts() == {"refused": 4, "deferred": 4}
+    assert suppressed(run)[0] == 5
+    assert not miscounted(database, run.mailing)
