@@ -120,6 +120,7 @@ class Settings:
     eager_data: bool = False  # says 354 even when no recipient was accepted, as RFC 2920 allows
     strict_nesting: bool = True  # 503 for MAIL within a transaction
     slices: bool = False  # each octet of each reply on its own
+    letters_per_session: int | None = None  # then it closes, right after the reply
     keep: Path | None = None
     keep_in_memory: bool = True  # messages in `SmtpSink.messages`; not for long runs
 
@@ -260,6 +261,7 @@ class Session(asyncio.Protocol):
         self._body_seen = self._handshaking = False
         self._searched = 0
         self._spoken_of = ""
+        self._taken = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -552,8 +554,15 @@ class Session(asyncio.Protocol):
             "DOT",
             recipient,
             f"250 2.0.0 taken as {self.sink.counts['taken'] + 1}",
-            lambda: self.sink.take(recipient, mail_from, message, self.number),
+            lambda: self._take(recipient, mail_from, message),
         )
+        if self._taken == self._settings.letters_per_session:
+            self._flush()
+            self.end("drop")
+
+    def _take(self, recipient: str, mail_from: str, message: bytes) -> None:
+        self._taken += 1
+        self.sink.take(recipient, mail_from, message, self.number)
 
 
 def _address(line: bytes) -> str:

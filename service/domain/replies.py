@@ -152,6 +152,14 @@ def classify(reply: Reply, phase: Phase) -> ReplyClass:
     return refused
 
 
+_PATIENCE = re.compile(r"4\.7\.(0|28|65[0-9])")
+
+
+def asks_for_patience(reply: Reply) -> bool:
+    """Whether a provider finds that it gets too many letters, or too many at once: 421, 4.7.0, 4.7.28, 4.7.650 ff."""
+    return reply.code == 421 or (reply.enhanced is not None and _PATIENCE.fullmatch(reply.enhanced) is not None)
+
+
 def _positive(code: int, phase: Phase) -> ReplyClass:
     expected = 3 if phase is Phase.DATA else 2
     # 221 or 354 after the dot say nothing about the message: the server is out of step with us.

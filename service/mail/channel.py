@@ -52,6 +52,7 @@ class Channel(asyncio.Protocol):
         self._listener: Listener | None = None
         self.lost: str | None = None
         self.paused = False
+        self.ended_by_relay = False
 
     # What asyncio calls
 
@@ -81,12 +82,14 @@ class Channel(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The relay will say no more; whether it still listens makes no difference."""
+        self.ended_by_relay = True
         self.abort("the relay closed the connection")
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The socket is gone."""
         if self.lost is None:
+            self.ended_by_relay = True
             self._lose(f"the connection broke: {exc}" if exc else "the connection was closed")
 
     def pause_writing(self) -> None:

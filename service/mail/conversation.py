@@ -1,7 +1,7 @@
 """The transactions on one open session: which reply belongs to which letter, and when a body may be written.
 
 A letter's way: [RSET] MAIL RCPT DATA body dot, or [RSET] MAIL RCPT BDAT with the body. With PIPELINING the next
-envelope follows a dot in the same write; with CHUNKING too, up to `window` whole letters are under way.
+envelope follows a dot in the same write; with CHUNKING too, whole letters follow each other: see `manner`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from service.mail.channel import Channel
 from service.mail.envelope import UnmailableError, compose
 from service.mail.journal import Journal
 from service.mail.letter import Timeouts
+from service.mail.manner import Manner
 from service.mail.pen import Pen
 from service.mail.replyreader import RawReply
 from service.mail.session import Capabilities
@@ -38,27 +39,26 @@ class Conversation:
         pool: Pool,
         journal: Journal,
         timeouts: Timeouts,
-        window: int,
+        manner: Manner,
     ) -> None:
         self._channel = channel
         self._can = capabilities
         self._pool = pool
         self._timeouts = timeouts
-        self._chunking = capabilities.chunking and window > 0
-        self._window = window if self._chunking and capabilities.pipelining else 0
-        self._pen = Pen(channel, journal, chunking=self._chunking, on_full=self._journal_full)
+        self._manner = manner
+        self._pen = Pen(channel, journal, on_full=self._journal_full)
         self._pipeline: deque[Transaction] = deque()
+        self.under_way = self._pipeline  # for the owner to read
         self._must_reset = False
-        self._probing = False  # an RSET is out to see whether the session still lives
         self._farewell: Reply | None = None
         self._fault = False  # something was said or missed that speaks against the relay
-        self._served = False  # a letter has gone through: the session was good once
         self._retiring = False
+        self.leaving = False  # takes no more letters, and ends after those under way
         self.over = False
         self._answered = 0  # replies since the session was last idle
         self._now = asyncio.get_running_loop().time
         self._touched = self._now()
-        self._tempo = Tempo(self._now)
+        self.tempo = Tempo(self._now)
         channel.listen(self)
 
     # For the owner
@@ -66,44 +66,34 @@ class Conversation:
     @property
     def idle(self) -> bool:
         """Whether it can start with a new letter at once."""
-        return not (self._pipeline or self._probing or self._retiring or self.over)
+        return not (self._pipeline or self.leaving or self.over)
 
     @property
     def past_dot(self) -> int:
         """Letters whose fate is the relay's to tell."""
         return sum(1 for transaction in self._pipeline if transaction.past_dot and not transaction.settled)
 
-    def letter_time(self) -> float:
-        """Seconds that a letter takes here."""
-        return self._tempo.seconds(busy=bool(self._pipeline))
-
     def start(self) -> None:
         """Take letters from the pool; only when idle."""
         self._answered = 0
-        self._tempo.start()
-        if self._window and self._served and self._now() - self._touched > _LONG_IDLE:
-            # With BDAT whole letters would be past their dot before a session's silent death showed.
-            self._probing = True
-            self._pen.put(b"RSET\r\n")
-        else:
-            self._fill()
+        self.tempo.start()
+        if self._now() - self._touched > _LONG_IDLE:
+            self._manner.paused()
+        self._fill()
         self._flush()
 
     def due(self) -> float:
         """The time, on the loop's clock, by which something must have happened."""
         if self._farewell is not None:
             return self._touched + _FAREWELL
-        if self._pipeline or self._probing:
-            return self._touched + self._timeouts.reply(self._pipeline[0].phase if self._pipeline else _RSET)
+        if self._pipeline:
+            return self._touched + self._timeouts.reply(self._pipeline[0].phase)
         return self._touched + self._timeouts.idle
 
     def expire(self) -> None:
         """Give up waiting: polite when idle, else by breaking the connection."""
         if self.idle:
             self.quit()
-            return
-        if not self._pipeline:
-            self._channel.abort("an idle session answers no more")
             return
         head = self._pipeline[0]
         text = f"no reply to {head.phase.value} in time" if not head.asking else "the gate gave no answer in time"
@@ -114,11 +104,29 @@ class Conversation:
 
     def retire(self) -> None:
         """Stop before the next dot: give back what is unsent, and end after the replies to what is past its dot."""
-        self._retiring = True
+        self._retiring = self.leaving = True
+        self._give_up("the worker is stopping")
+        self._end_if_retired()
+
+    def leave(self) -> None:
+        """Take no more letters, and say goodbye after those under way."""
+        self.leaving = True
+        if not self._pipeline:
+            self.quit()
+
+    def let_go(self, text: str) -> bool:
+        """Break off what takes too long, if nothing is past its dot, and give its letters back."""
+        if self.over or self.past_dot or not self._pipeline:
+            return False
+        self._give_up(text, slow=self._pipeline[0].letter.provider)
+        self._channel.abort(text)
+        return True
+
+    def _give_up(self, text: str, *, slow: str | None = None) -> None:
         for transaction in self._pipeline:
             if not transaction.past_dot and not transaction.settled:
-                self._settle(transaction, Reply(0, None, "the worker is stopping"), ReplyClass.NOT_SENT, _MAIL)
-        self._end_if_retired()
+                busy = transaction.letter.provider == slow
+                self._pool.report(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, _MAIL, busy=busy)
 
     def quit(self) -> None:
         """Say goodbye on an idle session."""
@@ -142,11 +150,8 @@ class Conversation:
             if self.over:
                 return
             if not pipeline:
-                if not self._probing or code != 250:
-                    self._channel.abort(f"the relay said {code:03} on an idle session")
-                    return
-                self._probing = False
-                continue
+                self._channel.abort(f"the relay said {code:03} on an idle session")
+                return
             self._answered += 1
             transaction = pipeline[0]
             if code == 250 and self._can.pipelining and transaction.phase is _MAIL:
@@ -159,7 +164,10 @@ class Conversation:
         self._fill()
         self._flush()
         if not pipeline and not self.over:
-            self._pool.free()
+            if self.leaving:
+                self.quit()
+            else:
+                self._pool.free()
 
     def on_drained(self) -> None:
         """The kernel has all of a body that was written without its dot: now the dot."""
@@ -177,8 +185,10 @@ class Conversation:
             return
         self.over = True
         pipeline = self._pipeline
+        if pipeline and self._channel.ended_by_relay:
+            self._manner.lost()
         # A session that was good and died idle, before it could answer anything new, accuses nobody.
-        blamed = self._farewell is None and (self._answered > 0 or not self._served)
+        blamed = self._farewell is None and (self._answered > 0 or not self._manner.answered)
         setback = self._fault or (blamed and any(not transaction.settled for transaction in pipeline))
         while pipeline:
             transaction = pipeline.popleft()
@@ -209,7 +219,7 @@ class Conversation:
             self._envelope_reply(transaction, code, lines, _MAIL)
         elif phase is _RCPT:
             transaction.recipient_accepted = 200 <= code < 300
-            transaction.phase = _DOT if self._window else _DATA
+            transaction.phase = _DOT if transaction.chunked and self._manner.window else _DATA
             self._envelope_reply(transaction, code, lines, _RCPT)
         elif phase is _DATA:
             self._on_data(transaction, code, lines)
@@ -255,18 +265,13 @@ class Conversation:
         if transaction.settled:
             self._done(transaction)
             self._must_reset = transaction.past_dot  # the 503 to a BDAT leaves its transaction open
-            if reply.code == 421:
-                self._part(reply)
+            self._heed(reply, nonsense=False)
             return
         outcome = classify(reply, _DOT)
-        self._served = True
+        self._manner.answered += 1
         self._settle(transaction, reply, outcome, _DOT)
         self._done(transaction)
-        if outcome is ReplyClass.UNCERTAIN:
-            self._fault = True
-            self._channel.abort("the relay's reply makes no sense")
-        elif reply.code == 421:
-            self._part(reply)
+        self._heed(reply, nonsense=outcome is ReplyClass.UNCERTAIN)
 
     def _refuse(self, transaction: Transaction, lines: list[bytes], phase: Phase) -> None:
         """Settle by a reply that is not the one wanted, if nothing settled it before."""
@@ -278,7 +283,11 @@ class Conversation:
                 # With BDAT the body is gone already, so only a clear refusal says that it was not taken.
                 outcome = ReplyClass.UNCERTAIN if transaction.past_dot else ReplyClass.TRANSIENT
             self._settle(transaction, reply, outcome, phase)
-        if out_of_step:
+        self._heed(reply, nonsense=out_of_step)
+
+    def _heed(self, reply: Reply, *, nonsense: bool) -> None:
+        """End the session on what makes no sense, or where the relay wants it ended."""
+        if nonsense:
             self._fault = True
             self._channel.abort("the relay's reply makes no sense")
         elif reply.code == 421:
@@ -287,13 +296,13 @@ class Conversation:
     def _part(self, farewell: Reply) -> None:
         self._fault = True
         self._farewell = farewell
-        self._retiring = True
+        self._retiring = self.leaving = True
         self._end_if_retired()
 
     def _end_if_retired(self) -> None:
         if not self._retiring or self.over or self.past_dot:
             return
-        if self._pipeline or self._probing or self._farewell is not None:
+        if self._pipeline or self._farewell is not None:
             self._channel.abort(f"the relay said {self._farewell.code}" if self._farewell else "the worker is stopping")
         else:
             self.quit()
@@ -307,36 +316,27 @@ class Conversation:
     def _done(self, transaction: Transaction) -> None:
         if self._pipeline and self._pipeline[0] is transaction:
             self._pipeline.popleft()
-        self._tempo.beat()
+        self.tempo.beat()
 
     # Commands
 
     def _fill(self) -> None:
         """Put as many envelopes on the wire as the relay allows and the pool has."""
-        while self._has_room():
-            transaction = self._pool.take()
+        while not (self.leaving or self.over) and self._manner.has_room(self._pipeline, blocked=self._channel.paused):
+            transaction = self._pool.take(self._pipeline)
             if transaction is None:
                 return
             self._begin(transaction)
 
-    def _has_room(self) -> bool:
-        pipeline = self._pipeline
-        if self._retiring or self.over:
-            return False
-        if not pipeline:
-            return True
-        if self._window:
-            return len(pipeline) < self._window and not self._channel.paused
-        return self._can.pipelining and pipeline[-1].phase is _DOT
-
     def _begin(self, transaction: Transaction) -> None:
+        chunked = transaction.chunked = self._manner.chunked(self._pipeline)
         try:
-            mail, rcpt, transaction.segments = compose(transaction.letter, self._can, stuffed=not self._chunking)
+            mail, rcpt, transaction.segments = compose(transaction.letter, self._can, stuffed=not chunked)
         except UnmailableError as error:
             self._settle(transaction, error.reply, error.reply_class, _RCPT)
             return
-        # While replies are outstanding nobody knows whether the relay will still have a refused transaction open.
-        reset = self._must_reset or (self._window > 0 and bool(self._pipeline))
+        # While its reply is outstanding nobody knows whether the relay will still have a refused transaction open.
+        reset = self._must_reset or (bool(self._pipeline) and self._pipeline[-1].chunked)
         self._must_reset = False
         transaction.begin(_RSET if reset else _MAIL)
         self._pipeline.append(transaction)
@@ -344,8 +344,8 @@ class Conversation:
             transaction.commands = (mail, rcpt)
             self._pen.put(b"RSET\r\n" if reset else mail)
             return
-        self._pen.put((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if self._window else b"DATA\r\n"))
-        if self._window:
+        self._pen.put((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if chunked else b"DATA\r\n"))
+        if chunked:
             self._pen.put_letter(transaction)
 
     def _next_command(self, transaction: Transaction) -> None:
@@ -359,7 +359,7 @@ class Conversation:
             self._done(transaction)
         elif transaction.phase is _RCPT:
             self._pen.put(transaction.commands[1])
-        elif self._chunking:
+        elif transaction.chunked:
             self._pass_gate(transaction)
         else:
             self._pen.put(b"DATA\r\n")

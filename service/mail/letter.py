@@ -36,7 +36,8 @@ class Outcome:
     `code` is 0 when no reply was read, `text` then says what happened instead; addresses are cut out of it. `phase` is
     where it was decided, and `past_dot` whether the journal holds a dot record of this attempt. `NOT_SENT` gives the
     letter back: it was no attempt, the reader's or the letter's fault it was not; `due` says when to try it again, if
-    not at once. `provider` is the letter's.
+    not at once. `provider` is the letter's; with `busy` it had all the sessions that it may have, and others' letters
+    can be sent meanwhile.
     """
 
     delivery_id: int
@@ -50,6 +51,7 @@ class Outcome:
     past_dot: bool
     provider: str = field(default="", repr=False)
     due: dt.datetime | None = None
+    busy: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,9 @@ class Pen:
     `on_full` is called, and nothing written, for a letter that the journal's disk has no room for.
     """
 
-    def __init__(
-        self, channel: Channel, journal: Journal, *, chunking: bool, on_full: Callable[[Transaction, str], None]
-    ) -> None:
+    def __init__(self, channel: Channel, journal: Journal, *, on_full: Callable[[Transaction, str], None]) -> None:
         self._channel = channel
         self._journal = journal
-        self._chunking = chunking
         self._on_full = on_full
         self._out: list[bytes] = []
         self._slow = False  # the kernel's buffer was once too small for a write
@@ -41,7 +38,7 @@ class Pen:
         """
         assert transaction.segments is not None
         body = transaction.segments.join(transaction.letter.values)
-        if self._chunking:
+        if transaction.chunked:
             self._end(transaction, b"BDAT %d LAST\r\n" % len(body), body)
         elif self._slow or len(body) > _LARGE:
             transaction.phase = Phase.BODY

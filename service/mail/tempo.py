@@ -27,6 +27,15 @@ class Tempo:
         self._mean += weight * (now - self._mark - self._mean)
         self._mark = now
 
+    @property
+    def mean(self) -> float:
+        """What a letter takes here, in seconds."""
+        return self._mean
+
+    def waited(self) -> float:
+        """Seconds since the last letter ended, or the first began: what the present one has taken so far."""
+        return self._now() - self._mark
+
     def seconds(self, *, busy: bool) -> float:
         """What the next letter will probably take; of a busy session no less than the present one has taken so far."""
-        return max(self._mean, self._now() - self._mark) if busy else self._mean
+        return max(self._mean, self.waited()) if busy else self._mean

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -26,6 +27,7 @@ class Transaction:
     good_until: float
     commands: tuple[bytes, bytes] = (b"", b"")
     segments: Segments | None = None
+    chunked: bool = False  # its body goes by BDAT
     phase: Phase = Phase.MAIL
     settled: bool = False
     recipient_accepted: bool = False
@@ -65,11 +67,13 @@ class Transaction:
 class Pool(Protocol):
     """The owner of conversations."""
 
-    def take(self) -> Transaction | None:
-        """The next letter whose gate is still good, if there is one."""
+    def take(self, under_way: deque[Transaction]) -> Transaction | None:
+        """The next letter for the session that has `under_way` under way, with its gate still good, if there is one."""
 
-    def report(self, transaction: Transaction, reply: Reply, reply_class: ReplyClass, phase: Phase) -> None:
-        """Settle a transaction."""
+    def report(
+        self, transaction: Transaction, reply: Reply, reply_class: ReplyClass, phase: Phase, *, busy: bool = False
+    ) -> None:
+        """Settle a transaction; `busy` if nothing was in its way but its own provider."""
 
     def give_back(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
         """Take back a letter that is provably unsent; `blamed` if it was the one being talked about."""

@@ -13,20 +13,24 @@ from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
 from service.domain.replies import Phase, Reply, ReplyClass
 from service.log import cut_addresses
-from service.mail.channel import Channel, SessionError
+from service.mail.channel import Channel
 from service.mail.conversation import Conversation
 from service.mail.journal import Journal
 from service.mail.letter import Letter, Outcome, Timeouts
+from service.mail.manner import TRIAL, Endings, Manner
+from service.mail.opener import Opener
 from service.mail.relay import Relay
-from service.mail.session import open_session
+from service.mail.session import Capabilities
+from service.mail.shares import Shares
 from service.mail.transaction import OnOutcome, Regate, Transaction
 
 _TAKE_UP = 0.5  # seconds within which a letter should leave the queue: half the life of its gate
 _QUEUE_LIMIT = 400  # letters
-_BACK_OFF = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds; the last repeats
-_LOCKED_OUT = (60.0, 120.0, 300.0, 600.0)  # seconds after a login that was refused: accounts get locked
-_ENOUGH = 30.0  # seconds for which a relay that refuses one session more is not asked for it again
 _TICK = 0.5  # seconds
+_EARLY = 0.6  # seconds before the end of its gate at which a letter is given back that found no session: over a tick
+_SLOW = 0.5  # seconds that a letter may take before its provider is called slow,
+_SLOWER = 4  # if that is so many times what letters take on the quickest session
+_NAMED = frozenset({Phase.RCPT, Phase.DATA, Phase.DOT})  # where a refusal may speak of the recipient's provider
 
 
 class Wire:
@@ -34,43 +38,55 @@ class Wire:
 
     Belongs to one event loop, which may stand still between batches: a session that died meanwhile is noticed before
     it is used. `trouble` says why nothing can be sent at present, None when it can; letters are then given back.
+    `shares` says which provider may be busy on how many sessions; letters that find none in their gate's second are
+    given back as busy.
     """
 
-    def __init__(self, relay: Relay, *, journal: Journal, helo_name: str, timeouts: Timeouts | None = None) -> None:
+    def __init__(
+        self,
+        relay: Relay,
+        *,
+        journal: Journal,
+        helo_name: str,
+        timeouts: Timeouts | None = None,
+        trial: int = TRIAL,
+    ) -> None:
         self.relay = relay
         self.in_flight = 0  # letters submitted whose outcome is not known yet
         self._relay_name = relay.name
         self._journal = journal
-        self._helo_name = helo_name
         self._timeouts = timeouts or Timeouts()
-        self._tls = relay.tls_context()
+        self._opener = Opener(
+            relay,
+            helo_name=helo_name,
+            timeouts=self._timeouts,
+            present=lambda: len(self._conversations),
+            opened=self._opened,
+            ended=self._try_ended,
+        )
         self._queue: deque[Transaction] = deque()
+        self._shares = Shares(relay.connections)
+        self._endings = Endings()
+        self._trial = trial
         self._conversations: set[Conversation] = set()
-        self._opening: set[asyncio.Task[None]] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
         self._wake_below = 0
-        self._relay_trouble: str | None = None
         self._disk_trouble: str | None = None
-        self._trouble_phase = Phase.CONNECT
-        self._setbacks = 0
-        self._refused_logins = 0
-        self._retry_at = 0.0
-        self._enough_until = 0.0
         self._ticking: asyncio.TimerHandle | None = None
         self._stopping = False
 
     @property
     def trouble(self) -> str | None:
         """Why nothing can be sent at present, for a person to read; without addresses and secrets."""
-        return self._disk_trouble or self._relay_trouble
+        return self._disk_trouble or self._opener.trouble
 
     @property
     def trouble_kind(self) -> str:
         """Of `trouble`, in a word: disk, auth, tls or down."""
         if self._disk_trouble:
             return "disk"
-        return {Phase.AUTH: "auth", Phase.TLS: "tls"}.get(self._trouble_phase, "down")
+        return {Phase.AUTH: "auth", Phase.TLS: "tls"}.get(self._opener.trouble_phase, "down")
 
     @property
     def connected(self) -> bool:
@@ -83,6 +99,20 @@ class Wire:
         return sum(conversation.past_dot for conversation in self._conversations)
 
     # For the caller
+
+    def limit(self, connections: int) -> None:
+        """Have at most `connections` sessions from now on, at least one; those too many end after their letters."""
+        self._shares.connections = connections = max(1, connections)
+        surplus = sum(not each.leaving for each in self._conversations) - connections
+        for conversation in sorted(self._conversations, key=lambda each: not each.idle)[: max(0, surplus)]:
+            conversation.leave()
+        self._dispatch()
+        self._changed()
+
+    def hold(self, provider: str, most: int | None) -> None:
+        """Let letters of `provider` be under way on `most` sessions at once, at least one; None: on all."""
+        self._shares.hold(provider, most)
+        self._dispatch()
 
     async def room(self, want: int = 100) -> int:
         """How many letters, 1 to `want`, will be taken up within their gate's second; waits until there is room.
@@ -111,7 +141,10 @@ class Wire:
         `regate` is asked when a relay wants a body after its letter's gate has run out: it gates again and returns the
         new `good_until`, or None, and then the connection is dropped without a dot.
         """
+        shares = self._shares
         for letter in letters:
+            if letter.provider != shares.latest:
+                shares.meet(letter.provider)
             self._queue.append(Transaction(letter, on_outcome, regate, letter.good_until))
             self.in_flight += 1
         self._dispatch()
@@ -138,31 +171,38 @@ class Wire:
         """Stop, wait for the replies to what is past its dot, and say QUIT everywhere."""
         self.stop()
         await self.drain()
-        for task in list(self._opening):
-            task.cancel()
-        await asyncio.gather(*self._opening, *self._leaving, return_exceptions=True)
+        await self._opener.close()
+        await asyncio.gather(*self._leaving, return_exceptions=True)
         if self._ticking is not None:
             self._ticking.cancel()
 
     # For conversations (conversation.Pool)
 
-    def take(self) -> Transaction | None:
+    def take(self, under_way: deque[Transaction]) -> Transaction | None:
         """The next letter whose gate is still good; the others are given back."""
         queue = self._queue
+        shares = self._shares
         now = suspended_monotonic()
-        while queue:
-            transaction = queue.popleft()
+        while queue or shares.careful:
+            transaction = shares.choose(queue, under_way) if shares.careful else queue.popleft()
             if self._waiters and len(queue) <= self._wake_below:
                 self._changed()
+            if transaction is None:
+                break
             if now <= transaction.good_until:
                 return transaction
             self._return(transaction, "the gate ran out in the queue")
+        self._turn_away(shares.turned_away)
         return None
 
-    def report(self, transaction: Transaction, reply: Reply, reply_class: ReplyClass, phase: Phase) -> None:
+    def report(
+        self, transaction: Transaction, reply: Reply, reply_class: ReplyClass, phase: Phase, *, busy: bool = False
+    ) -> None:
         """Tell the caller."""
+        if self._shares.watched or reply_class is ReplyClass.TRANSIENT:
+            self._learn(transaction.letter.provider, reply, reply_class, phase)
         if 200 <= reply.code < 600 and reply.code != 421:
-            self._setbacks = 0
+            self._opener.setbacks = 0
         letter = transaction.letter
         self.in_flight -= 1
         outcome = Outcome(
@@ -176,6 +216,7 @@ class Wire:
             self._relay_name,
             transaction.past_dot,
             letter.provider,
+            busy=busy,
         )
         transaction.settled = True
         if not self.in_flight:
@@ -205,9 +246,9 @@ class Wire:
         """A conversation has ended: go on with the others, or a new one."""
         self._conversations = {conversation for conversation in self._conversations if not conversation.over}
         if setback:
-            self._trouble_phase = Phase.MAIL
-            self._set_back(text)
-        if self._queue:
+            self._opener.set_back(Phase.MAIL, text)
+        self._shares.sessions = [conversation.under_way for conversation in self._conversations]
+        if self._queue or self._shares.waiting:
             self._open_sessions(len(self._queue))
             asyncio.get_running_loop().call_soon(self._dispatch)
         self._changed()
@@ -217,22 +258,35 @@ class Wire:
     def _dispatch(self) -> None:
         """Start idle conversations while there are letters; without any hope of one, give the letters back."""
         for conversation in list(self._conversations):
-            if not self._queue:
+            if not (self._queue or self._shares.waiting):
                 return
             if conversation.idle and not conversation.drop_if_stale():
                 conversation.start()
-        if not self._queue:
+        if not (self._queue or self._shares.waiting):
             return
         self._open_sessions(len(self._queue))
-        if not self._conversations and not self._opening:
+        if not self._conversations and not self._opener.tries:
             self._flush_queue(self.trouble or "no session with the relay")
 
     def _flush_queue(self, text: str) -> None:
+        self._queue.extend(self._shares.overdue(float("inf")))
+        self._turn_away(self._shares.turned_away)
         while self._queue:
             self._return(self._queue.popleft(), text)
 
-    def _return(self, transaction: Transaction, text: str) -> None:
-        self.report(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, Phase.MAIL)
+    def _return(self, transaction: Transaction, text: str, *, busy: bool = False) -> None:
+        self.report(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, Phase.MAIL, busy=busy)
+
+    def _turn_away(self, transactions: list[Transaction]) -> None:
+        while transactions:
+            self._return(transactions.pop(0), "the provider's sessions are busy", busy=True)
+
+    def _learn(self, provider: str, reply: Reply, reply_class: ReplyClass, phase: Phase) -> None:
+        accepted = reply_class is ReplyClass.ACCEPTED
+        if accepted or (reply_class is ReplyClass.TRANSIENT and phase in _NAMED):
+            loop = asyncio.get_running_loop()
+            if self._shares.learn(provider, reply, loop.time(), accepted=accepted):
+                loop.call_soon(self._dispatch)
 
     def _journal_has_room(self, letters: int) -> bool:
         """Whether letters can be recorded; asked before they are gated, so that a full disk costs no attempts."""
@@ -248,77 +302,33 @@ class Wire:
         """How many letters the present sessions will take up soon enough."""
         depth = 0
         for conversation in self._conversations:
-            soon = int(_TAKE_UP / max(conversation.letter_time(), 1e-6))
+            busy = bool(conversation.under_way)
+            soon = int(_TAKE_UP / max(conversation.tempo.seconds(busy=busy), 1e-6))
             depth += max(1, soon) if conversation.idle else soon
         return min(depth, _QUEUE_LIMIT)
 
     # Sessions
 
     def _open_sessions(self, want: int) -> None:
-        now = asyncio.get_running_loop().time()
         self._tick_soon()
-        if self._stopping or now < self._retry_at or (self._conversations and now < self._enough_until):
-            return
-        idle = sum(1 for conversation in self._conversations if conversation.idle)
-        allowed = 1 if self._relay_trouble else self.relay.connections
-        present = len(self._conversations) + len(self._opening)
-        for _ in range(min(want - idle - len(self._opening), allowed - present)):
-            task = asyncio.get_running_loop().create_task(self._open())
-            self._opening.add(task)
-            task.add_done_callback(self._opened)
+        if not self._stopping:
+            idle = sum(1 for conversation in self._conversations if conversation.idle)
+            self._opener.open(want - idle, most=self._shares.connections)
 
-    async def _open(self) -> None:
-        try:
-            channel, capabilities = await open_session(
-                self.relay, helo_name=self._helo_name, timeouts=self._timeouts, tls=self._tls
-            )
-        except SessionError as error:
-            self._not_let_in(error)
-            return
-        self._relay_trouble = None
-        self._refused_logins = 0
-        if self._stopping:
+    def _opened(self, channel: Channel, capabilities: Capabilities) -> None:
+        if self._stopping or len(self._conversations) >= self._shares.connections:
             self.farewell(channel)
             return
-        self._conversations.add(
-            Conversation(
-                channel,
-                capabilities,
-                pool=self,
-                journal=self._journal,
-                timeouts=self._timeouts,
-                window=self.relay.window,
-            )
+        manner = Manner(capabilities, window=self.relay.window, endings=self._endings, trial=self._trial)
+        conversation = Conversation(
+            channel, capabilities, pool=self, journal=self._journal, timeouts=self._timeouts, manner=manner
         )
+        self._conversations.add(conversation)
+        self._shares.sessions.append(conversation.under_way)
 
-    def _not_let_in(self, error: SessionError) -> None:
-        """Wait before the next session: longer where a login was refused."""
-        now = asyncio.get_running_loop().time()
-        wait = 0.0
-        if error.phase is Phase.AUTH:
-            wait = _LOCKED_OUT[min(self._refused_logins, len(_LOCKED_OUT) - 1)]
-            self._refused_logins += 1
-        if self._conversations:
-            self._enough_until = now + max(_ENOUGH, wait)
-        else:
-            self._trouble_phase = error.phase
-            self._set_back(f"{self.relay.name}: {cut_addresses(error.text)} ({error.phase.value})")
-        self._retry_at = max(self._retry_at, now + wait)
-
-    def _opened(self, task: asyncio.Task[None]) -> None:
-        self._opening.discard(task)
-        if not task.cancelled():
-            task.result()
+    def _try_ended(self) -> None:
         self._dispatch()
         self._changed()
-
-    def _set_back(self, text: str) -> None:
-        """Wait before the next session; a relay that lets in but takes nothing counts like one that is away."""
-        self._setbacks += 1
-        now = asyncio.get_running_loop().time()
-        self._retry_at = now + _BACK_OFF[min(self._setbacks, len(_BACK_OFF)) - 1]
-        if not self._conversations:
-            self._relay_trouble = text
 
     # Time
 
@@ -338,9 +348,30 @@ class Wire:
             due = conversation.due()
             if due <= now + _TICK:
                 loop.call_at(max(due, now) + 0.02, self._expire, conversation)
+        self._look_for_the_slow()
+        self._shares.tick()
+        gate_now = suspended_monotonic()
+        self._turn_away([*self._shares.turned_away, *self._shares.overdue(gate_now + _EARLY)])
+        self._shares.turned_away.clear()
+        while self._queue and self._queue[0].good_until < gate_now:
+            self._return(self._queue.popleft(), "the gate ran out in the queue")
+        self._dispatch()
         self._changed()
-        if self._conversations or self._opening or self._waiters:
+        if self._conversations or self._opener.tries or self._waiters:
             self._tick_soon()
+
+    def _look_for_the_slow(self) -> None:
+        """Notice providers whose letters take long; if they have taken every session, get one back from them."""
+        busy = [conversation for conversation in self._conversations if conversation.under_way]
+        if not busy:
+            return
+        limit = max(_SLOW, _SLOWER * min(conversation.tempo.mean for conversation in self._conversations))
+        stuck = [each for each in busy if each.tempo.waited() > limit and not each.under_way[0].asking]
+        for conversation in stuck:
+            self._shares.sighted(conversation.under_way[0].letter.provider)
+        others_wait = any(not self._shares.is_slow(each.letter.provider) for each in self._queue)
+        if others_wait and len(stuck) == len(self._conversations) > 1 and not self._opener.tries:
+            next((each for each in stuck if each.let_go("it took long, and letters of other providers waited")), None)
 
     def _expire(self, conversation: Conversation) -> None:
         if conversation in self._conversations and conversation.due() <= asyncio.get_running_loop().time():

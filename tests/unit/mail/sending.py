@@ -101,6 +101,7 @@ def send(
     *,
     timeouts: Timeouts = FAST,
     regate: Regate | None = None,
+    trial: int = 0,
 ) -> Run:
     """Submit all at once, without waiting for room, and wait for every outcome."""
 
@@ -108,7 +109,7 @@ def send(
         wire.submit(letters, run.note, regate=regate)
         await wire.drain()
 
-    return using(loop, relay, folder, work, timeouts=timeouts)
+    return using(loop, relay, folder, work, timeouts=timeouts, trial=trial)
 
 
 def using(
@@ -118,12 +119,13 @@ def using(
     work: Callable[[Wire, Run], Awaitable[None]],
     *,
     timeouts: Timeouts = FAST,
+    trial: int = 0,
 ) -> Run:
-    """Run `work` with a wire, then close it and read its journal."""
+    """Run `work` with a wire, then close it and read its journal; without a `trial`, BDAT from the first letter on."""
     run = Run()
 
     async def main(journal: Journal) -> None:
-        wire = Wire(relay, journal=journal, helo_name="client.example.org", timeouts=timeouts)
+        wire = Wire(relay, journal=journal, helo_name="client.example.org", timeouts=timeouts, trial=trial)
         try:
             await work(wire, run)
             run.trouble = wire.trouble

@@ -13,7 +13,7 @@ import pytest
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
 from service.domain.replies import Reply, ReplyClass
-from service.mail import autopsy
+from service.mail import autopsy, manner
 from service.mail.autopsy import Fate
 from service.mail.journal import Journal
 from service.mail.wire import Wire
@@ -213,9 +213,9 @@ def test_closing_says_quit_on_every_session(loop, sink, tmp_path):
     assert asyncio.all_tasks(loop) == set()
 
 
-def test_a_long_idle_session_is_probed_before_whole_letters_go(loop, sink, tmp_path):
-    # It looks alive from here; only the answer, or none, to an RSET tells.
-    server = sink(Rule("RSET", times=1, then="reset"))
+def test_after_a_long_pause_the_first_letter_goes_by_data(loop, sink, tmp_path):
+    # The session looks alive from here; a whole letter written to it would be uncertain.
+    server = sink(Rule("MAIL", skip=1, times=1, then="reset"))
 
     async def work(wire, run):
         for number in (1, 2, 3):
@@ -227,7 +227,54 @@ def test_a_long_idle_session_is_probed_before_whole_letters_go(loop, sink, tmp_p
     run = using(loop, local(server.port), tmp_path, work)
     assert run.classes() == ["accepted"] * 3
     assert server.sessions == 2
-    assert list(server.commands).count("RSET") == 2
+    assert [word for word in map(str.split, server.commands) if word[0] in {"DATA", "BDAT"}][-1] == ["DATA"]
+
+
+# Sessions that end
+
+ACCEPTED_OR_NOT = {"accepted", "uncertain"}
+
+
+@pytest.mark.parametrize("letters", [1, 2, 3, 4, 7, 20])
+def test_a_relay_that_ends_sessions_after_so_many_letters_leaves_nothing_uncertain_once_that_is_known(
+    loop, sink, tmp_path, letters
+):
+    server = sink(letters_per_session=letters)
+
+    async def work(wire, run):
+        wire.submit([letter(n) for n in range(1, letters + 6)], run.note)
+        await wire.drain()
+        learning = run.classes()
+        assert learning.count("uncertain") <= 4
+        assert set(learning) <= ACCEPTED_OR_NOT
+        wire.submit([letter(n) for n in range(101, 161)], run.note)
+        await wire.drain()
+
+    run = using(loop, local(server.port), tmp_path, work, trial=manner.TRIAL)
+    later = [run.outcomes[number].reply_class.value for number in range(101, 161)]
+    assert later == ["accepted"] * 60
+    taken = [entry.recipient for entry in server.entries()]
+    assert len(taken) == len(set(taken))
+    uncertain = run.classes().count("uncertain")
+    assert uncertain == 0 if letters == 1 else uncertain <= 4
+    if letters > 3:
+        assert [command.split()[0] for command in server.commands].count("BDAT") >= 60 * (letters - 3) // letters
+
+
+def test_a_single_end_costs_later_sessions_next_to_nothing(loop, sink, tmp_path):
+    server = sink()
+
+    async def work(wire, run):
+        wire.submit([letter(n) for n in range(1, 11)], run.note)
+        await wire.drain()
+        server.set_rules(Rule("MAIL", times=1, then="drop"))
+        wire.submit([letter(n) for n in range(11, 51)], run.note)
+        await wire.drain()
+
+    run = using(loop, local(server.port), tmp_path, work, trial=manner.TRIAL)
+    assert set(run.classes()) <= ACCEPTED_OR_NOT
+    words = [command.split()[0] for command in server.commands]
+    assert words.count("DATA") <= 2 * manner.TRIAL + 3
 
 
 # Gates
