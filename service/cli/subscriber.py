@@ -61,24 +61,27 @@ def show(address: Address, json: Json = False) -> None:
     """Print what is stored of one reader, without the address."""
     from service.audience import looking_up
     from service.bootstrap import services
-    from service.store import suppressions
+    from service.store import bounces, suppressions
 
-    typed = _typed(address)
-    with services().database.read() as session:
+    typed, parts = _typed(address), services()
+    with parts.database.read() as session:
         reader = looking_up.reader(session, typed)
         suppression = suppressions.find(session, reader.address_hash)
+        scored = bounces.of_reader(session, reader.id, today=parts.clock.now().date())
     fields = {
         "id": reader.public_id,
         "languages": str(reader.chain),
         "status": reader.status.value,
         "suppressed": suppression.reason.value if suppression else None,
+        "soft_refusals": len(scored),
         "joined_week": str(reader.joined_week),
         "consent": reader.consent,
     }
     if json:
         print_json(fields)
     else:
-        print_fields({name: value for name, value in fields.items() if value is not None})
+        # A score of nothing is nothing to show.
+        print_fields({name: value for name, value in fields.items() if value not in (None, 0)})
 
 
 @subscriber.command("set")

@@ -13,6 +13,8 @@ from service.store import Session, issues, ledger, mailings, publication
 from service.store.ledger import Attempt, Entry
 from service.store.mailings import Mailing
 
+_SCORED = {"soft": "; it counts against the mailbox: see tydzen subscriber show"}
+
 
 @dataclass(frozen=True, slots=True)
 class ShownIn:
@@ -68,8 +70,8 @@ def _what_became(entry: Entry) -> str:
     said = f": {entry.reply}" if entry.reply else ""
     words = {
         "accepted": "the relay took the mail",
-        "refused": f"the mail was refused ({entry.reason}){said}",
-        "deferred": f"the relay asked to try again later ({entry.reason}){said}",
+        "refused": f"the mail was refused ({entry.reason}){said}{_SCORED.get(entry.reason or '', '')}",
+        "deferred": f"the relay asked to try again later ({entry.reason}){said}{_SCORED.get(entry.reason or '', '')}",
         "uncertain": f"nobody can know whether the mail arrived ({entry.reason}){said}",
         "skipped": f"nothing was sent: {entry.reason}",
         "expired": f"the relay kept putting the mail off until it was given up{said}",
