@@ -249,6 +249,7 @@ def database_url(folder: Path, kind: str) -> Iterator[str]:
     from tests.conftest import KEYRING
     from tests.servers import postgresql_server
 
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if kind == "sqlite":
         url = f"sqlite:///{folder / 'chaos.sqlite3'}"
         database = Database(url, Sealer(KEYRING))
@@ -262,7 +263,6 @@ def database_url(folder: Path, kind: str) -> Iterator[str]:
         def getbasetemp(self) -> Path:
             return folder
 
-    folder.mkdir(parents=True, exist_ok=True)
     with postgresql_server(Folders(), Sealer(KEYRING)) as server:
         yield server.create("chaos")
 
