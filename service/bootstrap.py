@@ -80,8 +80,11 @@ class Services:
         return database
 
     def upgrade_database(self) -> tuple[str | None, str]:
-        """Create or migrate the schema, with a new keyring for a new database; the revisions before and after."""
-        from service.store import schema
+        """Create or migrate the schema, with a new keyring for a new database; the revisions before and after.
+
+        Then fill what only the keyring can tell of rows from before; safe to call again where that was interrupted.
+        """
+        from service.store import provider_keys, schema
 
         self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.settings.keyring_path.exists():
@@ -89,6 +92,7 @@ class Services:
         database = self._unchecked_database()
         before, after = schema.upgrade(database)
         schema.adopt_keyring(database)
+        provider_keys.fill(database)
         return before, after
 
     def _unchecked_database(self) -> Database:

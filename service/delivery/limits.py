@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
-from service.domain.limits import INSTALLATION, NO_LIMIT, Limit, midnight_after, relay_scope
+from service.domain.limits import INSTALLATION, NO_LIMIT, Limit, midnight_after, relay_scope, scope_parts
 from service.mail.relay import Relay
 from service.store import Session
 from service.store import limits as store
@@ -73,9 +73,9 @@ class Limits:
         """Mails per second; 0 for no limit."""
         return self.of(scope).rate or 0.0
 
-    def any_of(self, kind: str) -> list[str]:
-        """The scopes of a kind (`relay:`, `provider:`) that have a limit."""
-        return [scope for scope in self._known.limits if scope.startswith(kind)]
+    def limited_providers(self) -> list[str]:
+        """The providers that have a limit."""
+        return [name for kind, name in map(scope_parts, self._known.limits) if kind == "provider"]
 
     def caps(self, scopes: Iterable[str], now: dt.datetime) -> dict[str, int]:
         """The daily caps that hold for any of these scopes."""

@@ -17,7 +17,9 @@ from service.pace.bucket import FOR_EVER
 _FULL_SECONDS = 5.0
 # Tokens of a relay that are further off than this are left to others, where another relay has some.
 _PATIENCE = 0.25
-_LOOK_SECONDS = 0.25
+# With weights, so long is a relay's turn kept that has no room: letters come and go.
+_MOMENT = 0.1
+_LOOK_SECONDS = 0.1
 
 
 @dataclass(slots=True)
@@ -25,8 +27,8 @@ class Routes:
     """Belongs to one process; shared by all its runs.
 
     Without weights the first relay is used that can be: the next where it is in trouble, its day is spent or it took
-    nothing for some seconds. With weights each gets its part of the letters, and what one has no room for now goes
-    through another. A relay that is well again is noticed, because each that comes before the chosen one is asked, too.
+    nothing for some seconds. With weights each gets its part of the letters, and what one has no room for goes through
+    another. A relay that is well again is noticed, because each that comes before the chosen one is asked, too.
     """
 
     limits: Limits
@@ -95,7 +97,8 @@ class Routes:
                 self._full_since.pop(line.relay, None)
                 return line, room
             full_since = self._full_since.setdefault(line.relay, now)
-            if not weighted and line.wire.trouble is None and now - full_since < _FULL_SECONDS:
+            patience = _MOMENT if weighted else _FULL_SECONDS
+            if line.wire.trouble is None and now - full_since < patience:
                 return None
         return None
 

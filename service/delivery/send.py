@@ -24,19 +24,21 @@ from service.delivery.meter import LEASES_LOST, Meter
 from service.delivery.offload import Offload
 from service.delivery.passage import Passage
 from service.delivery.routes import Routes
+from service.delivery.tokens import Tokens
 from service.delivery.watch import Watch
 from service.domain.errors import UnavailableError
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
-from service.pace.bucket import FOR_EVER, Pace, PaceAwayError
-from service.pace.groups import group_size, lowest_rate
+from service.pace.bucket import Pace
+from service.pace.groups import GROUP_LIMIT, group_size, lowest_rate
 from service.queue import Bell
 from service.store import Database, Session, batches, gate, mailings
 from service.store.batches import Claim
 from service.store.gate import Gated
 from service.store.instants import stored
+from service.store.provider_keys import provider_key
 
 # The promise of the gate: who left is not mailed a second later.
 GATE_SECONDS = 1.0
@@ -87,12 +89,18 @@ class BatchRun:
     objection: str | None = None
     _account: Account = field(init=False)
     _guard: Guard = field(init=False)
+    _tokens: Tokens = field(init=False)
     _returned: int = 0
     _out: int = 0
     _all_in: asyncio.Event = field(default_factory=asyncio.Event)
     # Letters that were counted for a daily cap and whose outcome is not known yet, with the scopes and the day.
     _counted: dict[int, tuple[tuple[str, ...], dt.date]] = field(default_factory=dict)
     _not_before: dt.datetime | None = None
+    # In a mixed batch: letters whose provider is busy, by delivery. In one of a single provider: what it bears at once.
+    _busy: dict[int, str] = field(default_factory=dict)
+    _most: int = GROUP_LIMIT
+    _hindered: bool = False
+    _progress: asyncio.Event = field(default_factory=asyncio.Event)
     _waited: float = 0.0
     _waits_since: float | None = None
 
@@ -103,6 +111,17 @@ class BatchRun:
             means.database, means.offload, means.limits, means.meter, means.now, means.stopping, self.claim
         )
         self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires)
+        self._tokens = Tokens(
+            means.pace,
+            means.offload,
+            means.limits,
+            means.routes,
+            means.stopping,
+            self.lines,
+            self.claim,
+            self._patiently,
+            self._waiting,
+        )
         self._all_in.set()
 
     @property
@@ -138,10 +157,30 @@ class BatchRun:
             await self._finish()
 
     async def _due(self) -> list[int]:
+        """What is to be sent now; once only letters of busy providers are left, these get batches of their own."""
         if self.means.stopping():
             return []
-        now_ms = stored(self.means.now())
-        return await self._account.transaction(lambda session: batches.take_due(session, self.claim, now_ms))
+        ids = await self._account.transaction(self._take_due)
+        if self.claim.provider:
+            return ids
+        left = [one for one in ids if one not in self._busy]
+        if ids and not left:
+            await self._account.transaction(self._set_aside)
+        return left
+
+    def _take_due(self, session: Session) -> list[int]:
+        if not self.claim.provider and (limited := self.means.limits.limited_providers()):
+            # A limit holds for each letter, so none may go out among those of others.
+            found = batches.of_providers(session, self.claim, limited)
+            if found:
+                batches.set_aside(session, self.claim, found)
+        return batches.take_due(session, self.claim, stored(self.means.now()))
+
+    def _set_aside(self, session: Session) -> None:
+        found: dict[str, list[int]] = {}
+        for delivery, provider in self._busy.items():
+            found.setdefault(provider_key(session.sealer, provider), []).append(delivery)
+        batches.set_aside(session, self.claim, found)
 
     async def _send(self, ids: list[int]) -> None:
         position = 0
@@ -173,6 +212,7 @@ class BatchRun:
     def _submit(self, line: Line, letters: list[Letter]) -> None:
         if not letters:
             return
+        self._most = min(GROUP_LIMIT, self._most + 1)
         self._out += len(letters)
         self._all_in.clear()
         self.means.routes.give(self.lines, line, len(letters))
@@ -181,13 +221,15 @@ class BatchRun:
     async def _way(self) -> tuple[Line, int]:
         """A line with room, and for how many letters, whose tokens are taken."""
         while True:
+            if self._hindered:
+                await self._let_pass()
             with self._waiting():
                 line, room = await self._patiently(
                     self.means.routes.room(self.lines, self._group_size, self.claim.provider)
                 )
             faults.point("before-tokens")
             began = suspended_monotonic()
-            taken = await self._tokens(line, room)
+            taken = await self._tokens.take(line, room, lambda: self.mailing_rate)
             faults.point("after-tokens")
             if taken and suspended_monotonic() - began > GATE_SECONDS:
                 # Sessions may have ended meanwhile, and no gate is to be spent on connecting.
@@ -196,64 +238,7 @@ class BatchRun:
                 return line, room
 
     def _group_size(self, line: Line) -> int:
-        return group_size(lowest_rate(*self._rates(line).values()))
-
-    def _rates(self, line: Line) -> dict[str, float]:
-        """The rate of each bucket from which a group through this line needs tokens."""
-        limits = self.means.limits
-        relay = relay_scope(line.relay)
-        found = {
-            INSTALLATION: limits.rate(INSTALLATION),
-            f"mailing-{self.claim.mailing}": self.mailing_rate,
-            relay: limits.rate(relay),
-        }
-        if self.claim.provider:
-            provider = provider_scope(self.claim.provider)
-            found[provider] = limits.rate(provider)
-        return {bucket: rate for bucket, rate in found.items() if rate}
-
-    async def _tokens(self, line: Line, count: int) -> bool:
-        """Take the tokens of all buckets and wait until they are good; while Valkey is away, wait for it.
-
-        An operator may change a rate meanwhile: then tokens are taken anew. False where the relay's own tokens would be
-        good too late, and another relay may have some: none are taken then.
-        """
-        patience = self.means.routes.patience(self.lines, line)
-        while not self.means.stopping():
-            rates = self._rates(line)
-            if not rates:
-                return True
-            try:
-                waits = await self._reserve(rates, count, patience)
-            except PaceAwayError as error:
-                _log.warning("pace-away", batch=self.claim.batch, error=str(error))
-                await self._patiently(asyncio.sleep(_AWAY_SECONDS))
-                continue
-            wait = max(waits.values())
-            if wait > patience:
-                own = waits.get(relay_scope(line.relay), 0.0)
-                if own == wait:
-                    self.means.routes.out_of_tokens(line, own)
-                    return False
-                patience = FOR_EVER  # what is short is short for every relay
-                continue
-            if await self._until_good(line, rates, waits):
-                return True
-        return True
-
-    async def _reserve(self, rates: dict[str, float], count: int, patience: float) -> dict[str, float]:
-        return await self.means.offload.pace(lambda: self.means.pace.reserve_all(rates, count, patience))
-
-    async def _until_good(self, line: Line, rates: dict[str, float], waits: dict[str, float]) -> bool:
-        """Wait for tokens; False where a rate has changed meanwhile."""
-        good_at = suspended_monotonic() + max(waits.values())
-        theirs = waits.get(provider_scope(self.claim.provider), 0.0) == max(waits.values())
-        while (left := good_at - suspended_monotonic()) > 0 and not self.means.stopping():
-            if self._rates(line) != rates:
-                return False
-            with self._waiting(really=theirs):
-                await self._patiently(asyncio.sleep(min(left, _SIGN_OF_LIFE)))
-        return self._rates(line) == rates
+        return min(self._most, group_size(lowest_rate(*self._tokens.rates(line, self.mailing_rate).values())))
 
     async def _gate(self, line: Line, group: list[int]) -> tuple[int, Gated]:
         """Pass the gate, in one transaction with the outcomes known by now; how many were asked for, and who passed.
@@ -297,20 +282,35 @@ class BatchRun:
             self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         if outcome.reply_class is ReplyClass.NOT_SENT:
             self._returned += 1
+            if outcome.busy:
+                self._note_busy(outcome)
             if outcome.delivery_id in self._counted:
                 self._account.unused(*self._counted.pop(outcome.delivery_id))
         else:
             self.sent += 1
+            self._progress.set()
         self._out -= 1
         if not self._out:
             self._all_in.set()
 
+    def _note_busy(self, outcome: Outcome) -> None:
+        """Its provider has all the sessions that it may have: others go first, or fewer are gated at once."""
+        if self.claim.provider:
+            self._most = max(1, self._most // 2)
+            self._hindered = True
+        else:
+            self._busy[outcome.delivery_id] = outcome.provider
+
+    async def _let_pass(self) -> None:
+        """After letters came back because their provider is busy: wait until one of ours is through, or a second."""
+        self._hindered = False
+        self._progress.clear()
+        with self._waiting(), suppress(TimeoutError):
+            await self._patiently(asyncio.wait_for(self._progress.wait(), _AWAY_SECONDS))
+
     @contextmanager
-    def _waiting(self, *, really: bool = True) -> Iterator[None]:
+    def _waiting(self) -> Iterator[None]:
         """Count the time as waited."""
-        if not really:
-            yield
-            return
         self._waits_since = began = suspended_monotonic()
         try:
             yield

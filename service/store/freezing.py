@@ -1,19 +1,28 @@
-"""Freezing an audience: one INSERT … SELECT per slice of readers and chain, in random order, cut into batches."""
+"""Freezing an audience: one INSERT … SELECT per slice of readers and chain, in random order, cut into batches.
+
+A batch is of one provider, or of all that have none of their own: so a slow one holds up its own letters alone.
+"""
 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
 from service.domain.delivery import DeliveryState, SkipReason
+from service.domain.providers import KNOWN
 from service.domain.subscriber import SubscriberStatus
 from service.store.database import Session
 from service.store.instants import stored
 from service.store.locks import serialise_batch_ids
 from service.store.tables import batches, deliveries, mailing_audience, mailings, subscribers, suppressions
+
+# Below this a provider's readers stay in the batches of all.
+_FEWEST_READERS = 50
 
 _ACTIVE = SubscriberStatus.ACTIVE.value
 _SUPPRESSED = sa.exists().where(suppressions.c.address_hash == subscribers.c.address_hash)
@@ -65,45 +74,93 @@ def freeze_slice(
 ) -> None:
     """Make the deliveries and batches of one slice, and count those left out, by reason.
 
-    A chain without a rendition (None) has no edition: its readers are planned and skipped at once, with that reason.
+    The readers of a known provider have batches of their own where there are enough of them. A chain without a
+    rendition (None) has no edition: its readers are planned and skipped at once,
+    with that reason.
     """
     serialise_batch_ids(session)
     candidates = _candidates(mailing, low, high, restricted=restricted)
     for chain, rendition in renditions.items():
+        chosen = sa.and_(candidates, subscribers.c.status == _ACTIVE, subscribers.c.chain == chain, ~_SUPPRESSED)
         first = int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.id), 0)))) + 1
+        parts = [] if rendition is None else _parts(session, chosen, first, batch_size)
+        batch = _batch_number(parts, first, batch_size)
         state = DeliveryState.PENDING if rendition is not None else DeliveryState.SKIPPED
-        number = sa.func.row_number(type_=sa.BigInteger).over(order_by=sa.func.random()) - 1
-        chosen = sa.select(
+        rows = sa.select(
             sa.literal(mailing),
             subscribers.c.id,
-            first + number // batch_size,
+            batch,
             sa.literal(int(state)),
             sa.literal(0),
             sa.literal(None if rendition is not None else SkipReason.NO_EDITION.value, sa.String()),
             sa.literal(stored(now)),
-        ).where(candidates, subscribers.c.status == _ACTIVE, subscribers.c.chain == chain, ~_SUPPRESSED)
+        ).where(chosen)
         columns = ["mailing_id", "subscriber_id", "batch_id", "state", "attempts", "reason", "at"]
-        session.execute(deliveries.insert().from_select(columns, chosen))
-        _make_batches(session, mailing, chain, rendition, first)
+        session.execute(deliveries.insert().from_select(columns, rows))
+        _make_batches(session, mailing, chain, rendition, first=first, parts=parts)
     _count_excluded(session, mailing, candidates)
 
 
-def _make_batches(session: Session, mailing: int, chain: str, rendition: int | None, first: int) -> None:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The batches of one provider: they are numbered from `first`; what comes from `end` on is not of it."""
+
+    provider: str
+    first: int
+    end: int
+
+
+def _parts(session: Session, chosen: sa.ColumnElement[bool], first: int, batch_size: int) -> list[_Part]:
+    """The known providers that have enough readers here for batches of their own, with the numbers of these."""
+    statement = (
+        sa.select(subscribers.c.provider, sa.func.count().label("readers"))
+        .where(chosen, subscribers.c.provider.in_(sorted(KNOWN)))
+        .group_by(subscribers.c.provider)
+        .order_by(subscribers.c.provider)
+    )
+    parts: list[_Part] = []
+    for row in session.execute(statement):
+        # Small batches cost more a letter than large ones, and the wire keeps providers apart in a mixed one, too.
+        if row.readers >= max(_FEWEST_READERS, batch_size // 4):
+            end = first + math.ceil(row.readers / batch_size)
+            parts.append(_Part(row.provider, first, end))
+            first = end
+    return parts
+
+
+def _batch_number(parts: Sequence[_Part], first: int, batch_size: int) -> sa.ColumnElement[int]:
+    """In which batch a reader is, in random order among those of the same provider or, last, of all the others."""
+    if not parts:
+        place = sa.func.row_number(type_=sa.BigInteger).over(order_by=sa.func.random()) - 1
+        return first + place // batch_size
+    numbers = {part.provider: part.first for part in parts}
+    base = sa.case(numbers, value=subscribers.c.provider, else_=parts[-1].end)
+    place = sa.func.row_number(type_=sa.BigInteger).over(partition_by=base, order_by=sa.func.random()) - 1
+    return base + place // batch_size
+
+
+def _make_batches(
+    session: Session, mailing: int, chain: str, rendition: int | None, *, first: int, parts: Sequence[_Part]
+) -> None:
     pending: sa.ColumnElement[int] = sa.func.count()
     skipped: sa.ColumnElement[int] = sa.literal(0)
     if rendition is None:
         pending, skipped = skipped, pending
+    provider: sa.ColumnElement[str] = sa.literal("")
+    if parts:
+        provider = sa.case(*((deliveries.c.batch_id < part.end, part.provider) for part in parts), else_="")
     values: list[sa.ColumnElement[Any]] = [
         deliveries.c.batch_id,
         sa.literal(mailing),
         sa.literal(chain),
         sa.literal(rendition, sa.Integer),
         sa.literal(rendition is not None),
+        provider,
         pending,
         skipped,
     ]
     cut = sa.select(*values).where(deliveries.c.batch_id >= first).group_by(deliveries.c.batch_id)
-    columns = ["id", "mailing_id", "chain", "rendition_id", "open", "pending", "skipped"]
+    columns = ["id", "mailing_id", "chain", "rendition_id", "open", "provider", "pending", "skipped"]
     session.execute(batches.insert().from_select(columns, cut))
 
 

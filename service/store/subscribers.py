@@ -17,23 +17,25 @@ from service.store.database import Session, translated
 from service.store.engine_tables import bounces
 from service.store.errors import DuplicateError
 from service.store.hashes import of_hashes
+from service.store.provider_keys import provider_of_address
 from service.store.sealing import Sealer
 from service.store.tables import deliveries, mailing_audience, mailings, subscribers
 
 _SHOWN = sa.select(*(column for column in subscribers.c if column.name != "sealed"))
-_INSERTED = ("id", "address_hash", "sealed", "chain", "status", "consent", "joined_week")
+_INSERTED = ("id", "address_hash", "sealed", "chain", "status", "consent", "joined_week", "provider")
 _values = attrgetter(*_INSERTED)
 _POSTGRESQL_INSERT = sa.text(
     """
-    INSERT INTO subscribers (id, address_hash, sealed, chain, status, consent, joined_week)
+    INSERT INTO subscribers (id, address_hash, sealed, chain, status, consent, joined_week, provider)
     SELECT * FROM unnest(CAST(:id AS bytea[]), CAST(:address_hash AS bytea[]), CAST(:sealed AS bytea[]),
-        CAST(:chain AS text[]), CAST(:status AS text[]), CAST(:consent AS text[]), CAST(:joined_week AS text[]))
+        CAST(:chain AS text[]), CAST(:status AS text[]), CAST(:consent AS text[]), CAST(:joined_week AS text[]),
+        CAST(:provider AS text[]))
     ON CONFLICT (address_hash) DO NOTHING
     """
 )
 _SQLITE_INSERT = (
-    "INSERT INTO subscribers (id, address_hash, sealed, chain, status, consent, joined_week) "
-    "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address_hash) DO NOTHING"
+    "INSERT INTO subscribers (id, address_hash, sealed, chain, status, consent, joined_week, provider) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (address_hash) DO NOTHING"
 )
 
 
@@ -66,6 +68,7 @@ class NewSubscriber:
     status: SubscriberStatus
     consent: str | None
     joined_week: str
+    provider: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ def prepared(
         status,
         consent,
         str(week),
+        provider_of_address(sealer, address),
     )
 
 

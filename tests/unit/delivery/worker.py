@@ -27,8 +27,12 @@ STATIONERY = Stationery(
 
 
 class Clock:
+    """The machine's clock, so far `ahead`."""
+
+    ahead = dt.timedelta(0)
+
     def now(self):
-        return dt.datetime.now(dt.UTC)
+        return dt.datetime.now(dt.UTC) + self.ahead
 
 
 class Troubled:
@@ -63,6 +67,7 @@ class Worker:
         self.database = Troubled(run.database)
         self.pace = FakePace()
         self.stop = False
+        self.clock = Clock()
         self.data_dir = data_dir
         relays = parse_relays(urls or f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2")
         open_lines = [partial(open_line, run.database, data_dir, one, helo_name="sender.example.org") for one in relays]
@@ -73,7 +78,7 @@ class Worker:
             STATIONERY,
             PRESS,
             run.bell,
-            Clock(),
+            self.clock,
             self.lines,
             Offload(),
             lambda: self.stop,

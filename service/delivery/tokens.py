@@ -1,0 +1,98 @@
+"""The tokens of one run: a group needs some of each bucket that limits it, and waits until they are good."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from service import log
+from service.clock import suspended_monotonic
+from service.delivery.limits import Limits
+from service.delivery.line import Line
+from service.delivery.offload import Offload
+from service.delivery.routes import Routes
+from service.domain.limits import INSTALLATION, provider_scope, relay_scope
+from service.pace.bucket import FOR_EVER, Pace, PaceAwayError
+from service.store.batches import Claim
+
+_AWAY_SECONDS = 1.0
+# So often it is looked whether a rate has changed.
+_LOOK_SECONDS = 0.5
+
+_log = log.get("send")
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Belongs to one run. `patiently` awaits with signs of life, `waiting` counts time that another run may use."""
+
+    pace: Pace
+    offload: Offload
+    limits: Limits
+    routes: Routes
+    stopping: Callable[[], bool]
+    lines: tuple[Line, ...]
+    claim: Claim
+    patiently: Callable[[Awaitable[Any]], Awaitable[Any]]
+    waiting: Callable[[], AbstractContextManager[None]]
+
+    def rates(self, line: Line, mailing_rate: float | None) -> dict[str, float]:
+        """The rate of each bucket from which a group through this line needs tokens, in mails per second."""
+        limits, relay = self.limits, relay_scope(line.relay)
+        found = {
+            INSTALLATION: limits.rate(INSTALLATION),
+            f"mailing-{self.claim.mailing}": mailing_rate,
+            relay: limits.rate(relay),
+        }
+        if self.claim.provider:
+            provider = provider_scope(self.claim.provider)
+            found[provider] = limits.rate(provider)
+        return {bucket: rate for bucket, rate in found.items() if rate}
+
+    async def take(self, line: Line, count: int, mailing_rate: Callable[[], float | None]) -> bool:
+        """Take `count` tokens of all buckets and wait until they are good; while Valkey is away, wait for it.
+
+        An operator may change a rate meanwhile: then tokens are taken anew. False where the relay's own tokens would be
+        good too late, and another relay may have some: none are taken then.
+        """
+        patience = self.routes.patience(self.lines, line)
+        while not self.stopping():
+            rates = self.rates(line, mailing_rate())
+            if not rates:
+                return True
+            try:
+                waits = await self._reserve(rates, count, patience)
+            except PaceAwayError as error:
+                _log.warning("pace-away", batch=self.claim.batch, error=str(error))
+                await self.patiently(asyncio.sleep(_AWAY_SECONDS))
+                continue
+            longest = max(waits.values())
+            if longest > patience:
+                if waits.get(relay_scope(line.relay)) == longest:
+                    self.routes.out_of_tokens(line, longest)
+                    return False
+                patience = FOR_EVER  # what is short is short for every relay
+            elif await self._until_good(waits, rates, lambda: self.rates(line, mailing_rate())):
+                return True
+        return True
+
+    async def _reserve(self, rates: dict[str, float], count: int, patience: float) -> dict[str, float]:
+        return await self.offload.pace(lambda: self.pace.reserve_all(rates, count, patience))
+
+    async def _until_good(
+        self, waits: dict[str, float], rates: dict[str, float], now: Callable[[], dict[str, float]]
+    ) -> bool:
+        """Wait for tokens; False where a rate has changed meanwhile."""
+        longest = max(waits.values())
+        good_at = suspended_monotonic() + longest
+        # What limits the provider leaves time for others; what limits all does not.
+        own = self.waiting if waits.get(provider_scope(self.claim.provider)) == longest else nullcontext
+        while (left := good_at - suspended_monotonic()) > 0 and not self.stopping():
+            if now() != rates:
+                return False
+            with own():
+                await self.patiently(asyncio.sleep(min(left, _LOOK_SECONDS)))
+        return now() == rates

@@ -1,0 +1,223 @@
+"""A mailing through several relays: in their order, by weights, when one fails, is slow, or has sent enough today."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import time
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+
+from service.delivery.limits import merged
+from service.domain.limits import INSTALLATION, Limit, midnight_after, relay_scope
+from service.store import limits, tables
+from service.store.instants import loaded, stored
+from tests.installation import miscounted
+from tests.smtp_sink import Rule, SmtpSink
+from tests.unit.delivery.parts import Run
+from tests.unit.delivery.worker import Worker
+
+
+class Relays:
+    """Two sinks and a worker that knows both."""
+
+    def __init__(self, folder, stack):
+        self.folder = folder
+        self.sinks = [stack.enter_context(SmtpSink(folder / f"ledger-{number}")) for number in range(2)]
+
+    def worker(self, run, *options, **more):
+        urls = ",".join(
+            f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2{option}"
+            for sink, option in zip(self.sinks, options or ("", ""), strict=True)
+        )
+        return Worker(run, self.folder, self.sinks[0], urls=urls, **more)
+
+    def scope(self, number):
+        return relay_scope(f"127.0.0.1:{self.sinks[number].port}")
+
+    def taken(self):
+        return [len(sink.entries()) for sink in self.sinks]
+
+    def recipients(self):
+        return sorted(entry.recipient for sink in self.sinks for entry in sink.entries())
+
+
+@pytest.fixture
+def relays(tmp_path):
+    with contextlib.ExitStack() as stack:
+        yield Relays(tmp_path, stack)
+
+
+def complete(run, relays):
+    assert relays.recipients() == sorted(run.addresses)
+    assert run.counts() == {"accepted": len(run.addresses)}
+    assert not miscounted(run.database, run.mailing)
+
+
+def wait_for(what, seconds=20):
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up
+        time.sleep(0.01)
+
+
+def test_without_weights_the_second_relay_gets_nothing_while_the_first_is_well(sqlite_database, relays):
+    run = Run(sqlite_database, readers=60)
+    assert relays.worker(run).send()
+    assert relays.taken() == [60, 0]
+    complete(run, relays)
+
+
+def test_a_relay_that_is_down_is_left_for_the_next_and_used_again_when_it_is_back(database, relays):
+    run = Run(database, readers=400)
+    first, second = relays.sinks
+    # The second is slow enough that there is something left when the first comes back.
+    second.set_rules(Rule("DOT", delay=0.05))
+    first.set_rules(Rule("DOT", delay=0.01))
+    counted = []
+
+    def fail_and_return():
+        wait_for(lambda: len(first.entries()) > 20)
+        first.stop()
+        wait_for(lambda: len(second.entries()) > 10, seconds=8)
+        counted.append(len(first.entries()))
+        first.start()
+        wait_for(lambda: len(first.entries()) > counted[0])
+
+    worker = relays.worker(run)
+    assert worker.send(meanwhile=fail_and_return)
+    while run.state() != "sent" and run.counts().get("pending"):
+        worker = relays.worker(run)
+        worker.send()
+    mailed = Counter(relays.recipients())
+    assert max(mailed.values()) == 1
+    states = run.counts()
+    # Whoever was past the dot on a session that was dropped is uncertain: nobody knows, nobody is mailed twice.
+    assert states["accepted"] + states.get("uncertain", 0) + states.get("deferred", 0) == 400
+    assert states.get("uncertain", 0) <= 8
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_attempts_name_the_relay_by_the_sender_that_gated_them(sqlite_database, relays):
+    run = Run(sqlite_database, readers=80)
+    assert relays.worker(run, "&weight=1", "&weight=1").send()
+    with run.database.read() as session:
+        gated = sa.select(tables.senders.c.relay, sa.func.count()).join(
+            tables.deliveries, tables.deliveries.c.sender_id == tables.senders.c.id
+        )
+        by_relay = dict(session.execute(gated.group_by(tables.senders.c.relay)).all())
+    assert by_relay == {f"127.0.0.1:{sink.port}": len(sink.entries()) for sink in relays.sinks}
+
+
+def test_weights_are_kept_roughly(sqlite_database, relays):
+    run = Run(sqlite_database, readers=900)
+    assert relays.worker(run, "&weight=3", "&weight=1").send()
+    first, second = relays.taken()
+    assert 2 < first / second < 4.5
+    complete(run, relays)
+
+
+def test_with_weights_a_slow_relay_does_not_hold_up_the_other(sqlite_database, relays):
+    run = Run(sqlite_database, readers=400)
+    slow, _ = relays.sinks
+    slow.set_rules(Rule("DOT", delay=1))
+    assert relays.worker(run, "&weight=1", "&weight=1").send()
+    taken_by_slow, taken_by_fast = relays.taken()
+    assert taken_by_fast > 10 * taken_by_slow
+    complete(run, relays)
+
+
+def test_with_weights_a_relay_that_is_limited_leaves_the_rest_to_the_other(sqlite_database, relays):
+    run = Run(sqlite_database, readers=300)
+    worker = relays.worker(run, "&weight=1&rate=0.5", "&weight=1")
+    worker.send()
+    first, second = relays.taken()
+    # The clock of the buckets stands still, so no further token of the first is ever good.
+    assert first <= 1
+    assert second >= 299
+    complete(run, relays)
+
+
+def test_a_relay_whose_day_is_spent_leaves_the_rest_to_the_next(database, relays):
+    run = Run(database, readers=120)
+    assert relays.worker(run, "&per_day=50", "").send()
+    assert relays.taken() == [50, 70]
+    complete(run, relays)
+
+
+class TestSpentDays:
+    """With caps alone: what is left waits for the next day."""
+
+    def spend(self, run, relays, options, **more):
+        worker = relays.worker(run, *options, **more)
+        worker.send()
+        return worker
+
+    def test_what_is_left_waits_until_midnight_and_then_goes_on(self, database, relays):
+        run = Run(database, readers=50)
+        now = dt.datetime.now(dt.UTC)
+        worker = self.spend(run, relays, ("&per_day=10", "&per_day=20"))
+        assert relays.taken() == [10, 20]
+        assert run.counts() == {"accepted": 30, "pending": 20}
+        batch = run.batch(run.batch_ids()[0])
+        assert loaded(batch.not_before) == midnight_after(now)
+        assert not relays.worker(run, "&per_day=10", "&per_day=20").send()
+        assert relays.taken() == [10, 20]
+
+        tomorrow = relays.worker(run, "&per_day=10", "&per_day=20")
+        tomorrow.clock.ahead = dt.timedelta(days=1)
+        assert tomorrow.send()
+        complete(run, relays)
+        assert worker.stop is False
+
+    def test_a_first_day_of_warm_up_lets_fifty_out(self, sqlite_database, relays):
+        run = Run(sqlite_database, readers=70)
+        with run.database.begin() as session:
+            today = dt.datetime.now(dt.UTC).date()
+            limits.save(session, INSTALLATION, Limit(warm_up_from=today), now_ms=stored(run.now))
+        self.spend(run, relays, ("", ""))
+        assert sum(relays.taken()) == 50
+        with run.database.read() as session:
+            assert limits.counted(session, today)[INSTALLATION] == 50
+
+    def test_a_letter_that_was_not_sent_is_given_back_to_the_day(self, sqlite_database, relays):
+        run = Run(sqlite_database, readers=30)
+        first, _ = relays.sinks
+        # The first session breaks before anything is past its dot.
+        first.set_rules(Rule("DATA", then="drop", times=1), Rule("BODY", then="drop", times=1))
+        self.spend(run, relays, ("&per_day=20", "&per_day=1"))
+        assert relays.taken()[0] == 20
+        with run.database.read() as session:
+            counted = limits.counted(session, dt.datetime.now(dt.UTC).date())
+        assert counted[relays.scope(0)] == 20
+
+
+def test_two_workers_together_never_exceed_a_cap(database, relays):
+    run = Run(database, readers=300, batch_limit=30)
+
+    def worker():
+        return relays.worker(run, "&per_day=100", "&per_day=40")
+
+    numbers = run.batch_ids()
+
+    def other():
+        for number in numbers[1::2]:
+            worker().send(number)
+
+    worker().send(numbers[0], meanwhile=other)
+    for number in numbers[2::2]:
+        worker().send(number)
+    assert relays.taken() == [100, 40]
+    assert run.counts() == {"accepted": 140, "pending": 160}
+
+
+def test_what_is_set_stands_over_the_settings_and_zero_lifts_them():
+    settings = {INSTALLATION: Limit(rate=10), "relay:a:25": Limit(rate=5, per_day=100)}
+    rows = {INSTALLATION: Limit(rate=0), "relay:a:25": Limit(per_day=50), "provider:gmail": Limit(rate=1)}
+    assert merged(settings, rows) == {
+        INSTALLATION: Limit(rate=0),
+        "relay:a:25": Limit(rate=5, per_day=50),
+        "provider:gmail": Limit(rate=1),
+    }

@@ -1,0 +1,64 @@
+"""How an audience is cut: by chain and provider, nobody left out, nobody twice."""
+
+from collections import Counter
+
+import pytest
+import sqlalchemy as sa
+
+from service.store import batches
+from service.store.instants import stored
+from service.store.tables import batches as batch_table
+from service.store.tables import deliveries, subscribers
+from tests.factories import add_readers
+from tests.unit.delivery.parts import Run
+
+
+@pytest.fixture
+def run(database):
+    made = Run(database, readers=30, chains=("en", "be,ru"), batch_limit=40, planned=False)
+    for domain, count in (("gmail.com", 130), ("googlemail.com", 10), ("mail.ru", 100), ("yandex.ru", 20)):
+        add_readers(database, count, chains=("en", "be,ru"), domain=domain, prefix="r-" + domain)
+    with database.begin() as session:
+        session.execute(sa.text("DELETE FROM mailing_audience"))
+    assert made.planner().plan(made.mailing)
+    return made
+
+
+def rows(run, statement):
+    with run.database.read() as session:
+        return session.execute(statement).all()
+
+
+def test_a_known_provider_with_enough_readers_has_batches_of_its_own(run):
+    found = rows(run, sa.select(batch_table.c.chain, batch_table.c.provider, batch_table.c.pending))
+    by_provider = Counter()
+    for row in found:
+        assert row.pending <= 40
+        by_provider[row.chain, row.provider] += row.pending
+    # 65 and 5 of one provider; 50; and the rest, with the ten of a provider that is too small.
+    assert by_provider == {
+        (chain, provider): count
+        for chain in ("en", "be,ru")
+        for provider, count in (("gmail", 70), ("mail.ru", 50), ("", 25))
+    }
+
+
+def test_every_reader_is_in_one_batch_of_the_right_chain_and_provider(run):
+    joined = (
+        sa.select(subscribers.c.id, subscribers.c.chain, subscribers.c.provider, batch_table.c.chain.label("cut"),
+                  batch_table.c.provider.label("part"))
+        .join(deliveries, deliveries.c.subscriber_id == subscribers.c.id)
+        .join(batch_table, batch_table.c.id == deliveries.c.batch_id)
+    )  # fmt: skip
+    found = rows(run, joined)
+    assert len(found) == len({row.id for row in found}) == 290
+    assert all(row.chain == row.cut for row in found)
+    assert all(row.part in {"", row.provider} for row in found)
+
+
+def test_batches_are_rung_in_an_order_that_mixes_providers(run):
+    with run.database.begin() as session:
+        session.execute(batch_table.update().values(rung_at=0))
+        rung = batches.to_ring(session, now_ms=stored(run.now), quiet_seconds=0, limit=5)
+    provider = {row.id: row.provider for row in rows(run, sa.select(batch_table.c.id, batch_table.c.provider))}
+    assert len({provider[one] for one in rung}) == 3
