@@ -15,6 +15,7 @@ from service.cli import (
     issue_trial,
     mailing,
     mailing_providers,
+    mailing_status,
     mailing_uncertain,
     ops,
     publication,
@@ -39,6 +40,7 @@ issue.register(app)
 issue_send.register(issue.issue)
 issue_trial.register(issue.issue)
 mailing.register(app)
+mailing_status.register(mailing.mailing)
 mailing_uncertain.register(mailing.mailing)
 mailing_providers.register(mailing.mailing)
 explain.register(app)

@@ -149,7 +149,7 @@ def _everything_running(parts: Services, folder: Path) -> Iterator[subprocess.Po
 
 
 def _send(parts: Services, child: subprocess.Popen[bytes], rate: float) -> Status:
-    from service.cli import mailing, watching
+    from service.cli import mailing_status, watching
     from service.delivery import release
 
     say(f"tydzen issue send {WEEK} --rate {rate:g} --watch")
@@ -157,7 +157,7 @@ def _send(parts: Services, child: subprocess.Popen[bytes], rate: float) -> Statu
         made = release.send(session, WEEK, parts.bell, parts.blocking, actor=actor(), now=parts.clock.now(), rate=rate)
     with _guarded(child):
         found = watching.watch(parts, made)
-    mailing.show_status(found)
+    mailing_status.show_status(found)
     return found
 
 

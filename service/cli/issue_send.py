@@ -35,7 +35,7 @@ def send(
     """Send an issue to its readers, each once, in the languages they chose. An issue can be sent one time only."""
     from service.bootstrap import services
     from service.cli import mailing as mailing_commands
-    from service.cli import watching
+    from service.cli import mailing_status, watching
     from service.delivery import release
 
     parts = services()
@@ -68,7 +68,7 @@ def send(
     if watch:
         found = watching.watch(parts, made)
         if not json:
-            mailing_commands.show_status(found)
+            mailing_status.show_status(found)
         mailing_commands.leave(found)
 
 

@@ -13,7 +13,6 @@ from service.cli.output import (
     actor,
     confirm,
     fail,
-    print_fields,
     print_json,
     print_json_lines,
     print_table,
@@ -54,69 +53,6 @@ def list_all(json: Json = False) -> None:
         return
     rows = [[one.id, one.week, one.state.value, one.actor, _local(one.created_at)] for one in found]
     print_table(["id", "issue", "state", "by", "made"], rows)
-
-
-@mailing.command("status")
-def status(
-    mailing_id: Id,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing until nothing is left to do.")] = False,
-    json: Json = False,
-) -> None:
-    """How far the mailing is, in numbers that add up."""
-    from service.bootstrap import services
-    from service.cli import watching
-    from service.delivery import progress
-
-    parts = services()
-    number = number_of(parts, mailing_id)
-    if watch and not json:
-        watching.watch(parts, number)
-    with parts.database.read() as session:
-        found = progress.status(session, number)
-    if json:
-        print_json(status_json(found, parts.settings.rate))
-    else:
-        show_status(found)
-
-
-def show_status(found: Status) -> None:
-    """The ledger in sums: one line per edition."""
-    one = found.mailing
-    fields: dict[str, Any] = {
-        "mailing": one.id,
-        "issue": one.week,
-        "state": one.state.value + (f" ({one.reason})" if one.reason else ""),
-        "candidates": found.candidates,
-    }
-    for reason, count in sorted(one.excluded.items()):
-        fields[f"excluded: {reason}"] = count
-    print_fields(fields)
-    columns = ["edition", "planned", *found.counts.as_dict()]
-    rows = [[chain, counts.planned, *counts.as_dict().values()] for chain, counts in sorted(found.editions.items())]
-    rows.append(["all", found.counts.planned, *found.counts.as_dict().values()])
-    print_table(columns, rows)
-
-
-def status_json(found: Status, rate: float) -> dict[str, Any]:
-    """The object that `mailing status --json` promises."""
-    from service.delivery.progress import eta_seconds
-
-    one = found.mailing
-    return {
-        "id": one.id,
-        "issue": one.week,
-        "state": one.state.value,
-        "reason": one.reason,
-        "candidates": found.candidates,
-        "excluded": dict(one.excluded),
-        "planned": found.counts.planned,
-        **found.counts.as_dict(),
-        "rate": one.rate if one.rate is not None else rate,
-        "eta_seconds": eta_seconds(found, rate),
-        "editions": {
-            chain: {"planned": counts.planned, **counts.as_dict()} for chain, counts in found.editions.items()
-        },
-    }
 
 
 @mailing.command("pause")

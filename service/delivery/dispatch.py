@@ -9,7 +9,8 @@ from functools import partial
 
 from service import faults, log
 from service.clock import Clock, suspended_monotonic
-from service.delivery import editions, progress, trouble
+from service.delivery import editions, progress, trouble, unprintable
+from service.delivery.editions import UnprintableError
 from service.delivery.idleness import IDLE_SECONDS, Idleness
 from service.delivery.letters import Stationery
 from service.delivery.limits import Limits
@@ -137,7 +138,12 @@ class Dispatcher:
     async def _send(self, lines: tuple[Line, ...], running: _Running) -> None:
         """Send one claimed batch, with one log line."""
         claim = running.claim
-        run = await self.offload.database(lambda: self._prepare(claim, lines))
+        try:
+            run = await self.offload.database(lambda: self._prepare(claim, lines))
+        except UnprintableError as error:
+            problem = str(error)
+            await self.offload.database(lambda: self._set_aside(claim, problem))
+            return
         if run is None:
             await self.offload.database(lambda: self._finish(claim))
             return
@@ -212,6 +218,10 @@ class Dispatcher:
                 self._renditions.pop(next(iter(self._renditions)))
             self._renditions[number] = Rendition.from_bytes(row.content, digest=row.digest)
         return self._renditions[number]
+
+    def _set_aside(self, claim: Claim, problem: str) -> None:
+        with self.database.begin() as session:
+            unprintable.set_aside(session, self.bell, claim, problem, now=self.clock.now())
 
     def _finish(self, claim: Claim, objection: str | None = None) -> None:
         now = self.clock.now()

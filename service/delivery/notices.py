@@ -100,7 +100,8 @@ def result(
     reply_class: ReplyClass, *, made_at: dt.datetime, attempt: int, now: dt.datetime
 ) -> tuple[DeliveryState, dt.datetime]:
     """Where that reply leaves a notice, and when it is to be rung again if it is pending or deferred then."""
-    state = STATES[reply_class]
+    # A refusal by policy is our own fault: it is mended, and then this must still be told.
+    state = DeliveryState.DEFERRED if reply_class is ReplyClass.POLICY else STATES[reply_class]
     if state is not DeliveryState.DEFERRED:
         return state, now + RING_AGAIN
     # The jitter spreads load; nothing secret hangs on it.

@@ -14,7 +14,7 @@ from service.delivery.release import Check
 from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
 from service.queue import PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, bounces, locks, mailings
+from service.store import Database, Session, batches, bounces, breakers, locks, mailings
 from service.store.instants import stored
 
 # Shorter than the tick, so that a sweep that died is missed by one tick at the most.
@@ -92,6 +92,7 @@ class Sweep:
 
     def _tidy(self, session: Session) -> None:
         progress.tidy(session, now=self.clock.now())
+        breakers.prune(session, now=self.clock.now())
 
     def _uncertain(self, session: Session) -> None:
         # After the journals: what they decide is not uncertain.

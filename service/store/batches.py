@@ -196,8 +196,15 @@ def _claimable(session: Session, now_ms: int) -> sa.Select[tuple[int]]:
 
 
 def forget_rings(session: Session, mailing: int) -> None:
-    """Let every batch of the mailing be rung at once (after a resume or a retry)."""
-    session.execute(batches.update().where(batches.c.mailing_id == mailing).values(rung_at=0))
+    """Let every batch of the mailing be rung and claimed at once (after a resume or a retry)."""
+    session.execute(batches.update().where(batches.c.mailing_id == mailing).values(rung_at=0, not_before=0))
+
+
+def others_open(session: Session, mailing: int, *, now_ms: int) -> bool:
+    """Whether a batch of the mailing is open that was not set aside because its edition cannot be printed."""
+    set_aside = sa.and_(batches.c.rendition_id.is_(None), batches.c.not_before > now_ms)
+    statement = sa.select(batches.c.id).where(batches.c.mailing_id == mailing, batches.c.open, ~set_aside)
+    return session.execute(statement.limit(1)).first() is not None
 
 
 def move_readers(session: Session, claimed: Claim, moves: Mapping[str, Sequence[int]]) -> None:

@@ -201,6 +201,21 @@ def open_attempts(session: Session, sender: int) -> list[OpenAttempt]:
     ]
 
 
+def attempting_count(session: Session, mailing: int, sender: int) -> int:
+    """How many letters of the mailing that sender has gated and not settled."""
+    there = sa.select(batches.c.id).where(batches.c.mailing_id == mailing, batches.c.attempting > 0)
+    statement = (
+        sa.select(sa.func.count())
+        .select_from(deliveries)
+        .where(
+            deliveries.c.batch_id.in_(there),
+            deliveries.c.state == _ATTEMPTING,
+            deliveries.c.sender_id == sender,
+        )
+    )
+    return int(session.scalar(statement))
+
+
 def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, now_ms: int) -> None:
     """Make pending again what a gate whose commit nobody knows may have marked; nothing of it was written."""
     # The lost transaction may still be at work in the server: it holds the batch until its end.

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from service.domain.delivery import DeliveryState
 from service.domain.mailing import MailingState
 from service.store import measures
+from service.store.breakers import OUTAGE, PROBING, PROVEN
 from service.store.database import Session
 from service.store.engine_tables import breakers, hosts
 from service.store.instants import database_now, stored
@@ -38,7 +39,10 @@ def read(session: Session) -> Vitals:
     unfinished = batches.c.attempting > 0
     expired = sa.and_(batches.c.lease_until > 0, batches.c.lease_until < clock)
     silent = sa.and_(senders.c.settled_at.is_(None), senders.c.seen_at < clock - _SILENT_MS)
-    kinds = sa.select(breakers.c.kind, sa.func.count().label("found")).group_by(breakers.c.kind)
+    # Those whose time is over are kept for a while, to be remembered; only one that must be tried stays shut.
+    shut = sa.or_(breakers.c.until > clock, breakers.c.kind.in_((OUTAGE, PROBING)))
+    held = sa.select(breakers.c.kind, sa.func.count().label("found")).where(shut, breakers.c.kind != PROVEN)
+    kinds = held.group_by(breakers.c.kind)
     return Vitals(
         due_seconds=_due_seconds(session, clock),
         ring_seconds=_ring_seconds(session, clock),

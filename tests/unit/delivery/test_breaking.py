@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import control
+from service.delivery import control, editions, notices
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -18,7 +18,7 @@ from tests.factories import MADE_AT, OPERATORS, add_readers
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Run, result
-from tests.unit.delivery.test_batch_run import Worker, recipients
+from tests.unit.delivery.test_batch_run import Worker, recipients, wait_for
 from tests.unit.render import samples
 
 # Letters that may be under way when the breaker trips: two connections with a window of four.
@@ -233,3 +233,97 @@ def test_what_is_taken_back_is_only_what_the_refusals_did(database):
     assert run.counts() == {"refused": 4, "deferred": 4}
     assert suppressed(run)[0] == 5
     assert not miscounted(database, run.mailing)
+
+
+def relay_row(run, sink):
+    return held(run).get(f"relay:127.0.0.1:{sink.port}")
+
+
+def test_a_password_that_is_refused_costs_no_reader_and_is_not_tried_again_and_again(
+    sqlite_database, tmp_path, sink, monkeypatch
+):
+    monkeypatch.setattr("service.mail.wire._LOCKED_OUT", (3.0, 60.0))
+    run, _ = planned(sqlite_database, readers=60)
+    # It was changed at the relay, and not here yet.
+    sink.settings.users["weekly"] = "new"
+    url = f"smtp://weekly:old@127.0.0.1:{sink.port}?tls=none&connections=2"
+    worker = Worker(run, tmp_path, sink, urls=url)
+    seen = []
+
+    def meanwhile():
+        wait_for(lambda: relay_row(run, sink) is not None)
+        seen.append((relay_row(run, sink), sink.counts["login-in-clear"], run.counts()))
+        sink.settings.users["weekly"] = "old"
+
+    worker.send(meanwhile=meanwhile)
+
+    row, logins, counts = seen[0]
+    assert row.kind == "auth"
+    assert "535" in row.reason
+    assert logins <= 2
+    assert counts == {"pending": 60}
+    assert run.counts() == {"accepted": 60}
+    assert run.state() == "sent"
+    assert relay_row(run, sink) is None
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+
+
+def test_while_no_relay_takes_mail_the_letters_wait_and_the_operators_are_told_once(
+    database, tmp_path, sink, monkeypatch
+):
+    monkeypatch.setattr("service.delivery.breaking.RELAYS_DOWN", dt.timedelta(seconds=2))
+    run, _ = planned(database, readers=60)
+    worker = Worker(run, tmp_path, sink)
+    sink.stop()
+    waited = []
+
+    def meanwhile():
+        wait_for(lambda: problems(run), 20)
+        waited.append((relay_row(run, sink), run.counts()))
+        sink.start()
+
+    worker.send(meanwhile=meanwhile)
+
+    row, counts = waited[0]
+    assert row.kind == "down"
+    assert counts == {"pending": 60}
+    (problem,) = problems(run)
+    assert problem.startswith("no relay takes mail since")
+    assert f"127.0.0.1:{sink.port}" in problem
+    assert run.counts() == {"accepted": 60}
+    assert relay_row(run, sink) is None
+
+
+def test_an_edition_that_cannot_be_printed_waits_and_the_others_are_served_before_the_mailing_pauses(
+    database, tmp_path, sink, monkeypatch
+):
+    run, _ = planned(database, readers=20)
+    run.change_reader(3, chain="ru,en")
+    printed = editions.freeze
+
+    def broken(session, mailing, content, chain, press, *, now):
+        if chain == "ru,en":
+            raise editions.UnprintableError("the ru,en edition of 2019-W22 cannot be mailed: an image is missing")
+        return printed(session, mailing, content, chain, press, now=now)
+
+    monkeypatch.setattr(editions, "freeze", broken)
+    send_all(run, tmp_path, sink)
+
+    assert run.counts() == {"accepted": 19, "pending": 1}
+    found = mailing_of(run)
+    assert found.state.value == "paused"
+    assert "the ru,en edition of 2019-W22 cannot be mailed: an image is missing" in found.reason
+    assert problems(run) == [found.reason]
+
+    monkeypatch.setattr(editions, "freeze", printed)
+    operate(run, "resume")
+    send_all(run, tmp_path, sink)
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_a_notice_that_is_refused_by_policy_is_told_once_the_fault_is_mended():
+    now = dt.datetime(2019, 6, 3, tzinfo=dt.UTC)
+    state, due = notices.result(ReplyClass.POLICY, made_at=now, attempt=1, now=now)
+    assert state is DeliveryState.DEFERRED
+    assert due > now

@@ -1,0 +1,131 @@
+"""`tydzen mailing status`: how far a mailing is, and what keeps it from going on by itself."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.cli.mailing import Id, Json, number_of
+from service.cli.output import print_fields, print_json, print_table, say
+
+if TYPE_CHECKING:
+    import datetime as dt
+
+    from service.delivery.hindrances import Hindrances
+    from service.delivery.progress import Status
+    from service.store.breakers import Breaker
+
+
+def register(mailing: typer.Typer) -> None:
+    """Hang the command beside the others about mailings."""
+    mailing.command("status")(status)
+
+
+def status(
+    mailing_id: Id,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing until nothing is left to do.")] = False,
+    json: Json = False,
+) -> None:
+    """How far the mailing is, in numbers that add up."""
+    from service.bootstrap import services
+    from service.cli import watching
+    from service.delivery import hindrances, progress
+
+    parts = services()
+    number = number_of(parts, mailing_id)
+    if watch and not json:
+        watching.watch(parts, number)
+    with parts.database.read() as session:
+        found = progress.status(session, number)
+        hindered = hindrances.of_mailing(session, number, now=parts.clock.now())
+    if json:
+        print_json({**status_json(found, parts.settings.rate), **_hindrances_json(hindered)})
+    else:
+        show_status(found)
+        _show_hindrances(hindered)
+
+
+def show_status(found: Status) -> None:
+    """The ledger in sums: one line per edition."""
+    one = found.mailing
+    fields: dict[str, Any] = {
+        "mailing": one.id,
+        "issue": one.week,
+        "state": one.state.value + (f" ({one.reason})" if one.reason else ""),
+        "candidates": found.candidates,
+    }
+    for reason, count in sorted(one.excluded.items()):
+        fields[f"excluded: {reason}"] = count
+    print_fields(fields)
+    columns = ["edition", "planned", *found.counts.as_dict()]
+    rows = [[chain, counts.planned, *counts.as_dict().values()] for chain, counts in sorted(found.editions.items())]
+    rows.append(["all", found.counts.planned, *found.counts.as_dict().values()])
+    print_table(columns, rows)
+
+
+def status_json(found: Status, rate: float) -> dict[str, Any]:
+    """The object that `mailing status --json` promises."""
+    from service.delivery.progress import eta_seconds
+
+    one = found.mailing
+    return {
+        "id": one.id,
+        "issue": one.week,
+        "state": one.state.value,
+        "reason": one.reason,
+        "candidates": found.candidates,
+        "excluded": dict(one.excluded),
+        "planned": found.counts.planned,
+        **found.counts.as_dict(),
+        "rate": one.rate if one.rate is not None else rate,
+        "eta_seconds": eta_seconds(found, rate),
+        "editions": {
+            chain: {"planned": counts.planned, **counts.as_dict()} for chain, counts in found.editions.items()
+        },
+    }
+
+
+def _show_hindrances(found: Hindrances) -> None:
+    """On stderr, in sentences: the numbers on stdout stay as they are."""
+    for one in found.relays:
+        say(f"the relay {_name(one)} is in trouble since {_local(one.since)} ({one.kind}): {one.reason}")
+    for one in found.providers:
+        say(f"{_name(one)} is left alone {_until(one)}: {one.reason}")
+    for host, letters in sorted(found.hosts_away.items()):
+        say(
+            f"the host {host} is away with {letters} letters under way; they are decided when it is back, "
+            "and else uncertain by a deadline"
+        )
+
+
+def _hindrances_json(found: Hindrances) -> dict[str, Any]:
+    return {
+        "relays_in_trouble": [
+            {"relay": _name(one), "kind": one.kind, "reason": one.reason, "since": one.since.isoformat()}
+            for one in found.relays
+        ],
+        "providers_left_alone": [
+            {
+                "provider": _name(one),
+                "kind": one.kind,
+                "reason": one.reason,
+                "since": one.since.isoformat(),
+                "until": one.until.isoformat() if one.until else None,
+            }
+            for one in found.providers
+        ],
+        "hosts_away": dict(found.hosts_away),
+    }
+
+
+def _name(one: Breaker) -> str:
+    return one.scope.partition(":")[2]
+
+
+def _until(one: Breaker) -> str:
+    return f"until {_local(one.until)}, and then tried again" if one.until else "for now"
+
+
+def _local(instant: dt.datetime) -> str:
+    return instant.astimezone().strftime("%Y-%m-%d %H:%M")
