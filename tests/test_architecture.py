@@ -123,7 +123,7 @@ def test_the_commands_of_the_interface_are_all_there():
         "db": {"upgrade"},
         "publication": {"import"},
         "issue": {"import", "export", "list", "show", "check", "preview", "approve", "test", "send"},
-        "mailing": {"status", "pause", "resume", "cancel", "retry", "rate", "list", "ledger"},
+        "mailing": {"status", "pause", "resume", "cancel", "retry", "rate", "list", "ledger", "uncertain", "resolve"},
         "subscriber": {"import", "export", "add", "show", "set", "erase", "suppress"},
         "schedule": {"show", "set", "skip"},
         "config": {"show"},

@@ -13,7 +13,7 @@ from enum import StrEnum
 
 from service import log
 from service.delivery import control, recording
-from service.domain.delivery import RESOLVED, DeliveryState
+from service.domain.delivery import RESOLVED, TRANSITIONS, DeliveryEvent, DeliveryState
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.mailing import MailingEvent, MailingState, after, require
 from service.domain.maillog import Fate, Finding
@@ -45,11 +45,12 @@ class Verdict(StrEnum):
     REFUSED = "refused"
 
 
-_STATES = {
-    Verdict.RESEND: DeliveryState.PENDING,
-    Verdict.ACCEPTED: DeliveryState.ACCEPTED,
-    Verdict.REFUSED: DeliveryState.REFUSED,
+_EVENTS = {
+    Verdict.RESEND: DeliveryEvent.RESOLVED_RESEND,
+    Verdict.ACCEPTED: DeliveryEvent.RESOLVED_ACCEPTED,
+    Verdict.REFUSED: DeliveryEvent.RESOLVED_REFUSED,
 }
+_STATES = {verdict: TRANSITIONS[DeliveryState.UNCERTAIN, event] for verdict, event in _EVENTS.items()}
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from service.domain.replies import Phase, Reply, ReplyClass, classify
 
 # Facts about queue ids of which no Message-ID is known yet: lines out of order are near each other.
-_RECENT = 100_000
+_RECENT = 30_000
 # How long after its removal a line about a letter may still come.
 _LATE = dt.timedelta(seconds=5)
 # Longer lines than any syslog writes are not worth reading to their end.

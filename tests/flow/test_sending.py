@@ -169,6 +169,9 @@ def test_a_mailbox_that_is_not_there_is_suppressed_and_no_other(running, week, r
     assert reader(running, addresses[1]).status is SubscriberStatus.BOUNCED
     assert running.control("retry", mailing) == 0
     assert len(taken(running, "gone-")) == 4
+    # A restored backup must not try the address again.
+    written = (running.folder / "data" / "departures.log").read_text()
+    assert f" bounced {reader(running, addresses[1]).address_hash.hex()}\n" in written
 
 
 def test_a_refusal_by_policy_suppresses_nobody_and_retry_sends_again(running, week, rules):
