@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 import os
 from collections.abc import Callable
@@ -19,11 +20,13 @@ from service.domain.tokens import DeliverySigner, LinkSigner
 if TYPE_CHECKING:
     from celery import Celery
 
+    from service.delivery.correcting import Proofreader
     from service.delivery.letters import Stationery
     from service.delivery.line import Line, LineKeeper
     from service.delivery.plan import Planner
     from service.delivery.press import Press
     from service.delivery.process import SendingProcess
+    from service.delivery.reconciling import Reconciler
     from service.delivery.sweep import Sweep
     from service.domain.blockers import Blocker
     from service.domain.content import Publication
@@ -209,7 +212,26 @@ class Services:
         away = self.settings.host_away_minutes * 60
         recovery = Recovery(self.database, self.settings.data_dir, self.clock, away)
         resend = self.settings.uncertain == "resend"
-        return Sweep(self.database, self.bell, self.blocking, self.clock, recovery, resend_uncertain=resend)
+        return Sweep(self.database, self.bell, self.blocking, self.clock, recovery, self.books, resend_uncertain=resend)
+
+    @cached_property
+    def books(self) -> Reconciler:
+        """What holds the journals of this host against a database that may have been restored."""
+        from service.delivery.reconciling import ACTOR, Reconciler
+
+        def reapply(session: Session, now: dt.datetime) -> None:
+            from service.audience import departures
+
+            departures.reapply(session, self.departures, actor=ACTOR, now=now)
+
+        return Reconciler(self.database, self.settings.data_dir, self.clock, reapply)
+
+    @cached_property
+    def proofs(self) -> Proofreader:
+        """What prints and judges an issue that may have been corrected while its mailing was paused."""
+        from service.delivery.correcting import Proofreader
+
+        return Proofreader(self.press, self.blocking)
 
     def blocking(self, session: Session, week: str) -> list[Blocker]:
         """What stands against sending that issue; empty where nothing does."""
@@ -258,6 +280,7 @@ class Services:
             stopping,
             limits,
             settings.lease_seconds,
+            books=self.books,
         )
         postman = NoticeSender(
             self.database,
@@ -286,7 +309,15 @@ def preload(parts: Services) -> None:
         importlib.import_module(module)
     assert parts.press
     assert parts.stationery
+    _compare_books(parts)
     parts.database.close()
+
+
+def _compare_books(parts: Services) -> None:
+    """Before a process of this worker can claim anything: the database may have been restored while nobody ran."""
+    from service.delivery.reconciling import Look
+
+    parts.books.compare(Look.ALL)
 
 
 def read_keyring(path: Path) -> Keyring:

@@ -63,6 +63,7 @@ def send_notice(notice: int) -> None:
 @shared_task(name=queue.PLAN_MAILING)  # type: ignore[untyped-decorator]
 def plan_mailing(mailing: int) -> None:
     """Render, freeze and cut a mailing."""
+    parts().books.compare()
     parts().planner.plan(int(mailing))
 
 

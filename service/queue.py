@@ -41,6 +41,15 @@ class Bell(Protocol):
         ...
 
 
+class Silence:
+    """A bell for those who must not open a connection to the broker: the sweep finds what they would have rung for."""
+
+    def ring(self, job: str, *ids: int | str) -> bool:
+        """As `Bell.ring`, of a hint that is lost."""
+        _log.debug("hint-kept-back", job=job, ids=list(ids))
+        return False
+
+
 def ring_after_commit(session: Session, bell: Bell, job: str, *ids: int | str) -> None:
     """Ring once the transaction is durable, and never for one that is not."""
     session.after_commit(lambda: _ring(bell, job, *ids))

@@ -30,6 +30,7 @@ from celery import Celery
 
 from service import bootstrap
 from service.delivery import control, progress, release
+from service.delivery.correcting import Proofreader
 from service.domain.delivery import DeliveryState
 from service.domain.tokens import DeliverySigner
 from service.mail.journal import KIND_DOT
@@ -40,6 +41,7 @@ from tests.conftest import KEYRING
 from tests.factories import CHAINS, MADE_AT, add_readers
 from tests.servers import ValkeyServer
 from tests.smtp_sink import Entry, Rule, SmtpSink, read_ledger
+from tests.unit.delivery.parts import PRESS
 from tests.unit.render import samples
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -210,6 +212,8 @@ class Installation:
         """As `tydzen mailing VERB`, in this process: for what must happen at a moment."""
         with self.database.begin() as session:
             bell = (self._bell,) if verb in {"resume", "retry"} else ()
+            if verb == "resume":
+                more["proofs"] = Proofreader(PRESS, lambda *_: [])
             now = dt.datetime.now(dt.UTC)
             return getattr(control, verb)(session, mailing, *bell, actor="test", now=now, **more)
 

@@ -19,6 +19,7 @@ from service.cli import (
     mailing_uncertain,
     ops,
     publication,
+    reconciling,
     schedule,
     subscriber,
     sweep,
@@ -43,6 +44,7 @@ mailing.register(app)
 mailing_status.register(mailing.mailing)
 mailing_uncertain.register(mailing.mailing)
 mailing_providers.register(mailing.mailing)
+reconciling.register(mailing.mailing)
 explain.register(app)
 schedule.register(app)
 sweep.register(app)

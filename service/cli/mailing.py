@@ -77,7 +77,7 @@ def pause(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
 
 @mailing.command("resume")
 def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
-    """Go on with a paused mailing."""
+    """Go on with a paused mailing; if its issue was corrected meanwhile, the rest gets the corrected one."""
     from service.bootstrap import services
     from service.delivery import control
     from service.domain.mailing import MailingEvent, require
@@ -91,8 +91,11 @@ def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
         say(f"mailing {number} would go on")
         return
     with parts.database.begin() as session:
-        control.resume(session, number, parts.bell, actor=actor(), now=parts.clock.now())
-    _done(number, "sending", json=json)
+        now = parts.clock.now()
+        corrected = control.resume(session, number, parts.bell, proofs=parts.proofs, actor=actor(), now=now)
+    if corrected:
+        say(f"whoever was not mailed yet gets the corrected issue ({' · '.join(corrected)})")
+    _done(number, "sending", json=json, corrected=len(corrected))
 
 
 @mailing.command("cancel")

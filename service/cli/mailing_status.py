@@ -62,6 +62,17 @@ def show_status(found: Status) -> None:
     rows = [[chain, counts.planned, *counts.as_dict().values()] for chain, counts in sorted(found.editions.items())]
     rows.append(["all", found.counts.planned, *found.counts.as_dict().values()])
     print_table(columns, rows)
+    if found.corrected:
+        print_table(["edition", "revision", "accepted", "waiting"], _revisions(found))
+
+
+def _revisions(found: Status) -> list[list[Any]]:
+    """Who got which, where the issue was corrected on its way."""
+    return [
+        [chain, revision, counts.accepted, counts.unfinished]
+        for chain, by_revision in sorted(found.revisions.items())
+        for revision, counts in by_revision.items()
+    ]
 
 
 def status_json(found: Status, rate: float) -> dict[str, Any]:
@@ -82,6 +93,10 @@ def status_json(found: Status, rate: float) -> dict[str, Any]:
         "eta_seconds": eta_seconds(found, rate),
         "editions": {
             chain: {"planned": counts.planned, **counts.as_dict()} for chain, counts in found.editions.items()
+        },
+        "revisions": {
+            chain: {str(revision): counts.as_dict() for revision, counts in by_revision.items()}
+            for chain, by_revision in found.revisions.items()
         },
     }
 

@@ -48,6 +48,8 @@ class Account:
     now: Callable[[], dt.datetime]
     stopping: Callable[[], bool]
     claim: Claim
+    # Called in the database's thread once it is back: it may be a copy that lagged behind.
+    returned: Callable[[], object]
     last_sign: float = field(default_factory=suspended_monotonic)
     _spoken: list[Outcome] = field(default_factory=list)
     # Letters that were counted for a day's cap and not sent, by scope and day.
@@ -93,6 +95,8 @@ class Account:
                     raise
                 await asyncio.sleep(_AWAY_SECONDS)
                 await self._take_back(doubtful, give_up)
+                # A second has passed: whatever was gated before has its dot in the journal, or gets none.
+                await self._until_there(self.returned, give_up)
                 continue
             except BaseException:
                 self._spoken = spoken + self._spoken
@@ -136,9 +140,12 @@ class Account:
                 now_ms = stored(self.now())
                 outcomes.take_back(session, self.claim.batch, doubtful.ids, sender=doubtful.sender, now_ms=now_ms)
 
+        await self._until_there(undo, give_up)
+
+    async def _until_there(self, call: Callable[[], object], give_up: _Patience) -> None:
         while True:
             try:
-                await self.offload.database(undo)
+                await self.offload.database(call)
             except DatabaseAwayError:
                 if give_up.now():
                     raise

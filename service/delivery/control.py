@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Sequence
+from typing import Any
 
+from service.delivery import standing
+from service.delivery.correcting import Proofs
 from service.delivery.plan import FIRST_RINGS
 from service.domain.errors import InvalidInputError
 from service.domain.mailing import MailingEvent, MailingState, require
@@ -20,12 +24,22 @@ def pause(session: Session, mailing: int, *, actor: str, now: dt.datetime, reaso
     _audit(session, mailing, "mailing.pause", actor, now)
 
 
-def resume(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.datetime) -> None:
-    """Go on sending. Raises ConflictError where the mailing is not paused, NotFoundError."""
-    state = require(mailing, mailings.lock(session, mailing).state, MailingEvent.RESUME)
+def resume(
+    session: Session, mailing: int, bell: Bell, *, proofs: Proofs, actor: str, now: dt.datetime
+) -> Sequence[str]:
+    """Go on sending, with the issue as it is now; the chains whose readers get a corrected edition from here on.
+
+    Raises ConflictError where the mailing is not paused or must stay so, CheckFailedError where the issue was changed
+    and cannot be sent as it is, NotFoundError; nothing changes then.
+    """
+    found = mailings.lock(session, mailing)
+    state = require(mailing, found.state, MailingEvent.RESUME)
+    standing.refuse_unsettled(session, found.week)
+    corrected = proofs.correct(session, found, now=now)
     mailings.move(session, mailing, state, now=now)
     ring(session, mailing, bell, now=now)
-    _audit(session, mailing, "mailing.resume", actor, now)
+    _audit(session, mailing, "mailing.resume", actor, now, corrected=list(corrected))
+    return corrected
 
 
 def cancel(session: Session, mailing: int, *, actor: str, now: dt.datetime) -> int:
@@ -41,6 +55,7 @@ def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.dat
     """Try again, now, whoever may be tried again and is meant; how many. Raises ConflictError, NotFoundError."""
     found = mailings.lock(session, mailing)
     state = require(mailing, found.state, MailingEvent.RETRY)
+    standing.refuse_unsettled(session, found.week)
     if found.slices is None or found.planned_slices < found.slices:
         # Cancelled while it was planned: its audience is not whole, so planning goes on first.
         state = MailingState.PLANNING
@@ -77,5 +92,5 @@ def ring(session: Session, mailing: int, bell: Bell, *, now: dt.datetime) -> Non
         ring_after_commit(session, bell, SEND_BATCH, batch)
 
 
-def _audit(session: Session, mailing: int, action: str, actor: str, now: dt.datetime, **details: float) -> None:
+def _audit(session: Session, mailing: int, action: str, actor: str, now: dt.datetime, **details: Any) -> None:
     audit.append(session, at=now, actor=actor, action=action, subject=f"mailing:{mailing}", details=details)

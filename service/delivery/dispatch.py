@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from service import faults, log
@@ -18,6 +18,7 @@ from service.delivery.line import Line, LineKeeper
 from service.delivery.meter import BATCHES, Meter
 from service.delivery.offload import Offload
 from service.delivery.press import Press
+from service.delivery.reconciling import Look, Reconciler
 from service.delivery.routes import Routes
 from service.delivery.send import BatchRun, Means
 from service.delivery.watch import Watch
@@ -26,7 +27,17 @@ from service.domain.errors import UnavailableError
 from service.mail.segments import Rendition
 from service.pace.bucket import Pace
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, DatabaseAwayError, Session, batches, gate, mailings, publication, renditions
+from service.store import (
+    Database,
+    DatabaseAwayError,
+    Session,
+    batches,
+    corrections,
+    gate,
+    mailings,
+    publication,
+    renditions,
+)
 from service.store.batches import Claim
 from service.store.instants import stored
 
@@ -75,6 +86,8 @@ class Dispatcher:
     limits: Limits
     lease_seconds: float
     meter: Meter = field(default_factory=Meter)
+    # None where nothing can set the database back: there is no journal but this process's.
+    books: Reconciler | None = None
     _routes: Routes = field(init=False)
     _renditions: dict[int, Rendition] = field(default_factory=dict)
     _watch: Watch = field(init=False)
@@ -160,6 +173,8 @@ class Dispatcher:
         now_ms = stored(self.clock.now())
         try:
             with self.database.begin() as session:
+                if not self._believed(session):
+                    return None  # the next hint compares
                 return batches.claim_another(
                     session, sender=sender, lease_seconds=self.lease_seconds, now_ms=now_ms, without=without
                 )
@@ -167,18 +182,37 @@ class Dispatcher:
             return None  # the runs there are wait for it, and say so
 
     def _claim(self, batch: int, sender: int) -> Claim | None:
-        with self.database.begin() as session:
-            claim = batches.claim(
-                session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(self.clock.now())
-            )
-            if self.limits.stale:
-                self.limits.read(session, self.clock.now())
-            faults.point("claim-commit")
-        return claim
+        for _ in range(2):
+            with self.database.begin() as session:
+                if self._believed(session):
+                    claim = batches.claim(
+                        session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(self.clock.now())
+                    )
+                    if self.limits.stale:
+                        self.limits.read(session, self.clock.now())
+                    faults.point("claim-commit")
+                    return claim
+            self._compare(Look.NOTHING)
+        return None
+
+    def _believed(self, session: Session) -> bool:
+        return self.books is None or self.books.believed(session)
+
+    def _compare(self, look: Look) -> None:
+        if self.books is not None:
+            self.books.compare(look)
 
     def _prepare(self, claim: Claim, lines: tuple[Line, ...]) -> BatchRun | None:
         """What the batch needs besides its readers; None where its chain has no edition, whose readers are skipped."""
         with self.database.begin() as session:
+            newest = renditions.newest_id(session, claim.mailing, claim.chain)
+            if claim.rendition is not None and newest is not None and newest != claim.rendition:
+                # The issue was corrected since: nobody gets the old edition any more.
+                moved = corrections.renew_batch(session, claim, newest)
+                if moved is not None:
+                    ring_after_commit(session, self.bell, SEND_BATCH, moved)
+                    return None
+                claim = replace(claim, rendition=newest)
             rendition = self._rendition(session, claim)
             if rendition is None:
                 waiting = batches.take_due(session, claim, stored(self.clock.now()))
@@ -186,7 +220,9 @@ class Dispatcher:
                 batches.give_back(session, claim)
                 return None
             domain = publication.load(session).sender.rpartition("@")[2]
-            rate = mailings.get(session, claim.mailing).rate
+            mailing = mailings.get(session, claim.mailing)
+        if self.books is not None:
+            self.books.begin(mailing)
         means = Means(
             self.database,
             self.pace,
@@ -200,8 +236,9 @@ class Dispatcher:
             self.meter,
             self.bell,
             self._watch,
+            lambda: self._compare(Look.OPEN),
         )
-        return BatchRun(means, lines, claim, rendition, domain, rate)
+        return BatchRun(means, lines, claim, rendition, domain, mailing.rate)
 
     def _rendition(self, session: Session, claim: Claim) -> Rendition | None:
         number = claim.rendition

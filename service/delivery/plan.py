@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from service import faults, log
 from service.clock import Clock
-from service.delivery import editions, trouble
+from service.delivery import editions, standing, trouble
 from service.delivery.editions import Content
 from service.delivery.press import Press
 from service.domain.batching import batch_size, slice_bounds
+from service.domain.errors import ConflictError
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
 from service.queue import SEND_BATCH, Bell, ring_after_commit
@@ -54,6 +55,9 @@ class Planner:
         faults.point("plan-after-lock")
         try:
             return self._plan(mailing, lock)
+        except ConflictError as error:
+            _log.warning("mailing-waits", mailing=mailing, reason=str(error))
+            return False
         except editions.UnprintableError as error:
             self._give_up(mailing, str(error))
             return False
@@ -66,6 +70,7 @@ class Planner:
             planned = mailings.get(session, mailing)
             if planned.state is not MailingState.PLANNING:
                 return False
+            standing.refuse_unsettled(session, planned.week)
             slices = planned.slices or max(1, math.ceil(freezing.candidate_count(session) / self.slice_readers))
             freezing.slices_done(session, mailing, slices=slices, done=planned.planned_slices)
             content = editions.load(session, planned.week)

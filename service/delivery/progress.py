@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from service import log
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
-from service.store import Session, batches, interventions, mailings
+from service.store import Session, batches, corrections, interventions, mailings
 from service.store.instants import stored
 from service.store.mailings import Counts, Mailing
 
@@ -24,6 +24,12 @@ class Status:
     counts: Counts
     editions: Mapping[str, Counts]
     now: dt.datetime
+    revisions: Mapping[str, Mapping[int, Counts]] = field(default_factory=dict)
+
+    @property
+    def corrected(self) -> bool:
+        """Whether the issue was corrected while the mailing was paused: then not everybody got the same."""
+        return any(max(by_revision) > 1 for by_revision in self.revisions.values())
 
     @property
     def excluded(self) -> int:
@@ -49,8 +55,9 @@ class Status:
 def status(session: Session, mailing: int) -> Status:
     """The mailing's numbers now, a sum over its batches; raises NotFoundError."""
     found = mailings.get(session, mailing)
-    by_chain = mailings.counts(session, mailing)
-    return Status(found, sum(by_chain.values(), Counts()), by_chain, session.now())
+    by_revision = corrections.by_revision(session, mailing)
+    by_chain = {chain: sum(counts.values(), Counts()) for chain, counts in by_revision.items()}
+    return Status(found, sum(by_chain.values(), Counts()), by_chain, session.now(), by_revision)
 
 
 def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:

@@ -83,6 +83,26 @@ class Recovery:
         faults.point("settle-renamed")
         _log.info("journal-settled", sender=contents.sender_id, attempts=len(left), records=len(contents.records))
 
+    def settle_living(self) -> None:
+        """After the database was set back: record anew what living workers of this host had recorded and forgotten.
+
+        Only with their gates shut for longer than a gate is good: then a letter without a dot is not written any more.
+        One with a dot and no reply is left to its worker, who may still hear of it.
+        """
+        for path in autopsy.unsettled(self.data_dir):
+            try:
+                contents = None if autopsy.is_dead(path) else autopsy.read(path)
+            except (FileNotFoundError, InvalidInputError):
+                continue
+            if contents is None:
+                continue
+            with self.database.begin() as session:
+                left = outcomes.open_attempts(session, contents.sender_id)
+                known = [one for one in left if contents.verdict(one.delivery, one.attempt).fate is not Fate.UNCERTAIN]
+                results = [self._result(session, contents, one) for one in known]
+                changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
+                batches.settle(session, sorted(changed))
+
     def _settle_without_journal(self, host: str) -> None:
         """Senders of this host whose journal is gone, or was never made: what they had open is uncertain."""
         with self.database.read() as session:

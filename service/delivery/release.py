@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Callable, Collection, Sequence
 
 from service import log
-from service.delivery import trouble
+from service.delivery import standing, trouble
 from service.domain.blockers import Blocker
 from service.domain.errors import CheckFailedError, ConflictError
 from service.domain.mailing import MailingState
@@ -40,6 +40,7 @@ def send(
     # Held against an import or an approval that comes at the same moment: what is checked is what is sent.
     issues.hold(session, Week.parse(week))
     refuse_second(session, week)
+    standing.refuse_unsettled(session, week)
     require_sendable(session, week, check)
     later = at is not None and at > now
     state = MailingState.SCHEDULED if later else MailingState.PLANNING
@@ -85,6 +86,11 @@ def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime)
     cancelled = []
     for mailing in mailings.in_states(session, [MailingState.SCHEDULED]):
         if mailing.release_at is not None and mailing.release_at > now:
+            continue
+        try:
+            standing.refuse_unsettled(session, mailing.week)
+        except ConflictError as error:
+            _log.warning("mailing-waits", mailing=mailing.id, reason=str(error))
             continue
         issues.hold(session, Week.parse(mailing.week))
         blocking = check(session, mailing.week)

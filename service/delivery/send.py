@@ -72,6 +72,8 @@ class Means:
     meter: Meter
     bell: Bell
     watch: Watch
+    # Called in the database's thread once it is back: it may be a copy that lagged behind.
+    returned: Callable[[], object] = lambda: None
 
 
 @dataclass(slots=True)
@@ -108,7 +110,14 @@ class BatchRun:
         """Open the account and set the guard."""
         means, wires = self.means, [line.wire for line in self.lines]
         self._account = Account(
-            means.database, means.offload, means.limits, means.meter, means.now, means.stopping, self.claim
+            means.database,
+            means.offload,
+            means.limits,
+            means.meter,
+            means.now,
+            means.stopping,
+            self.claim,
+            means.returned,
         )
         self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires)
         self._tokens = Tokens(

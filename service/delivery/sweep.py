@@ -9,6 +9,7 @@ from service import faults, log
 from service.clock import Clock
 from service.delivery import notices, progress, release, resolving, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
+from service.delivery.reconciling import Reconciler
 from service.delivery.recovery import Recovery
 from service.delivery.release import Check
 from service.domain.errors import TydzenError
@@ -39,11 +40,14 @@ class Sweep:
     check: Check
     clock: Clock
     recovery: Recovery
+    books: Reconciler
     resend_uncertain: bool = False
 
     def run(self) -> bool:
         """Whether this process did the common part; each host settles its own journals every time."""
         faults.point("sweep-begun")
+        # First of all: a database that was set back must learn what it does not know before anything is settled in it.
+        self.books.compare()
         self.recovery.settle_journals()
         with self.database.begin() as session:
             if not locks.take(session, "sweep", _LOCK_SECONDS):

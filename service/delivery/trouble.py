@@ -13,6 +13,7 @@ BLOCKED = "blocked"
 REFUSED_CONTENT = "content"
 POLICY = "policy"
 RELAYS = "relays"
+SET_BACK = "set back"
 
 
 def tell(session: Session, bell: Bell, mailing: int, kind: str, problem: str, *, now: dt.datetime) -> int:

@@ -70,23 +70,46 @@ def read(path: Path, *, boot: str | None = None) -> JournalContents:
     Raises `InvalidInputError` when its header cannot be read: then nothing is known of its owner's attempts.
     """
     octets = path.read_bytes()
-    header = octets[: HEADER.size]
-    if len(header) < HEADER.size or HEADER.unpack(header)[-1] != zlib.crc32(header[:-4]) or header[:8] != MAGIC:
+    header = _header(octets)
+    if header is None:
         raise InvalidInputError(f"journal {path.name} has no readable header: its attempts are uncertain")
-    _, host, written_boot, sender_id, created, _ = HEADER.unpack(header)
     records, torn, damaged = _records(octets)
     return JournalContents(
         path=path,
-        host_id=host.decode(),
-        boot_id=written_boot.decode(),
-        sender_id=sender_id,
-        created=created,
+        host_id=header.host,
+        boot_id=header.boot,
+        sender_id=header.sender,
+        created=header.created,
         records=records,
         torn=torn,
         damaged=damaged,
-        rebooted=written_boot.decode() != (boot or boot_id()),
+        rebooted=header.boot != (boot or boot_id()),
         _last={(record.delivery_id, record.attempt): record for record in records},
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Whose journal it is."""
+
+    host: str
+    boot: str
+    sender: int
+    created: float
+
+
+def header_of(path: Path) -> Header | None:
+    """The header of the journal at `path`; None where it cannot be read."""
+    with path.open("rb") as file:
+        return _header(file.read(HEADER.size))
+
+
+def _header(octets: bytes) -> Header | None:
+    header = octets[: HEADER.size]
+    if len(header) < HEADER.size or HEADER.unpack(header)[-1] != zlib.crc32(header[:-4]) or header[:8] != MAGIC:
+        return None
+    _, host, boot, sender, created, _ = HEADER.unpack(header)
+    return Header(host.decode(), boot.decode(), sender, created)
 
 
 def _records(octets: bytes) -> tuple[tuple[Record, ...], int, bool]:

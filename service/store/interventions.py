@@ -84,7 +84,7 @@ def _change(
     touched = list(session.execute(statement).scalars())
     changed = sorted(set(touched))
     for batch in changed:
-        _recount(session, batch)
+        recount(session, batch)
     settle(session, changed)
     return len(touched)
 
@@ -96,7 +96,7 @@ def _hold_batches(session: Session, mailing: int) -> None:
         session.execute(held.with_for_update()).all()
 
 
-def _recount(session: Session, batch: int) -> None:
+def recount(session: Session, batch: int) -> None:
     """Count the batch's deliveries anew: after a change of many at once that is cheaper than differences."""
     statement = (
         sa.select(deliveries.c.state, sa.func.count().label("readers"))

@@ -183,6 +183,21 @@ def _settle(
     return session.execute(statement.values(**values)).rowcount == 1
 
 
+def forget_letter(session: Session, notice: int, attempt: int, *, sender: int, written_ms: int) -> bool:
+    """Whether the notice knew nothing of an attempt that was written at that time; it is uncertain then.
+
+    A notice that was made later bears the number of one that a database set back in time has lost.
+    """
+    statement = notices.update().where(
+        notices.c.id == notice,
+        notices.c.attempts < attempt,
+        notices.c.made_at <= written_ms,
+        notices.c.state.in_((_PENDING, _DEFERRED)),
+    )
+    values = {"state": _UNCERTAIN, "attempts": attempt, "sender_id": sender, "lease_until": 0}
+    return session.execute(statement.values(**values, reason="restored backup")).rowcount == 1
+
+
 def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:
     """The ids of notices to ring: pending ones nobody holds and rang lately, deferred ones whose time has come.
 

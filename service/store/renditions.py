@@ -63,6 +63,30 @@ def ids(session: Session, mailing: int) -> dict[str, int]:
     return {row.chain: row.id for row in session.execute(statement)}
 
 
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest rendition of a chain of a mailing, without its content."""
+
+    id: int
+    revision: int
+    digest: str
+
+
+def newest(session: Session, mailing: int) -> dict[str, Newest]:
+    """The newest rendition of each chain of a mailing."""
+    columns = (renditions.c.chain, renditions.c.id, renditions.c.revision, renditions.c.digest)
+    statement = sa.select(*columns).where(renditions.c.mailing_id == mailing).order_by(renditions.c.revision)
+    return {row.chain: Newest(row.id, row.revision, row.digest) for row in session.execute(statement)}
+
+
+def newest_id(session: Session, mailing: int, chain: str) -> int | None:
+    """The id of the newest rendition of that chain; None where it has none."""
+    wanted = sa.and_(renditions.c.mailing_id == mailing, renditions.c.chain == chain)
+    statement = sa.select(renditions.c.id).where(wanted).order_by(renditions.c.revision.desc()).limit(1)
+    found: int | None = session.scalar(statement)
+    return found
+
+
 def get(session: Session, rendition: int) -> StoredRendition:
     """That rendition with its content."""
     columns = (renditions.c.id, renditions.c.chain, renditions.c.revision, renditions.c.subject)

@@ -15,7 +15,7 @@ from service.mail.host import boot_id, host_id
 from service.queue import PLAN_MAILING, SEND_BATCH
 from service.store import locks, tables
 from tests.installation import miscounted
-from tests.unit.delivery.parts import Run, accepted
+from tests.unit.delivery.parts import Run, accepted, books
 
 OK = Reply(250, "2.0.0", "taken")
 
@@ -217,7 +217,14 @@ def test_old_settled_journals_are_removed_after_seven_days(world):
 
 
 def sweep(world):
-    return Sweep(world.run.database, world.run.bell, lambda *_: [], world.clock, world.recovery)
+    return Sweep(
+        world.run.database,
+        world.run.bell,
+        lambda *_: [],
+        world.clock,
+        world.recovery,
+        books(world.run.database, world.data_dir),
+    )
 
 
 def release_lock(world):
@@ -259,7 +266,7 @@ def test_a_mailing_whose_planning_hint_was_lost_is_rung_for(database, tmp_path, 
     run = Run(database, readers=3, planned=False)
     run.bell.rung.clear()
     recovery = Recovery(database, tmp_path, clock, 3600.0)
-    Sweep(database, run.bell, lambda *_: [], clock, recovery).run()
+    Sweep(database, run.bell, lambda *_: [], clock, recovery, books(database, tmp_path)).run()
     assert run.bell.heard(PLAN_MAILING) == [run.mailing]
 
 

@@ -21,7 +21,7 @@ from service.store import audit, subscribers, uncertain
 from service.store.engine_tables import bounces
 from tests.conftest import KEYRING
 from tests.installation import miscounted
-from tests.unit.delivery.parts import Run, accepted
+from tests.unit.delivery.parts import Run, accepted, books
 
 IDS = DeliverySigner(KEYRING)
 
@@ -307,7 +307,15 @@ def test_the_policy_leaves_alone_what_is_older_than_two_days_or_cancelled(world)
 @pytest.mark.parametrize("resend", [False, True])
 def test_the_sweep_does_as_the_installations_policy_says(world, tmp_path, resend):
     recovery = Recovery(world.run.database, tmp_path, world, 3600.0)
-    sweep = Sweep(world.run.database, world.run.bell, lambda *_: [], world, recovery, resend_uncertain=resend)
+    sweep = Sweep(
+        world.run.database,
+        world.run.bell,
+        lambda *_: [],
+        world,
+        recovery,
+        books(world.run.database, tmp_path),
+        resend_uncertain=resend,
+    )
 
     assert sweep.run()
 
@@ -318,7 +326,15 @@ def test_the_sweep_does_as_the_installations_policy_says(world, tmp_path, resend
 def test_what_a_lost_host_left_is_sent_again_only_after_its_hour(database, tmp_path, clock):
     run = Run(database, readers=2)
     run.gate(run.claim())
-    sweep = Sweep(database, run.bell, lambda *_: [], clock, Recovery(database, tmp_path, clock, 3600.0), True)
+    sweep = Sweep(
+        database,
+        run.bell,
+        lambda *_: [],
+        clock,
+        Recovery(database, tmp_path, clock, 3600.0),
+        books(database, tmp_path),
+        True,
+    )
 
     assert sweep.run()
     assert run.counts() == {"attempting": 2}

@@ -1,0 +1,106 @@
+"""`tydzen mailing reconcile`: what a restored database leaves for an operator to decide."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from service.cli.output import actor, confirm, print_json, print_table, say
+from service.domain.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from service.bootstrap import Services
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def register(mailing: typer.Typer) -> None:
+    """Hang the command into the noun it belongs to."""
+    mailing.command("reconcile")(reconcile)
+
+
+def reconcile(
+    week: Annotated[
+        str | None, typer.Argument(help="Let this week's issue be sent to everybody again.", metavar="WEEK")
+    ] = None,
+    without: Annotated[
+        str | None, typer.Option(help="Wait no longer for this host's journals.", metavar="HOST")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    json: Json = False,
+) -> None:
+    """After a restored backup: show what is open; or decide it, by naming a week or a host."""
+    from service.bootstrap import services
+
+    parts = services()
+    if week and without:
+        raise InvalidInputError("name a WEEK or --without HOST, one at a time")
+    if week:
+        _send_again(parts, week, dry_run=dry_run, yes=yes, json=json)
+    elif without:
+        _go_on_without(parts, without, dry_run=dry_run, yes=yes, json=json)
+    else:
+        _show(parts, json=json)
+
+
+def _show(parts: Services, *, json: bool) -> None:
+    from service.store import hosts, lost_issues
+
+    with parts.database.read() as session:
+        lost, away = lost_issues.undecided(session), hosts.awaited(session)
+    if json:
+        print_json(
+            {
+                "lost_issues": [{"issue": one.week, "host": one.host, "begun_at": one.begun_at} for one in lost],
+                "awaited_hosts": [{"host": one.host, "since": one.since, "seen_at": one.seen_at} for one in away],
+            }
+        )
+        return
+    rows = [
+        ["issue", one.week, f"mailed by host {one.host[:8]} since {one.begun_at:%Y-%m-%d %H:%M} UTC"] for one in lost
+    ]
+    rows += [
+        ["host", one.host[:8], f"its journals are not compared yet; seen {one.seen_at:%Y-%m-%d %H:%M} UTC"]
+        for one in away
+    ]
+    if rows:
+        print_table(["", "which", "what is open"], rows)
+    else:
+        say("nothing is open: the database knows all that the journals know")
+
+
+def _send_again(parts: Services, week: str, *, dry_run: bool, yes: bool, json: bool) -> None:
+    from service.delivery import standing
+    from service.domain.weeks import Week
+    from service.store import mailings
+
+    wanted = str(Week.parse(week))
+    if dry_run:
+        say(f"issue {wanted} could be sent to everybody again")
+        return
+    confirm(f"Whoever got issue {wanted} before the backup was restored will get it again. Is that right?", yes=yes)
+    with parts.database.begin() as session:
+        standing.send_again(session, wanted, actor=actor(), now=parts.clock.now())
+        first = mailings.of_issue(session, wanted)
+    command = f"tydzen mailing retry {first.id}" if first else f"tydzen issue send {wanted}"
+    if json:
+        print_json({"issue": wanted, "done": "may be sent again"})
+    else:
+        say(f"issue {wanted} may be sent again: {command}")
+
+
+def _go_on_without(parts: Services, host: str, *, dry_run: bool, yes: bool, json: bool) -> None:
+    from service.delivery import standing
+
+    if dry_run:
+        say(f"host {host} would not be waited for any longer")
+        return
+    confirm(f"Letters that only host {host} knows of will be sent again. Is it gone for good?", yes=yes)
+    with parts.database.begin() as session:
+        name = standing.go_on_without(session, host, actor=actor(), now=parts.clock.now())
+    if json:
+        print_json({"host": name, "done": "not waited for"})
+    else:
+        say(f"host {name} is not waited for any longer")

@@ -1,0 +1,278 @@
+"""Reconciling: a database that was set back in time (a backup restored, a copy that lagged behind) learns from the
+journals of this host what it does not know, before anything more is sent. See ADR 0013.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+from pathlib import Path
+
+from service import log
+from service.clock import Clock
+from service.delivery import trouble
+from service.delivery.recording import result_of
+from service.delivery.recovery import KEEP_JOURNALS, Recovery
+from service.delivery.send import GATE_SECONDS
+from service.domain.mailing import MailingState
+from service.domain.replies import Phase, ReplyClass
+from service.mail import autopsy, hindsight
+from service.mail.hindsight import Past
+from service.mail.host import host_id
+from service.mail.journal import Record
+from service.mail.letter import Outcome
+from service.mail.notebook import Begun, Mark, Notebook
+from service.queue import Silence
+from service.store import (
+    Database,
+    Session,
+    audit,
+    batches,
+    corrections,
+    hosts,
+    lost_issues,
+    mailings,
+    notices,
+    outcomes,
+)
+from service.store import hindsight as store
+from service.store.hosts import Sighting
+from service.store.instants import stored
+from service.store.mailings import Mailing
+
+ACTOR = "worker"
+_UNBEGUN = frozenset({MailingState.DRAFT, MailingState.SCHEDULED, MailingState.PLANNING})
+
+_log = log.get("reconciling")
+
+
+class Look(Enum):
+    """How much is compared where nothing says that the database was set back."""
+
+    NOTHING = auto()
+    OPEN = auto()  # the journals that are not settled: this process has lost the database meanwhile
+    ALL = auto()  # a worker starts
+
+
+@dataclass(slots=True)
+class _Findings:
+    """What the journals know and the database did not."""
+
+    letters: Counter[int] = field(default_factory=Counter)  # by mailing
+    missing: list[int] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def any(self) -> bool:
+        return bool(self.letters or self.missing or self.lost)
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """The books of this host, held against the database; one for each process, safe beside those of others.
+
+    `reapply` sends away again the readers who left after the backup was made.
+    """
+
+    database: Database
+    data_dir: Path
+    clock: Clock
+    reapply: Callable[[Session, dt.datetime], object]
+    _sighted: Sighting | None = None
+    _begun: set[tuple[int, int]] = field(default_factory=set)
+
+    def believed(self, session: Session) -> bool:
+        """Whether this is the database that was compared last, grown since: one small query.
+
+        Where it is not, nothing may be claimed before `compare`.
+        """
+        now, before = hosts.sight(session, host_id(self.data_dir)), self._sighted
+        if before is None or not _follows(now, before.mark, before.database):
+            return False
+        self._sighted = now
+        return True
+
+    def compare(self, look: Look = Look.NOTHING) -> bool:
+        """Compare the journals with the database as far as there is reason to, and raise the mark of both.
+
+        Whether the database was behind: then what it did not know is written down, every mailing that was sending is
+        paused, and the other hosts are awaited.
+        """
+        with Notebook(self.data_dir).held():
+            return self._compare(look)
+
+    def begin(self, mailing: Mailing) -> None:
+        """Write down, once, that this host begins to send it; before its first gate."""
+        created = stored(mailing.created_at)
+        if (mailing.id, created) not in self._begun:
+            begun = Begun(mailing.week, mailing.id, created, stored(self.clock.now()))
+            Notebook(self.data_dir).begin(begun)
+            self._begun.add((mailing.id, created))
+
+    def _compare(self, look: Look) -> bool:
+        notebook, host = Notebook(self.data_dir), host_id(self.data_dir)
+        known = notebook.mark()
+        seen = self._sight(host)
+        if known is not None and known.database != seen.database:
+            # A file that was put in place of the one that is open here is seen by new connections only.
+            self.database.close()
+            seen = self._sight(host)
+        set_back = known is not None and (seen.mark or 0) < known.number
+        if known is None or not _follows(seen, known.number, known.database):
+            look = Look.ALL
+        found = _Findings()
+        if set_back:
+            self._stop_everything(host, found)
+        self._compare_journals(look, host, found)
+        if look is Look.ALL:
+            self._compare_begun(host, found)
+        behind = set_back or found.any
+        if behind:
+            self._stop_everything(host, found)
+            self._set_apart(found, known)
+            # No gate that was passed in the lost time is good after this: what has no dot now gets none.
+            time.sleep(GATE_SECONDS)
+            Recovery(self.database, self.data_dir, self.clock, host_away_seconds=0).settle_living()
+            _log.error("database-set-back", host=host, letters=found.letters.total(), missing=len(found.missing))
+        self._raise_mark(notebook, host, known, seen, again=behind)
+        return behind
+
+    def _sight(self, host: str) -> Sighting:
+        with self.database.read() as session:
+            return hosts.sight(session, host)
+
+    def _compare_journals(self, look: Look, host: str, found: _Findings) -> None:
+        if look is Look.NOTHING:
+            return
+        since = self.clock.now() - KEEP_JOURNALS if look is Look.ALL else None
+        # The newest first: a delivery's last attempt is its last word.
+        for past in reversed(list(hindsight.journals(self.data_dir, since=since))):
+            try:
+                for records in past.last_words():
+                    self._compare_part(past, records, host, found)
+                self._reopen(past)
+            except FileNotFoundError:
+                continue  # settled by a sweep meanwhile, and so known
+
+    def _compare_part(self, past: Past, records: list[Record], host: str, found: _Findings) -> None:
+        letters = {one.delivery_id: one for one in records if one.delivery_id > 0}
+        with self.database.read() as session:
+            unknown = store.unknown(session, {number: one.attempt for number, one in letters.items()})
+        found.missing += unknown.missing
+        for record in records:
+            if record.delivery_id < 0:
+                self._settle_notice(past, record)
+        if not unknown.gated:
+            return
+        if not found.letters:
+            # Nobody may go on sending while the rest is written down.
+            self._stop_everything(host, found)
+        found.letters.update(unknown.mailings.values())
+        with self.database.begin() as session:
+            now = self.clock.now()
+            touched = store.gate_again(session, unknown.gated, sender=past.sender, now_ms=stored(now))
+            spoken = (self._outcome(past, letters[number]) for number in unknown.gated)
+            results = [result_of(session, outcome, now) for outcome in spoken if outcome is not None]
+            outcomes.record(session, results, now_ms=stored(now))
+            batches.settle(session, sorted(touched))
+
+    def _outcome(self, past: Past, record: Record) -> Outcome | None:
+        """What the journal says became of the attempt; None where its living owner may still hear of it."""
+        answered = hindsight.replied(record)
+        if not answered and not past.settled and not autopsy.is_dead(past.path):
+            return None
+        return Outcome(
+            record.delivery_id,
+            record.attempt,
+            record.reply_class if answered else ReplyClass.UNCERTAIN,
+            record.code,
+            record.enhanced,
+            "read from the journal: the database, restored from an older copy, did not know of it",
+            Phase.DOT,
+            relay="",
+            past_dot=True,
+        )
+
+    def _settle_notice(self, past: Past, record: Record) -> None:
+        with self.database.begin() as session:
+            notices.forget_letter(
+                session, -record.delivery_id, record.attempt, sender=past.sender, written_ms=int(record.at * 1000)
+            )
+
+    def _reopen(self, past: Past) -> None:
+        """A journal whose settling the database has forgotten is settled once more: letters without a dot go back."""
+        with self.database.begin() as session:
+            forgotten = store.remember_sender(
+                session, past.sender, host=past.host, boot=past.boot, settled=past.settled
+            )
+        if forgotten and past.settled:
+            past.path.rename(past.path.with_suffix(".journal"))
+
+    def _compare_begun(self, host: str, found: _Findings) -> None:
+        for begun in Notebook(self.data_dir).begun():
+            with self.database.begin() as session:
+                now = mailings.of_issue(session, begun.week)
+                same = now is not None and (now.id, stored(now.created_at)) == (begun.mailing, begun.created_at)
+                if now is not None and same and now.started_at is not None:
+                    continue
+                if not lost_issues.add(session, begun.week, host=host, begun_at=begun.begun_at):
+                    continue
+                found.lost.append(begun.week)
+                if now is not None and now.state in _UNBEGUN:
+                    reason = (
+                        f"the database is older than the first mail of this issue, which host {host[:8]} began to send "
+                        f"on {begun.begun_at // 1000}; see: tydzen mailing reconcile"
+                    )
+                    mailings.move(session, now.id, MailingState.CANCELLED, now=self.clock.now(), reason=reason)
+        if found.lost:
+            _log.error("issues-lost", host=host, weeks=found.lost)
+
+    def _stop_everything(self, host: str, found: _Findings) -> None:
+        """Pause whatever is sending, say why, and wait for the other hosts; again, with the numbers, at the end."""
+        now = self.clock.now()
+        with self.database.begin() as session:
+            for mailing in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED]):
+                letters = found.letters[mailing.id]
+                if mailing.state is MailingState.PAUSED and not letters:
+                    continue
+                reason = _reason(host, mailing.id, letters)
+                mailings.move(session, mailing.id, MailingState.PAUSED, now=now, reason=reason)
+                if mailing.state is MailingState.SENDING:
+                    corrections.end_claims(session, mailing.id)
+                    subject = f"mailing:{mailing.id}"
+                    audit.append(session, at=now, actor=ACTOR, action="mailing.pause", subject=subject, details={})
+                    trouble.tell(session, Silence(), mailing.id, trouble.SET_BACK, reason, now=now)
+
+    def _set_apart(self, found: _Findings, known: Mark | None) -> None:
+        with self.database.begin() as session:
+            highest = max([known.delivery if known else 0, *found.missing])
+            low = min([store.highest_delivery(session) + 1, *found.missing])
+            store.set_numbers_apart(session, low, highest)
+            self.reapply(session, self.clock.now())
+
+    def _raise_mark(self, notebook: Notebook, host: str, known: Mark | None, seen: Sighting, *, again: bool) -> None:
+        number = max(seen.mark or 0, known.number if known else 0) + 1
+        with self.database.begin() as session:
+            if again and not seen.awaited:
+                hosts.await_others(session, host)
+            hosts.raise_mark(session, host, number)
+            delivery = store.highest_delivery(session)
+        # After the commit: the file must never be ahead of a database that was not set back.
+        notebook.write(Mark(number, seen.database, delivery))
+        self._sighted = Sighting(number, awaited=False, database=seen.database)
+
+
+def _follows(now: Sighting, mark: int | None, database: str) -> bool:
+    return not now.awaited and now.database == database and (now.mark or 0) >= (mark or 0)
+
+
+def _reason(host: str, mailing: int, letters: int) -> str:
+    known = f"{letters} letters that it did not know of are settled by them" if letters else "they are compared with it"
+    return (
+        f"the database is older than the journals of host {host[:8]}: it was restored from a backup, or is a copy that "
+        f"lagged behind. {known}. Check tydzen mailing status {mailing}, then: tydzen mailing resume {mailing}"
+    )

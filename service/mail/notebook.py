@@ -1,0 +1,107 @@
+"""What a host remembers beside the database, so that a database that was set back in time is noticed.
+
+Two files in the data directory: `mark`, a number that grows with every sweep here and in the database, and `begun.log`,
+one line for each mailing that this host has begun to send.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_LINE = re.compile(rb"(\d{4}-W\d{2}) (\d+) (\d+) (\d+)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far this host had come: `number` is in the database, too, or it is older than this file.
+
+    `database` names the running server or file it was read from, `delivery` the highest delivery number it knew.
+    """
+
+    number: int
+    database: str
+    delivery: int
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A mailing that this host has begun to send; the instants are milliseconds since 1970, UTC.
+
+    Numbers are given out again by a database that was set back: the mailing is known by its number and `created_at`.
+    """
+
+    week: str
+    mailing: int
+    created_at: int
+    begun_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Notebook:
+    """The two files of one data directory."""
+
+    data_dir: Path
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep all other processes of this host from it meanwhile."""
+        with self._locked("mark.lock"):
+            yield
+
+    def mark(self) -> Mark | None:
+        """What was written last; None where nothing was, or it cannot be read."""
+        try:
+            read = json.loads((self.data_dir / "mark").read_text("ascii"))
+            return Mark(int(read["number"]), str(read["database"]), int(read["delivery"]))
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, mark: Mark) -> None:
+        """Replace the mark, durably."""
+        path, made = self.data_dir / "mark", self.data_dir / "mark.new"
+        with made.open("w", encoding="ascii") as file:
+            json.dump({"number": mark.number, "database": mark.database, "delivery": mark.delivery}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        made.replace(path)
+        folder = os.open(self.data_dir, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def begin(self, begun: Begun) -> None:
+        """Write the mailing down, durably, unless it is; before the first letter of it is gated here."""
+        with self._locked("begun.lock"):
+            if any((one.mailing, one.created_at) == (begun.mailing, begun.created_at) for one in self.begun()):
+                return
+            with (self.data_dir / "begun.log").open("a+b") as file:
+                size = file.seek(0, os.SEEK_END)
+                torn = size > 0 and os.pread(file.fileno(), 1, size - 1) != b"\n"
+                line = f"{begun.week} {begun.mailing} {begun.created_at} {begun.begun_at}\n".encode("ascii")
+                file.write(b"\n" + line if torn else line)
+                file.flush()
+                os.fsync(file.fileno())
+
+    def begun(self) -> list[Begun]:
+        """Every mailing that was written down, oldest first."""
+        try:
+            lines = (self.data_dir / "begun.log").read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return []
+        found = (_LINE.fullmatch(line) for line in lines)
+        return [Begun(one[1].decode(), int(one[2]), int(one[3]), int(one[4])) for one in found if one]
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        self.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (self.data_dir / name).open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

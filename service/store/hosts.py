@@ -1,0 +1,97 @@
+"""Hosts: how far each had come, and whose journals must be compared before a restored database is believed again."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+from pathlib import Path
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from service.store.database import Session
+from service.store.engine_tables import hosts
+from service.store.instants import database_now, loaded
+
+# A host that was not seen for a week before has no letters under way.
+_AWAITED_MS = 7 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the database knows of a host, and which running database says so.
+
+    `mark` is None for a host it does not know; `awaited` whether the host must compare its journals with it.
+    """
+
+    mark: int | None
+    awaited: bool
+    database: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitedHost:
+    """A host whose journals have not been compared yet, since when, and when it was seen last."""
+
+    host: str
+    since: dt.datetime
+    seen_at: dt.datetime
+
+
+_POSTGRESQL_SIGHT = sa.text(
+    """
+    SELECT h.mark, h.awaited_since, pg_postmaster_start_time()::text || ' ' || d.oid AS database
+    FROM pg_database d LEFT JOIN hosts h ON h.host = :host WHERE d.datname = current_database()
+    """
+)
+_SQLITE_SIGHT = sa.text("SELECT mark, awaited_since FROM hosts WHERE host = :host")
+
+
+def sight(session: Session, host: str) -> Sighting:
+    """What the database knows of the host: one small query, once for each batch."""
+    if session.postgresql:
+        row = session.execute(_POSTGRESQL_SIGHT, {"host": host}).one()
+        return Sighting(row.mark, row.awaited_since is not None, row.database)
+    found = session.execute(_SQLITE_SIGHT, {"host": host}).first()
+    database = _sqlite_file(session)
+    if found is None:
+        return Sighting(None, False, database)
+    return Sighting(found.mark, found.awaited_since is not None, database)
+
+
+def _sqlite_file(session: Session) -> str:
+    """The file itself, by its number: one that was put in its place is another database."""
+    try:
+        status = Path(str(session.connection.engine.url.database)).stat()
+    except OSError:
+        return "none"
+    return f"{status.st_dev}:{status.st_ino}"
+
+
+def raise_mark(session: Session, host: str, mark: int) -> None:
+    """The host is there, has come as far as `mark`, and its journals hold nothing that the database does not know."""
+    clock = database_now(postgresql=session.postgresql)
+    insert = postgresql.insert if session.postgresql else sqlite.insert
+    values = {"mark": mark, "seen_at": clock, "awaited_since": None}
+    statement = insert(hosts).values(host=host, **values)
+    session.execute(statement.on_conflict_do_update(index_elements=[hosts.c.host], set_=values))
+
+
+def await_others(session: Session, host: str) -> None:
+    """Wait for every host that was about in the week before the database was last used, but for this one."""
+    clock = database_now(postgresql=session.postgresql)
+    newest = sa.select(sa.func.max(hosts.c.seen_at)).scalar_subquery()
+    statement = hosts.update().where(hosts.c.host != host, hosts.c.seen_at >= newest - _AWAITED_MS)
+    session.execute(statement.values(awaited_since=clock))
+
+
+def awaited(session: Session) -> list[AwaitedHost]:
+    """The hosts that are waited for, by name."""
+    statement = sa.select(hosts).where(hosts.c.awaited_since.is_not(None)).order_by(hosts.c.host)
+    return [AwaitedHost(row.host, loaded(row.awaited_since), loaded(row.seen_at)) for row in session.execute(statement)]
+
+
+def go_on_without(session: Session, host: str) -> bool:
+    """Whether that host was waited for; it is not any more."""
+    statement = hosts.update().where(hosts.c.host == host, hosts.c.awaited_since.is_not(None))
+    return session.execute(statement.values(awaited_since=None)).rowcount == 1

@@ -1,0 +1,200 @@
+"""Time travel: a backup is restored while an issue is being sent, or after; real workers, and the whole database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+import sqlite3
+import uuid
+from pathlib import Path
+
+import pytest
+
+from service.domain.delivery import DeliveryState
+from tests.flow.conftest import database_url
+from tests.installation import audit, installed
+from tests.smtp_sink import Rule
+
+pytestmark = pytest.mark.slow
+
+
+class SqliteBackup:
+    """The file, copied by SQLite's own backup while others write."""
+
+    def __init__(self, url, folder):
+        self._path, self._copy = Path(url.removeprefix("sqlite:///")), folder / "backup.sqlite3"
+
+    def take(self):
+        source, target = sqlite3.connect(self._path), sqlite3.connect(self._copy)
+        with contextlib.closing(source), contextlib.closing(target):
+            source.backup(target)
+
+    def restore(self):
+        for name in ("-wal", "-shm"):
+            Path(f"{self._path}{name}").unlink(missing_ok=True)
+        shutil.copy(self._copy, self._path)
+
+
+class PostgresqlBackup:
+    """Copies of the whole database within the server. Nobody may be connected, so workers are stopped for it."""
+
+    def __init__(self, url, server):
+        self._name = re.search(r"/([^/?]+)\?", url)[1]
+        self._server, self._copy = server, f"b{uuid.uuid4().hex[:12]}"
+
+    def _cut_off(self, name):
+        self._server._run(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND pid <> pg_backend_pid()"
+        )
+
+    def take(self):
+        # Between two statements of the workers: they lose their connections, and no more.
+        self._server._run(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS false')
+        self._cut_off(self._name)
+        self._server.create(self._copy, template=self._name)
+        self._server._run(f'ALTER DATABASE "{self._name}" ALLOW_CONNECTIONS true')
+
+    def restore(self):
+        self._server.drop(self._name)
+        self._server.create(self._name, template=self._copy)
+        self._server.drop(self._copy)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def travelling(request, tmp_path):
+    """An installation without workers yet, and backups of its database."""
+    with database_url(request, request.param, tmp_path) as url, installed(tmp_path / "run", url) as made:
+        if request.param == "sqlite":
+            made.backup = SqliteBackup(url, tmp_path)
+        else:
+            made.backup = PostgresqlBackup(url, request.getfixturevalue("postgresql"))
+        yield made
+
+
+def restore(made):
+    made.database.close()
+    made.backup.restore()
+
+
+def known(made, mailing):
+    counts = made.status(mailing).counts
+    return counts.accepted + counts.uncertain + counts.refused
+
+
+def kill(made):
+    for worker in made.workers:
+        for sweep in worker.sweeps():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(sweep, signal.SIGKILL)
+        worker.kill()
+
+
+def test_a_backup_restored_in_mid_run_mails_nobody_twice(travelling):
+    made = travelling
+    made.fill(400)
+    made.sink.set_rules(Rule("RCPT", "550 5.1.1 no such user", recipient="reader7@"))
+    made.start_worker(concurrency=3)
+    mailing = made.send(rate=60)
+    made.wait_for(lambda: made.taken() >= 50, 120)
+    made.backup.take()
+    made.wait_for(lambda: made.taken() >= 150, 120)
+    kill(made)
+    lost = made.taken()
+    restore(made)
+
+    made.start_worker(concurrency=3)
+    made.wait_for(lambda: made.status(mailing).mailing.state.value == "paused", 120, why="it was not paused")
+    made.wait_for(lambda: known(made, mailing) >= lost - 10, 120, why="the journals were not heard")
+    made.sweep()
+    found = made.json("mailing", "status", mailing)
+    assert re.search(r"older than the journals of host \w+: .* \d+ letters that it did not know of", found["reason"])
+    assert made.taken() <= lost + 10
+
+    made.control("set_rate", mailing, rate=0)
+    made.tydzen("mailing", "resume", mailing)
+    made.wait_until_sent(mailing, 120)
+    found = audit(made, mailing)
+    found.complain()
+    assert found.uncertain <= 12  # what the kill left between the dot and its reply
+    assert found.taken + found.states[DeliveryState.REFUSED] + found.uncertain >= 400
+
+
+def test_a_backup_restored_after_the_run_leaves_nobody_to_mail(travelling):
+    made = travelling
+    made.fill(150)
+    worker = made.start_worker(concurrency=3)
+    mailing = made.send(rate=40)
+    made.wait_for(lambda: made.taken() >= 30, 120)
+    made.backup.take()
+    made.control("set_rate", mailing, rate=0)
+    made.wait_until_sent(mailing, 120)
+    worker.end()
+    restore(made)
+
+    made.start_worker(concurrency=3)
+    made.wait_for(lambda: made.status(mailing).mailing.state.value == "paused", 120, why="it was not paused")
+    made.wait_for(lambda: made.status(mailing).counts.accepted == 150, 120, why="the journals were not heard")
+    made.tydzen("mailing", "resume", mailing)
+    made.sweep()
+    made.wait_until_sent(mailing, 120)
+    audit(made, mailing).complain()
+    assert made.taken() == 150
+
+
+def test_a_backup_from_before_the_planning_refuses_to_send_the_issue_again(travelling):
+    made = travelling
+    made.fill(60)
+    made.backup.take()
+    worker = made.start_worker(concurrency=3)
+    mailing = made.send()
+    made.wait_until_sent(mailing, 120)
+    worker.end()
+    restore(made)
+
+    # Sent again before any worker could look: nothing may come of it.
+    again = made.send()
+    made.start_worker(concurrency=3)
+    made.wait_for(lambda: made.status(again).mailing.state.value == "cancelled", 120, why="it was not stopped")
+    said = made.tydzen("mailing", "retry", again, wants=5)
+    assert "issue 2019-W22 was mailed already" in said.stderr
+    (open_issue,) = made.json("mailing", "reconcile")["lost_issues"]
+    assert open_issue["issue"] == "2019-W22"
+    assert made.taken() == 60
+
+    made.tydzen("mailing", "reconcile", "2019-W22", "--yes")
+    made.tydzen("mailing", "retry", again)
+    made.wait_until_sent(again, 120)
+    assert made.taken() == 120
+    # Under numbers of their own: no Message-ID of the lost time is used again.
+    assert len({entry.message_id for entry in made.sink.entries()}) == 120
+
+
+@pytest.mark.parametrize("travelling", ["postgresql"], indirect=True)
+def test_a_failover_to_a_copy_that_lags_behind_is_noticed_by_running_workers(travelling):
+    made = travelling
+    made.fill(600)
+    made.start_worker(concurrency=3)
+    mailing = made.send(rate=50)
+    made.wait_for(lambda: made.taken() >= 40, 120)
+    made.backup.take()
+    made.wait_for(lambda: made.taken() >= 60, 120)
+    # The workers go on living; to them the server is away for a moment, and the copy is less than a sweep behind.
+    for worker in made.workers:
+        for pid in (*worker.children(), *worker.sweeps()):
+            os.kill(pid, signal.SIGSTOP)
+    restore(made)
+    for worker in made.workers:
+        for pid in (*worker.children(), *worker.sweeps()):
+            os.kill(pid, signal.SIGCONT)
+
+    made.wait_for(lambda: made.status(mailing).mailing.state.value == "paused", 120, why="it was not paused")
+    made.control("set_rate", mailing, rate=0)
+    made.wait_for(lambda: made.tydzen("mailing", "resume", mailing, wants=None).returncode == 0, 40)
+    made.wait_until_sent(mailing, 120)
+    found = audit(made, mailing)
+    found.complain()
+    assert found.uncertain == 0
+    assert found.taken == 600

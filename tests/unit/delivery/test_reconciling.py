@@ -1,0 +1,322 @@
+"""A database that was set back in time learns from the journals what it does not know."""
+
+import shutil
+
+import pytest
+import sqlalchemy as sa
+
+from service.delivery import release, standing
+from service.delivery.reconciling import Look
+from service.delivery.recovery import Recovery
+from service.domain.delivery import DeliveryState
+from service.domain.errors import ConflictError, NotFoundError
+from service.domain.replies import Reply, ReplyClass
+from service.mail.host import boot_id, host_id
+from service.mail.journal import Journal
+from service.mail.notebook import Notebook
+from service.store import hosts, mailings, tables
+from tests.installation import miscounted
+from tests.unit.delivery.parts import WEEK, Run, accepted, books
+
+OK = Reply(250, "2.0.0", "taken")
+GONE = Reply(550, "5.1.1", "no such user")
+S = DeliveryState
+
+
+class Time:
+    """A database that can be set back to what it was: every row of every table."""
+
+    def __init__(self, database):
+        self.database = database
+        self.rows = {}
+
+    def keep(self):
+        with self.database.read() as session:
+            for table in tables.metadata.sorted_tables:
+                self.rows[table] = [dict(row._mapping) for row in session.execute(sa.select(table))]
+
+    def go_back(self):
+        with self.database.begin() as session:
+            for table in reversed(tables.metadata.sorted_tables):
+                session.execute(table.delete())
+            for table in tables.metadata.sorted_tables:
+                if self.rows[table]:
+                    session.execute(table.insert(), self.rows[table])
+
+
+class World:
+    def __init__(self, database, data_dir, clock, readers=8):
+        self.database, self.data_dir, self.clock = database, data_dir, clock
+        self.time = Time(database)
+        self.run = Run(database, readers=readers)
+        self.run.host = host_id(data_dir)
+        self.books = books(database, data_dir, clock)
+        self.books.compare(Look.ALL)
+        self.recovery = Recovery(database, data_dir, clock, 3600.0)
+        self.journals = []
+
+    def start(self):
+        """A worker, and what it holds: its sender, its journal, its claim."""
+        sender = self.run.register(boot=boot_id())
+        journal = Journal(self.data_dir, sender_id=sender)
+        self.journals.append(journal)
+        with self.database.read() as session:
+            self.books.begin(mailings.get(session, self.run.mailing))
+        return sender, journal, self.run.claim(sender=sender)
+
+    def say(self, journal, recipient, reply=None, of=ReplyClass.ACCEPTED):
+        journal.dot(recipient.delivery, recipient.attempt)
+        if reply:
+            journal.reply(recipient.delivery, recipient.attempt, reply, of)
+
+    def mailing(self):
+        with self.database.read() as session:
+            return mailings.get(session, self.run.mailing)
+
+    def again(self):
+        """Another process of this host, started now."""
+        return books(self.database, self.data_dir, self.clock)
+
+
+@pytest.fixture
+def world(database, tmp_path, clock):
+    made = World(database, tmp_path, clock)
+    yield made
+    for journal in made.journals:
+        journal.close()
+
+
+def test_letters_of_a_lost_time_are_settled_by_the_journal_and_the_mailing_is_paused(world):
+    sender, journal, claim = world.start()
+    world.time.keep()
+    world.books.compare()
+    gated = world.run.gate(claim, sender=sender).recipients
+    world.say(journal, gated[0], OK)
+    world.say(journal, gated[1], GONE, ReplyClass.HARD)
+    world.say(journal, gated[2], Reply(451, "4.3.0", "later"), ReplyClass.TRANSIENT)
+    world.say(journal, gated[3])
+    world.run.record(accepted(gated[0]))
+    journal.close()
+
+    world.time.go_back()
+    assert world.run.counts() == {"pending": 8}
+    assert world.again().compare()
+
+    states = world.run.states()
+    assert [states[one.delivery] for one in gated[:5]] == [S.ACCEPTED, S.REFUSED, S.DEFERRED, S.UNCERTAIN, S.PENDING]
+    assert not miscounted(world.database, world.run.mailing)
+    found = world.mailing()
+    assert found.state.value == "paused"
+    assert "4 letters that it did not know of" in found.reason
+    assert f"tydzen mailing resume {found.id}" in found.reason
+    # What its dead worker held is free, once more finds nothing, and the operator may go on.
+    world.recovery.settle_journals()
+    assert not world.again().compare(Look.ALL)
+    world.run.control("resume")
+    assert len(world.run.gate(world.run.claim()).recipients) == 4
+
+
+def test_nothing_may_be_claimed_by_a_process_that_has_not_seen_that_the_database_was_set_back(world):
+    with world.database.read() as session:
+        assert world.books.believed(session)
+    world.time.keep()
+    world.books.compare()
+    world.time.go_back()
+    with world.database.read() as session:
+        assert not world.books.believed(session)
+    assert world.books.compare()
+    with world.database.read() as session:
+        assert world.books.believed(session)
+
+
+def test_a_database_that_only_grew_is_believed_and_nothing_is_paused(world):
+    sender, journal, claim = world.start()
+    gated = world.run.gate(claim, sender=sender).recipients
+    for one in gated[:4]:
+        world.say(journal, one, OK)
+    world.run.record(*map(accepted, gated[:2]))
+    # Deferred and due again: the record's attempt is known, whatever came after it.
+    world.say(journal, gated[4], Reply(451, None, "later"), ReplyClass.TRANSIENT)
+
+    assert not world.again().compare(Look.ALL)
+    assert not world.again().compare(Look.OPEN)
+    assert world.mailing().state.value == "sending"
+    journal.close()
+    world.recovery.settle_journals()
+    assert not world.again().compare(Look.ALL)
+    assert world.mailing().state.value == "sending"
+
+
+def test_a_copy_that_lagged_behind_by_less_than_a_sweep_is_noticed_by_the_journal(world):
+    sender, journal, claim = world.start()
+    world.time.keep()
+    gated = world.run.gate(claim, sender=sender).recipients
+    world.say(journal, gated[0], OK)
+    world.say(journal, gated[1])
+    world.time.go_back()
+
+    # The owner of the journal lives, and may still hear of the second.
+    assert world.books.compare(Look.OPEN)
+    states = world.run.states()
+    assert (states[gated[0].delivery], states[gated[1].delivery]) == (S.ACCEPTED, S.ATTEMPTING)
+    world.run.record(accepted(gated[1]))
+    assert world.run.states()[gated[1].delivery] is S.ACCEPTED
+    assert not miscounted(world.database, world.run.mailing)
+
+
+def test_a_settled_journal_settles_again_what_the_database_has_forgotten(world):
+    sender, journal, claim = world.start()
+    gated = world.run.gate(claim, sender=sender).recipients
+    world.time.keep()
+    world.say(journal, gated[0], OK)
+    world.say(journal, gated[1])
+    journal.close()
+    world.recovery.settle_journals()
+    world.books.compare()
+    before = world.run.states()
+
+    world.time.go_back()
+    assert world.again().compare()
+    world.recovery.settle_journals()
+
+    assert {number: world.run.states()[number] for number in before} == before
+    assert world.run.counts() == {"accepted": 1, "uncertain": 1, "pending": 6}
+
+
+def test_an_issue_that_was_begun_after_the_backup_is_not_sent_again(database, tmp_path, clock):
+    run = Run(database, readers=5, planned=False)
+    time = Time(database)
+    with database.begin() as session:
+        session.execute(tables.mailings.delete())
+    time.keep()
+    with database.begin() as session:
+        run.mailing = release.send(session, WEEK, run.bell, lambda *_: [], actor="test", now=run.now)
+    assert run.planner().plan(run.mailing)
+    first = books(database, tmp_path, clock)
+    first.compare(Look.ALL)
+    with database.read() as session:
+        first.begin(mailings.get(session, run.mailing))
+    before = max(run.states())
+
+    time.go_back()
+    assert books(database, tmp_path, clock).compare(Look.ALL)
+
+    with pytest.raises(ConflictError, match=f"tydzen mailing reconcile {WEEK}"), database.begin() as session:
+        release.send(session, WEEK, run.bell, lambda *_: [], actor="test", now=run.now)
+    with database.begin() as session:
+        standing.send_again(session, WEEK, actor="test", now=run.now)
+    with database.begin() as session:
+        run.mailing = release.send(session, WEEK, run.bell, lambda *_: [], actor="test", now=run.now)
+    assert run.planner().plan(run.mailing)
+    # No number of the lost time is given out again.
+    assert min(number for number in run.states() if number in _deliveries(database, run.mailing)) > before + 1000
+    assert not books(database, tmp_path, clock).compare(Look.ALL)
+
+
+def _deliveries(database, mailing):
+    with database.read() as session:
+        chosen = sa.select(tables.deliveries.c.id).where(tables.deliveries.c.mailing_id == mailing)
+        return set(session.execute(chosen).scalars())
+
+
+def test_a_mailing_whose_planning_is_newer_than_the_backup_is_cancelled_in_words(database, tmp_path, clock):
+    run = Run(database, readers=5, planned=False)
+    time = Time(database)
+    time.keep()
+    assert run.planner().plan(run.mailing)
+    first = books(database, tmp_path, clock)
+    first.compare(Look.ALL)
+    with database.read() as session:
+        first.begin(mailings.get(session, run.mailing))
+
+    time.go_back()
+    assert books(database, tmp_path, clock).compare(Look.ALL)
+
+    assert run.state() == "cancelled"
+    with pytest.raises(ConflictError, match="was mailed already"):
+        run.control("retry")
+
+
+def test_a_mailing_waits_until_every_host_has_compared_its_journals(database, tmp_path, clock):
+    run = Run(database, readers=5)
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        books(database, folder, clock).compare(Look.ALL)
+    time = Time(database)
+    time.keep()
+    for folder in (one, other):
+        books(database, folder, clock).compare()
+    time.go_back()
+
+    assert books(database, one, clock).compare()
+    with pytest.raises(ConflictError, match=host_id(other)[:8]):
+        run.control("resume")
+    with database.read() as session:
+        assert [away.host for away in hosts.awaited(session)] == [host_id(other)]
+    # It comes back, and has nothing to add.
+    assert books(database, other, clock).compare()
+    run.control("resume")
+    assert run.state() == "sending"
+
+
+def test_an_operator_may_go_on_without_a_host_that_is_gone(database, tmp_path, clock):
+    run = Run(database, readers=5)
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        books(database, folder, clock).compare(Look.ALL)
+    time = Time(database)
+    time.keep()
+    books(database, one, clock).compare()
+    time.go_back()
+    assert books(database, one, clock).compare()
+
+    with database.begin() as session:
+        with pytest.raises(NotFoundError):
+            standing.go_on_without(session, "no-such", actor="test", now=run.now)
+        standing.go_on_without(session, host_id(other)[:8], actor="test", now=run.now)
+    run.control("resume")
+    assert run.state() == "sending"
+
+
+def test_a_lost_mark_and_a_torn_line_cost_a_comparison_and_nothing_else(world):
+    world.start()
+    notebook = Notebook(world.data_dir)
+    (world.data_dir / "mark").write_text("{torn")
+    with (world.data_dir / "begun.log").open("ab") as file:
+        file.write(b"2019-W23 9")
+    assert notebook.mark() is None
+    assert not world.again().compare()
+    assert notebook.mark().number > 0
+    (begun,) = notebook.begun()
+    assert (begun.week, begun.mailing) == (WEEK, world.run.mailing)
+
+
+def test_what_left_after_the_backup_is_sent_away_again(world):
+    called = []
+    world.time.keep()
+    world.books.compare()
+    world.time.go_back()
+    again = world.again()
+    again.reapply = lambda _session, _now: called.append("reapplied")
+    assert again.compare()
+    assert called == ["reapplied"]
+
+
+def test_a_file_put_in_the_place_of_the_database_is_seen_at_the_next_claim(sqlite_database, tmp_path, clock):
+    made = World(sqlite_database, tmp_path / "data", clock)
+    path = sqlite_database.url.database
+    sqlite_database.close()
+    shutil.copy(path, tmp_path / "backup")
+    sender, journal, claim = made.start()
+    gated = made.run.gate(claim, sender=sender).recipients
+    made.say(journal, gated[0], OK)
+    with sqlite_database.read() as session:
+        assert made.books.believed(session)
+    sqlite_database.close()
+    (tmp_path / "backup").replace(path)
+
+    with sqlite_database.read() as session:
+        assert not made.books.believed(session)
+    assert made.books.compare()
+    assert made.run.states()[gated[0].delivery] is S.ACCEPTED
+    journal.close()
