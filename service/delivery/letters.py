@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 
@@ -39,29 +40,31 @@ class Stationery:
         """One letter per recipient, good until `good_until` on the clock that counts suspended time."""
         date = format_datetime(now).encode()
         at_domain = f"@{sender_domain}"
-        end = f"{at_domain}>".encode()
-        return [
-            Letter(
-                recipient.delivery,
-                recipient.attempt,
-                recipient.address,
-                self.delivery_ids.envelope(recipient.delivery) + at_domain,
-                rendition,
-                SlotValues(
-                    self.unsubscribe_links.sign(recipient.subscriber).encode(),
-                    self.preference_links.sign(recipient.subscriber, recipient.epoch).encode(),
-                    _to(recipient.address),
-                    b"<" + self.delivery_ids.message_id(recipient.delivery).encode() + end,
-                    date,
-                ),
-                good_until,
-                provider_of(recipient.address.rpartition("@")[2].lower()),
+        end = f"{at_domain}>"
+        unsubscribe, preferences, ids = self._signers()
+        letters = []
+        for delivery, attempt, subscriber, epoch, address in recipients:
+            message_id, envelope = ids(delivery)
+            values = SlotValues(
+                unsubscribe(subscriber),
+                preferences(subscriber, epoch),
+                _to(address),
+                f"<{message_id}{end}".encode(),
+                date,
             )
-            for recipient in recipients
-        ]
+            provider = provider_of(address.rpartition("@")[2].lower())
+            letters.append(
+                Letter(delivery, attempt, address, envelope + at_domain, rendition, values, good_until, provider)
+            )
+        return letters
+
+    def _signers(self) -> tuple[Callable[..., bytes], Callable[..., bytes], Callable[[int], tuple[str, str]]]:
+        return self.unsubscribe_links.sign_octets, self.preference_links.sign_octets, self.delivery_ids.ids
 
 
 def _to(address: str) -> bytes:
+    if address.isascii():
+        return address.encode()  # as it is, or the wire refuses it whole
     try:
         return envelope_address(address).encode()
     except InvalidInputError:

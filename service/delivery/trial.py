@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import datetime as dt
 import secrets
 
@@ -61,7 +60,7 @@ async def send(
             now=now,
         )
         answer: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        line.wire.submit([dataclasses.replace(letters[0], delivery_id=0)], answer.set_result)
+        line.wire.submit([letters[0]._replace(delivery_id=0)], answer.set_result)
         return await answer
     finally:
         await lines.close()

@@ -23,8 +23,7 @@ class Purpose(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     PREFERENCES = "preferences"
     CONFIRM = "confirm"
-    ENVELOPE = "envelope"
-    MESSAGE_ID = "message-id"
+    DELIVERY = "delivery"
 
 
 @dataclass(frozen=True, slots=True)

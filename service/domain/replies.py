@@ -9,6 +9,7 @@ import enum
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 TEXT_LIMIT = 500  # characters of a server's words that are kept: enough to explain, too little to fill a disk
 GARBLED = 0  # the code of a reply that is none
@@ -45,8 +46,7 @@ class ReplyClass(enum.Enum):
     NOT_SENT = "not_sent"  # no reply at all: provably no final dot, give it back to pending
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """One complete reply.
 
     `code` is 0 when the server's bytes were no reply; `enhanced` is an RFC 3463 code that agrees with `code`, else

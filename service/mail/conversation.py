@@ -25,6 +25,7 @@ from service.mail.transaction import Pool, Transaction
 
 _RSET, _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
 _LONG_IDLE = 1.0  # seconds
+_TAKEN = Reply(250, None, "")  # of an acceptance nothing is kept, but for letters sent alone: they ask no gate again
 _FAREWELL = 5.0  # seconds in which a relay that said 421 may still answer what it has already read
 
 
@@ -96,9 +97,8 @@ class Conversation:
             self.quit()
             return
         head = self._pipeline[0]
-        text = f"no reply to {head.phase.value} in time" if not head.asking else "the gate gave no answer in time"
+        text, fault = head.silence()
         if not head.past_dot and not head.settled:
-            fault = ReplyClass.NOT_SENT if head.asking else ReplyClass.TRANSIENT
             self._settle(head, Reply(0, None, text), fault, head.phase)
         self._channel.abort(text)
 
@@ -154,9 +154,7 @@ class Conversation:
                 return
             self._answered += 1
             transaction = pipeline[0]
-            if code == 250 and self._can.pipelining and transaction.phase is _MAIL:
-                transaction.phase = _RCPT
-            else:
+            if code != 250 or not self._can.pipelining or not self._as_usual(transaction):
                 self._on_reply(transaction, code, lines)
         if self.over:
             return
@@ -192,23 +190,35 @@ class Conversation:
         setback = self._fault or (blamed and any(not transaction.settled for transaction in pipeline))
         while pipeline:
             transaction = pipeline.popleft()
-            if not transaction.settled:
-                self._abandon(transaction, text, blamed=blamed)
+            if not transaction.settled and transaction.past_dot:
+                self._settle(transaction, *transaction.abandoned(text, self._farewell))
+            elif not transaction.settled:
+                transaction.settled = True
+                self._pool.give_back(transaction, f"{text} ({transaction.phase.value})", blamed=blamed)
             blamed = False
         self._pen.discard()
         self._pool.over(text, setback=setback)
 
-    def _abandon(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
-        if not transaction.past_dot:
-            transaction.settled = True
-            self._pool.give_back(transaction, f"{text} ({transaction.phase.value})", blamed=blamed)
-        elif self._farewell is not None:
-            # Commands are executed in order, and none after the 421: RFC 5321 §3.8.
-            self._settle(transaction, self._farewell, ReplyClass.NOT_SENT, transaction.phase)
-        else:
-            self._settle(transaction, Reply(0, None, f"{text} after the final dot"), ReplyClass.UNCERTAIN, _DOT)
-
     # Replies
+
+    def _as_usual(self, transaction: Transaction) -> bool:
+        """Whether a 250 was all that it takes here: a few of these make nearly every letter, and need no more care."""
+        phase = transaction.phase
+        if phase is _MAIL:
+            transaction.phase = _RCPT
+        elif phase is _RCPT:
+            transaction.recipient_accepted = True
+            transaction.phase = _DOT if transaction.chunked and self._manner.window else _DATA
+        elif phase is _RSET:
+            transaction.phase = _MAIL
+        elif phase is _DOT and transaction.regate is not None and not transaction.settled:
+            self._manner.answered += 1
+            self._pen.record_accepted(transaction)
+            self._pool.report(transaction, _TAKEN, ReplyClass.ACCEPTED, _DOT)
+            self._done(transaction)
+        else:
+            return False
+        return True
 
     def _on_reply(self, transaction: Transaction, code: int, lines: list[bytes]) -> None:
         phase = transaction.phase
@@ -278,11 +288,7 @@ class Conversation:
         reply = parse_reply(lines)
         out_of_step = not 400 <= reply.code < 600
         if not transaction.settled:
-            outcome = classify(reply, phase)
-            if out_of_step:
-                # With BDAT the body is gone already, so only a clear refusal says that it was not taken.
-                outcome = ReplyClass.UNCERTAIN if transaction.past_dot else ReplyClass.TRANSIENT
-            self._settle(transaction, reply, outcome, phase)
+            self._settle(transaction, reply, transaction.judged(reply, phase), phase)
         self._heed(reply, nonsense=out_of_step)
 
     def _heed(self, reply: Reply, *, nonsense: bool) -> None:

@@ -35,6 +35,11 @@ _CHUNK = 1 << 20  # octets: 32,768 records
 _RESERVE = 256  # records kept for the replies to dots already written
 _BODY = struct.Struct("<qiHBBdHH")
 _CRC = struct.Struct("<I")
+# By name, because every letter costs two records.
+_pack, _pack_crc, _crc32, _time = _BODY.pack, _CRC.pack, zlib.crc32, time.time
+_SIZE = RECORD.size
+_RESERVED = _RESERVE * _SIZE
+_ACCEPTED = CLASSES.index(ReplyClass.ACCEPTED)
 
 
 class Journal:
@@ -92,8 +97,13 @@ class Journal:
 
     def dot(self, delivery_id: int, attempt: int) -> None:
         """Record that the final dot, or BDAT LAST, of this attempt is about to be handed to the kernel."""
-        self.prepare(0)
-        self._append(_BODY.pack(delivery_id, attempt, 0, KIND_DOT, 0, time.time(), 0, 0))
+        if self._position + _RESERVED > self._allocated:
+            self.prepare(0)
+        self._append(_pack(delivery_id, attempt, 0, KIND_DOT, 0, _time(), 0, 0))
+
+    def accepted(self, delivery_id: int, attempt: int) -> None:
+        """As `reply`, for the reply that nearly all letters get: 250."""
+        self._append(_pack(delivery_id, attempt, 250, KIND_REPLY, _ACCEPTED, _time(), 0, 0))
 
     def reply(self, delivery_id: int, attempt: int, reply: Reply, reply_class: ReplyClass) -> None:
         """Record what the server said about an attempt whose dot was recorded."""
@@ -101,15 +111,14 @@ class Journal:
         if reply.enhanced is not None and reply_class is not ReplyClass.ACCEPTED:
             subject, detail = map(int, reply.enhanced.split(".")[1:])
         kind = CLASSES.index(reply_class)
-        self._append(
-            _BODY.pack(delivery_id, attempt, reply.code, KIND_REPLY, kind, time.time(), subject, detail),
-        )
+        self._append(_pack(delivery_id, attempt, reply.code, KIND_REPLY, kind, _time(), subject, detail))
 
     def _append(self, body: bytes) -> None:
-        end = self._position + RECORD.size
+        start = self._position
+        end = start + _SIZE
         if end > self._allocated:  # only after more replies than _RESERVE without a dot between
             self._extend()
-        self._map[self._position : end] = body + _CRC.pack(zlib.crc32(body))
+        self._map[start:end] = body + _pack_crc(_crc32(body))
         self._position = end
 
     @property

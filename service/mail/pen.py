@@ -74,6 +74,11 @@ class Pen:
         if transaction.past_dot:
             self._journal.reply(transaction.letter.delivery_id, transaction.letter.attempt, reply, outcome)
 
+    def record_accepted(self, transaction: Transaction) -> None:
+        """As `record_reply`, for code 250."""
+        if transaction.past_dot:
+            self._journal.accepted(transaction.letter.delivery_id, transaction.letter.attempt)
+
     def flush(self) -> bool:
         """Hand everything over; whether the kernel took it all."""
         # Taken away first: a transport may call back, and lead here again, before its write returns.

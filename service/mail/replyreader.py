@@ -56,10 +56,13 @@ class ReplyReader:
         """The replies in whole, single, short lines with usual codes; None if there is anything else."""
         if self._rest or self._lines or not data.endswith(b"\r\n") or len(data) > _LINE_KEPT:
             return None
+        lines = data[:-2].split(b"\r\n")
+        if data.count(b"\n") != len(lines):
+            return None
         replies: list[RawReply] = []
-        for line in data[:-2].split(b"\r\n"):
+        for line in lines:
             code = _USUAL.get(line[:4])
-            if code is None or b"\n" in line:
+            if code is None:
                 return None
             replies.append((code, [line]))
         return replies

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.domain.replies import Phase, Reply, ReplyClass
+from service.domain.replies import Phase, Reply, ReplyClass, classify
 from service.mail.channel import Channel
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Segments
@@ -45,6 +45,26 @@ class Transaction:
         self.phase = phase
         self.past_dot = self.recipient_accepted = False
         self.question = None
+
+    def silence(self) -> tuple[str, ReplyClass]:
+        """What to say of it, and whose fault it is, when nothing was heard in time."""
+        if self.asking:
+            return "the gate gave no answer in time", ReplyClass.NOT_SENT
+        return f"no reply to {self.phase.value} in time", ReplyClass.TRANSIENT
+
+    def judged(self, reply: Reply, phase: Phase) -> ReplyClass:
+        """What a reply that is not the one wanted, read before that to the dot, says of this letter."""
+        if 400 <= reply.code < 600:
+            return classify(reply, phase)
+        # With BDAT the body is gone already, so only a clear refusal says that it was not taken.
+        return ReplyClass.UNCERTAIN if self.past_dot else ReplyClass.TRANSIENT
+
+    def abandoned(self, text: str, farewell: Reply | None) -> tuple[Reply, ReplyClass, Phase]:
+        """What became of this letter, past its dot, when its connection broke, after a 421 if there is a `farewell`."""
+        if farewell is not None:
+            # Commands are executed in order, and none after the 421: RFC 5321 §3.8.
+            return farewell, ReplyClass.NOT_SENT, self.phase
+        return Reply(0, None, f"{text} after the final dot"), ReplyClass.UNCERTAIN, Phase.DOT
 
     def ask_gate_again(self, answered: Callable[[], None]) -> None:
         """Ask the caller for a new `good_until`, then call `answered`; a shut or broken gate leaves the old one."""

@@ -211,7 +211,7 @@ class Wire:
             reply_class,
             reply.code,
             reply.enhanced,
-            cut_addresses(reply.text),
+            reply.text and cut_addresses(reply.text),
             phase,
             self._relay_name,
             transaction.past_dot,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -25,15 +25,18 @@ from service.store.tables import batches, deliveries, mailings, subscribers, sup
 _PENDING, _ATTEMPTING = int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING)
 
 
-@dataclass(frozen=True, slots=True)
-class Recipient:
+# One for every letter: a named tuple is made in a third of the time of a frozen dataclass.
+class Recipient(NamedTuple):
     """One reader who has passed the gate; the address is as it was typed."""
 
     delivery: int
     attempt: int
     subscriber: bytes
     epoch: int
-    address: str = field(repr=False)
+    address: str
+
+    def __repr__(self) -> str:
+        return f"Recipient(delivery={self.delivery}, attempt={self.attempt})"
 
 
 @dataclass(frozen=True, slots=True)

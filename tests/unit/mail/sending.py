@@ -93,6 +93,10 @@ def local(port: int, *, connections: int = 1, window: int = 4, **more: object) -
 Regate = Callable[[Letter], Awaitable[float | None]]
 
 
+async def _shut(_letter: Letter) -> None:
+    return None
+
+
 def send(
     loop: asyncio.AbstractEventLoop,
     relay: Relay,
@@ -103,10 +107,13 @@ def send(
     regate: Regate | None = None,
     trial: int = 0,
 ) -> Run:
-    """Submit all at once, without waiting for room, and wait for every outcome."""
+    """Submit all at once, without waiting for room, and wait for every outcome; the gate opens once, if not told more.
+
+    With a gate that can be asked again, as letters of a batch have it: they take the short way through a conversation.
+    """
 
     async def work(wire: Wire, run: Run) -> None:
-        wire.submit(letters, run.note, regate=regate)
+        wire.submit(letters, run.note, regate=regate or _shut)
         await wire.drain()
 
     return using(loop, relay, folder, work, timeouts=timeouts, trial=trial)

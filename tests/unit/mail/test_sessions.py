@@ -332,7 +332,7 @@ def test_an_international_domain_needs_no_extension(loop, sink, tmp_path):
 )
 def test_an_address_that_is_none_is_refused_here(loop, sink, tmp_path, recipient):
     server = sink(hide=PIPELINED)
-    odd = dataclasses.replace(letter(1), recipient=recipient)
+    odd = letter(1)._replace(recipient=recipient)
     run = send(loop, local(server.port), [odd, letter(2)], tmp_path)
     assert run.classes() == ["hard", "accepted"]
     assert run.outcomes[1].enhanced == "5.1.3"
@@ -352,14 +352,14 @@ def test_an_address_that_is_none_is_refused_here(loop, sink, tmp_path, recipient
 def test_values_that_could_end_a_header_never_leave(loop, sink, tmp_path, change):
     server = sink(hide=PIPELINED)
     filled: SlotValues = values(1, "r1@example.net")._replace(**change)
-    run = send(loop, local(server.port), [dataclasses.replace(letter(1), values=filled)], tmp_path)
+    run = send(loop, local(server.port), [letter(1)._replace(values=filled)], tmp_path)
     assert run.classes() == ["content"]
     assert server.entries() == []
 
 
 def test_the_null_sender(loop, sink, tmp_path):
     server = sink(hide=PIPELINED)
-    run = send(loop, local(server.port), [dataclasses.replace(letter(1), mail_from="")], tmp_path)
+    run = send(loop, local(server.port), [letter(1)._replace(mail_from="")], tmp_path)
     assert run.classes() == ["accepted"]
     assert server.commands[1].startswith("MAIL FROM:<> ")
 
