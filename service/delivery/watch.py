@@ -178,7 +178,7 @@ class Watch:
         if not disbelieved:
             self._count_refusal(mailing, outcome)
         elif reply_class is ReplyClass.HARD:
-            return replace(outcome, reply_class=ReplyClass.TRANSIENT)
+            return outcome._replace(reply_class=ReplyClass.TRANSIENT)
         return outcome
 
     def returned(self, outcome: Outcome) -> None:

@@ -33,17 +33,10 @@ class Conversation:
     """Implements `channel.Listener`; its owner calls `start` when it is idle, and `expire` when `due` has passed."""
 
     def __init__(
-        self,
-        channel: Channel,
-        capabilities: Capabilities,
-        *,
-        pool: Pool,
-        journal: Journal,
-        timeouts: Timeouts,
-        manner: Manner,
+        self, channel: Channel, can: Capabilities, *, pool: Pool, journal: Journal, timeouts: Timeouts, manner: Manner
     ) -> None:
         self._channel = channel
-        self._can = capabilities
+        self._can = can
         self._pool = pool
         self._timeouts = timeouts
         self._manner = manner

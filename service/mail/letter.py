@@ -41,7 +41,8 @@ class Outcome(NamedTuple):
     where it was decided, and `past_dot` whether the journal holds a dot record of this attempt. `NOT_SENT` gives the
     letter back: it was no attempt, the reader's or the letter's fault it was not; `due` says when to try it again, if
     not at once. `provider` is the letter's; with `busy` it had all the sessions that it may have, and others' letters
-    can be sent meanwhile. Of a 250 to a letter that was submitted with `regate`, neither text nor enhanced code is kept.
+    can be sent meanwhile. Of a 250 to a letter that was submitted with `regate`, neither text nor enhanced code
+    is kept.
     """
 
     delivery_id: int

@@ -21,7 +21,7 @@ QUICK, SLOW, OTHER = "quick.example", "slow.example", "other.example"
 
 
 def of(provider, number, gate=5.0):
-    return dataclasses.replace(letter(number, f"r{number}@{provider}", gate=gate), provider=provider)
+    return letter(number, f"r{number}@{provider}", gate=gate)._replace(provider=provider)
 
 
 async def until(condition, seconds):
