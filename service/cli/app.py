@@ -18,6 +18,7 @@ from service.cli import (
     mailing_status,
     mailing_uncertain,
     ops,
+    pace,
     publication,
     reconciling,
     schedule,
@@ -42,6 +43,7 @@ issue_send.register(issue.issue)
 issue_trial.register(issue.issue)
 mailing.register(app)
 mailing_status.register(mailing.mailing)
+pace.register(app)
 mailing_uncertain.register(mailing.mailing)
 mailing_providers.register(mailing.mailing)
 reconciling.register(mailing.mailing)

@@ -30,7 +30,7 @@ def status(
     """How far the mailing is, in numbers that add up."""
     from service.bootstrap import services
     from service.cli import watching
-    from service.delivery import hindrances, progress
+    from service.delivery import hindrances, pacing, progress
 
     parts = services()
     number = number_of(parts, mailing_id)
@@ -39,11 +39,15 @@ def status(
     with parts.database.read() as session:
         found = progress.status(session, number)
         hindered = hindrances.of_mailing(session, number, now=parts.clock.now())
+        day_spent = pacing.held_until(session, number, parts.limit_defaults, now=parts.clock.now())
     if json:
-        print_json({**status_json(found, parts.settings.rate), **_hindrances_json(hindered)})
+        hindering = {**_hindrances_json(hindered), "day_spent": day_spent}
+        print_json({**status_json(found, parts.settings.rate), **hindering})
     else:
         show_status(found)
         _show_hindrances(hindered)
+        if day_spent:
+            say(day_spent)
 
 
 def show_status(found: Status) -> None:

@@ -13,10 +13,11 @@ from service.delivery.editions import Content
 from service.delivery.press import Press
 from service.domain.batching import batch_size, slice_bounds
 from service.domain.errors import ConflictError
+from service.domain.limits import INSTALLATION, NO_LIMIT, Limit
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, freezing, locks, mailings
+from service.store import Database, Session, batches, freezing, limits, locks, mailings
 from service.store.instants import stored
 
 _SLICE_READERS = 50_000
@@ -101,6 +102,7 @@ class Planner:
     ) -> None:
         low, high = slice_bounds(number, slices)
         restricted = planned.audience != "all"
+        rate = limits.every(session).get(INSTALLATION, NO_LIMIT).over(Limit(rate=self.rate)).rate
         chains = freezing.chains_with_readers(session, planned.id, low, high, restricted=restricted)
         freezing.freeze_slice(
             session,
@@ -109,7 +111,7 @@ class Planner:
             high,
             self._freeze_editions(session, planned.id, content, chains),
             restricted=restricted,
-            batch_size=batch_size(lowest_rate(self.rate, planned.rate), limit=self.batch_limit),
+            batch_size=batch_size(lowest_rate(rate, planned.rate), limit=self.batch_limit),
             now=self.clock.now(),
         )
         freezing.slices_done(session, planned.id, slices=slices, done=number + 1)

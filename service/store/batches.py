@@ -330,3 +330,15 @@ def unfinished_mailings(session: Session, states: Collection[MailingState]) -> l
 def forget_ring(session: Session, batch: int) -> None:
     """Let the batch be rung at once: its hint came to a worker that had no place for it."""
     session.execute(batches.update().where(batches.c.id == batch).values(rung_at=0))
+
+
+def let_go(session: Session, *, now_ms: int) -> None:
+    """Let batches be claimed at once that were held back until later."""
+    held = sa.and_(batches.c.open, batches.c.not_before > now_ms)
+    session.execute(batches.update().where(held).values(not_before=0, rung_at=0))
+
+
+def held_back(session: Session, mailing: int, *, now_ms: int) -> bool:
+    """Whether a batch of the mailing is held back until later."""
+    held = sa.and_(batches.c.mailing_id == mailing, batches.c.open, batches.c.not_before > now_ms)
+    return session.execute(sa.select(batches.c.id).where(held).limit(1)).first() is not None

@@ -1,0 +1,154 @@
+"""Pacing: what an operator sets for a scope, and sees of it. Every worker knows of a change within two seconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from service.delivery.limits import merged
+from service.delivery.plan import FIRST_RINGS
+from service.domain.errors import InvalidInputError, NotFoundError
+from service.domain.limits import (
+    INSTALLATION,
+    NO_LIMIT,
+    Limit,
+    midnight_after,
+    provider_scope,
+    relay_scope,
+    scope_parts,
+)
+from service.domain.providers import KNOWN
+from service.domain.warmup import warm_up_day
+from service.queue import SEND_BATCH, Bell, ring_after_commit
+from service.store import Session, audit, batches, breakers
+from service.store import limits as store
+from service.store.instants import stored
+from service.store.provider_keys import HASHED, provider_key
+from service.store.sealing import Sealer
+
+SETTINGS, DATABASE = "settings", "database"
+_MOST_RATE, _MOST_LETTERS, _MOST_CONNECTIONS, _MOST_WEIGHT = 1_000_000, 1_000_000_000, 100, 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What holds for one scope. `origins` says of each limit whether the settings or the database set it."""
+
+    scope: str
+    limit: Limit
+    origins: Mapping[str, str]
+    sent_today: int
+    cap_today: int | None
+    warm_up_day: int | None
+    breaker: str | None
+
+    @property
+    def spent(self) -> bool:
+        """Whether nothing more goes out of it today."""
+        return self.cap_today is not None and self.sent_today >= self.cap_today
+
+
+def scope_named(relays: Iterable[str], sealer: Sealer, *, relay: str | None = None, provider: str | None = None) -> str:
+    """The scope of a relay (`HOST:PORT`, or the host alone where that says which) or of a provider; else the whole.
+
+    Raises NotFoundError for a relay that is not set, InvalidInputError for a name that can be no provider's.
+    """
+    if relay is not None and provider is not None:
+        raise InvalidInputError("a limit is of one relay or of one provider: name either --relay or --provider")
+    if relay is not None:
+        known = sorted(relays)
+        found = [name for name in known if relay in {name, name.rpartition(":")[0]}]
+        if len(found) != 1:
+            raise NotFoundError(f"there is no one relay {relay!r} in TYDZEN_SMTP_URL; known are {', '.join(known)}")
+        return relay_scope(found[0])
+    if provider is None:
+        return INSTALLATION
+    named = provider.strip().lower()
+    if named not in KNOWN and "." not in named and not named.startswith(HASHED):
+        raise InvalidInputError(f"{provider!r} is no provider: give a domain, or one of {', '.join(sorted(KNOWN))}")
+    return provider_scope(provider_key(sealer, named))
+
+
+def change(
+    session: Session,
+    bell: Bell,
+    scope: str,
+    changes: Mapping[str, float | dt.date | None],
+    *,
+    unset: bool = False,
+    actor: str,
+    now: dt.datetime,
+    dry_run: bool = False,
+) -> Limit:
+    """Set these limits of a scope, by name, and leave the others; with `unset` first forget all that was set.
+
+    Returns what is set then. Raises InvalidInputError, before anything is changed, for a number out of range or a limit
+    that a scope of this kind cannot have.
+    """
+    if not changes and not unset:
+        raise InvalidInputError("nothing to set: give at least one limit, or --unset")
+    for name, value in changes.items():
+        _require_possible(scope, name, value)
+    before = NO_LIMIT if unset else store.every(session).get(scope, NO_LIMIT)
+    after = Limit(**{**before.as_dict(), **changes})  # type: ignore[arg-type]  # each under its own name
+    if dry_run:
+        return after
+    if after == NO_LIMIT:
+        store.remove(session, scope)
+    else:
+        store.save(session, scope, after, now_ms=stored(now))
+    # What waits for the next day may be let out now: whoever claims it asks the caps again.
+    batches.let_go(session, now_ms=stored(now))
+    for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS):
+        ring_after_commit(session, bell, SEND_BATCH, batch)
+    details = {name: str(value) if isinstance(value, dt.date) else value for name, value in changes.items()}
+    audit.append(session, at=now, actor=actor, action="pace.set", subject=scope, details={**details, "unset": unset})
+    return after
+
+
+def _require_possible(scope: str, name: str, value: float | dt.date | None) -> None:
+    kind, _ = scope_parts(scope)
+    if name == "weight" and kind != "relay":
+        raise InvalidInputError("a weight is a relay's part beside the others: name the relay with --relay")
+    if name == "connections" and kind == INSTALLATION:
+        raise InvalidInputError("connections are to one relay, or for one provider: name it with --relay or --provider")
+    if value is None or isinstance(value, dt.date):
+        return
+    lowest, highest, what = {
+        "rate": (0, _MOST_RATE, "mails per second (0 lifts what the settings say; 0.5 is one in two seconds)"),
+        "connections": (1, _MOST_CONNECTIONS, "connections of each worker process"),
+        "per_day": (0, _MOST_LETTERS, "letters a day (0 lifts what the settings say)"),
+        "weight": (0, _MOST_WEIGHT, "a relay's part (0: it stands in when no other can)"),
+    }[name]
+    if not math.isfinite(value) or not lowest <= value <= highest:
+        raise InvalidInputError(f"--{name.replace('_', '-')} {value:g} is not from {lowest} to {highest:,}: {what}")
+
+
+def shown(session: Session, defaults: Mapping[str, Limit], *, now: dt.datetime) -> list[Scope]:
+    """The installation, every relay, and each provider that has a limit or is left alone."""
+    day = now.astimezone(dt.UTC).date()
+    rows, held = store.every(session), breakers.every(session)
+    limits, counted = merged(defaults, rows), store.counted(session, day)
+    found = []
+    for scope in sorted({*limits, *held}, key=lambda scope: (scope != INSTALLATION, scope[:1] != "r", scope)):
+        limit, breaker = limits.get(scope, NO_LIMIT), held.get(scope)
+        set_here = rows.get(scope, NO_LIMIT).as_dict()
+        origins = {name: DATABASE if name in set_here else SETTINGS for name in limit.as_dict()}
+        warming = None if limit.warm_up_from is None else warm_up_day(limit.warm_up_from, day)
+        why = None if breaker is None or breaker.closed(now) else breaker.reason
+        found.append(Scope(scope, limit, origins, counted.get(scope, 0), limit.cap(day), warming, why))
+    return found
+
+
+def held_until(
+    session: Session, mailing: int, defaults: Callable[[], Mapping[str, Limit]], *, now: dt.datetime
+) -> str | None:
+    """Why letters of the mailing wait for another day, for a person to read; None where none do."""
+    if not batches.held_back(session, mailing, now_ms=stored(now)):
+        return None
+    spent = [f"{one.scope} ({one.cap_today:,} a day)" for one in shown(session, defaults(), now=now) if one.spent]
+    if not spent:
+        return None
+    return f"the daily cap is used up of {', '.join(spent)}; it goes on at {midnight_after(now):%Y-%m-%d %H:%M} UTC"
