@@ -10,6 +10,7 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 
+from service.delivery import pacing
 from service.delivery.limits import merged
 from service.domain.limits import INSTALLATION, Limit, midnight_after, relay_scope
 from service.store import limits, tables
@@ -221,3 +222,19 @@ def test_what_is_set_stands_over_the_settings_and_zero_lifts_them():
         "relay:a:25": Limit(rate=5, per_day=50),
         "provider:gmail": Limit(rate=1),
     }
+
+
+def test_status_says_whose_day_is_spent_and_a_raised_cap_lets_the_rest_go(sqlite_database, relays):
+    run = Run(sqlite_database, readers=40)
+    worker = relays.worker(run, "&per_day=10", "&per_day=10")
+    worker.send()
+    now = dt.datetime.now(dt.UTC)
+    with run.database.begin() as session:
+        told = pacing.held_until(session, run.mailing, lambda: worker.limits.defaults, now=now)
+        assert f"{relays.scope(0)} (10 a day)" in told
+        assert f"{midnight_after(now):%Y-%m-%d} 00:00 UTC" in told
+        pacing.change(session, run.bell, relays.scope(0), {"per_day": 0}, actor="test", now=now)
+        assert pacing.held_until(session, run.mailing, lambda: worker.limits.defaults, now=now) is None
+    assert relays.worker(run, "&per_day=10", "&per_day=10").send()
+    assert relays.taken() == [30, 10]
+    complete(run, relays)

@@ -71,6 +71,7 @@ class Worker:
         self.data_dir = data_dir
         relays = parse_relays(urls or f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2")
         open_lines = [partial(open_line, run.database, data_dir, one, helo_name="sender.example.org") for one in relays]
+        self.limits = Limits(defaults(rate, relays))
         self.lines = LineKeeper(self.database, open_lines)
         self.dispatcher = Dispatcher(
             self.database,
@@ -82,7 +83,7 @@ class Worker:
             self.lines,
             Offload(),
             lambda: self.stop,
-            Limits(defaults(rate, relays)),
+            self.limits,
             lease,
         )
 
