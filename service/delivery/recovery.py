@@ -71,7 +71,7 @@ class Recovery:
             return
         faults.point("settle-begun")
         with self.database.begin() as session:
-            left = outcomes.open_attempts(session, contents.sender_id)
+            left = _held(session, contents.sender_id)
             results = [self._result(session, contents, attempt) for attempt in left]
             changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
             batches.settle(session, sorted(changed))
@@ -97,7 +97,7 @@ class Recovery:
             if contents is None:
                 continue
             with self.database.begin() as session:
-                left = outcomes.open_attempts(session, contents.sender_id)
+                left = _held(session, contents.sender_id)
                 known = [one for one in left if contents.verdict(one.delivery, one.attempt).fate is not Fate.UNCERTAIN]
                 results = [self._result(session, contents, one) for one in known]
                 changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
@@ -118,7 +118,7 @@ class Recovery:
         _log.warning("journal-lost", sender=sender, letters=lost)
 
     def _make_uncertain(self, session: Session, sender: int, evidence: str, reason: str) -> int:
-        left = [one for one in outcomes.open_attempts(session, sender) if one.state is DeliveryState.ATTEMPTING]
+        left = [one for one in _held(session, sender) if one.state is DeliveryState.ATTEMPTING]
         results = [_uncertain(one, evidence, reason) for one in left]
         changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
         batches.settle(session, sorted(changed))
@@ -150,6 +150,16 @@ class Recovery:
         if lost:
             _log.warning("host-away", letters=lost)
         return lost
+
+
+def _held(session: Session, sender: int) -> list[OpenAttempt]:
+    """The open attempts of a sender, whose batches nobody else changes until this transaction ends.
+
+    Batches before deliveries, as everywhere: an operator who resolves the same ones at this moment would deadlock.
+    """
+    for batch in sorted({one.batch for one in outcomes.open_attempts(session, sender)}):
+        batches.hold(session, batch)
+    return outcomes.open_attempts(session, sender)
 
 
 def _uncertain(left: OpenAttempt, evidence: str, reason: str) -> Result:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import os
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -13,9 +14,10 @@ from service.domain.replies import Reply, ReplyClass
 from service.mail import autopsy, journal
 from service.mail.host import boot_id, host_id
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import locks, tables
+from service.store import locks, outcomes, tables, uncertain
+from service.store.outcomes import Result
 from tests.installation import miscounted
-from tests.unit.delivery.parts import Run, accepted, books
+from tests.unit.delivery.parts import Run, accepted, books, wait_for_a_waiter
 
 OK = Reply(250, "2.0.0", "taken")
 
@@ -276,3 +278,37 @@ def test_the_state_of_senders_is_settled_with_their_journal(world):
     with world.run.database.read() as session:
         settled = sa.select(tables.senders.c.settled_at).where(tables.senders.c.id == world.sender)
         assert session.scalar(settled) is not None
+
+
+def test_a_journal_that_comes_while_an_operator_resolves_its_letters_waits_its_turn(
+    postgresql_database, tmp_path, clock
+):
+    world = World(postgresql_database, tmp_path, clock, readers=1)
+    world.dot(0)
+    world.reply(0)
+    world.age(seen_at=1)
+    world.journal.close()
+    world.recovery.give_up_lost_hosts()
+    thread = threading.Thread(target=world.recovery.settle_journals)
+    with world.run.database.begin() as session:
+        uncertain.hold(session, world.run.mailing)
+        thread.start()
+        wait_for_a_waiter(world.run.database)
+        (one,) = uncertain.listed(session, world.run.mailing)
+        refused = Result(one.delivery, one.attempt, DeliveryState.REFUSED, "resolved")
+        assert outcomes.record(session, [refused], now_ms=0) == {one.batch}
+    thread.join()
+
+    assert world.run.counts() == {"refused": 1}
+    assert not miscounted(world.run.database, world.run.mailing)
+    assert not list(autopsy.unsettled(world.data_dir))
+
+
+def test_what_a_journal_or_a_lost_host_leaves_uncertain_names_its_relay(world):
+    world.dot(0)
+    world.journal.close()
+    world.recovery.settle_journals()
+    with world.run.database.read() as session:
+        (one,) = uncertain.listed(session, world.run.mailing)
+    assert (one.relay, one.phase, one.reason) == ("relay", "dot", "worker died")
+    assert one.read == "the worker died between the final dot and its reply"
