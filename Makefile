@@ -12,6 +12,9 @@ STAMPS := .stamps
 JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores > 8 ? 8 : cores)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
+SEEDS ?= 100000
+START ?= 1
+
 help: ## list what can be made
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
 
@@ -34,6 +37,9 @@ chaos: $(STAMPS)/test $(STAMPS)/packages ## kill, stop and starve everything whi
 	$(BIN)/python -m pytest -m '' tests/chaos $(TESTS)
 	$(BIN)/python -m tests.chaos.matrix
 	$(BIN)/python -m tests.chaos.run --readers 20000 --kills 10 --flushes 2
+
+simulate: $(STAMPS)/test ## run the engine under a virtual clock through SEEDS seeds of trouble
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) --jobs $(JOBS)
 
 bench: $(STAMPS)/test $(STAMPS)/packages ## measure the wire, end to end and part by part
 	$(BIN)/python -m benchmarks
@@ -73,4 +79,4 @@ $(STAMPS)/packages: .ci/packages | $(STAMPS)/venv
 	.ci/packages
 	touch $@
 
-.PHONY: help install demo test check chaos bench pictures lock clean
+.PHONY: help install demo test check chaos simulate bench pictures lock clean

@@ -1,0 +1,55 @@
+"""A sample of seeds, and by name those that once found something wrong. `make simulate` runs a hundred thousand."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.simulation import substitutes
+from tests.simulation.many import quiet
+from tests.simulation.seed import simulate
+from tests.simulation.templates import Shelf
+
+# A dead process's coroutines are taken apart, and may leave others that never began.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:coroutine .* was never awaited"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+PROJECT = Path(__file__).resolve().parents[2]
+SAMPLE = 20  # in each of the parts below
+
+
+@pytest.fixture(scope="module")
+def shelf():
+    with substitutes.substituted():
+        quiet()
+        yield Shelf()
+
+
+@pytest.mark.parametrize("part", range(4))
+def test_the_promise_is_kept_whatever_goes_wrong(shelf, part):
+    failed = {}
+    for seed in range(1 + part * SAMPLE, 1 + (part + 1) * SAMPLE):
+        result = simulate(seed, shelf)
+        if result.violations:
+            failed[seed] = result.violations
+    assert not failed
+
+
+def test_a_seed_tells_the_same_story_in_every_process(shelf):
+    here = [simulate(seed, shelf).story for seed in range(1, 13)]
+    again = [simulate(seed, shelf).story for seed in range(1, 13)]
+    assert here == again
+    script = (
+        "from tests.simulation.test_seeds import *\n"
+        "with substitutes.substituted():\n"
+        "    quiet()\n"
+        "    shelf = Shelf()\n"
+        "    print([len(repr(simulate(seed, shelf).story)) for seed in range(1, 13)])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == str([len(repr(story)) for story in here])
