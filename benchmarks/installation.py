@@ -61,13 +61,17 @@ class Run:
 
     def used(self) -> str:
         """For people: CPU per letter and peak memory, by kind."""
-        return ", ".join(f"{who} {self.microseconds(who):.1f} µs {one.megabytes:.0f} MB" for who, one in self.usages.items())
+        return ", ".join(
+            f"{who} {self.microseconds(who):.1f} µs {one.megabytes:.0f} MB" for who, one in self.usages.items()
+        )
 
 
 class Installation:
     """Made by `installation`; the settings of this process and of all that it starts point to it."""
 
-    def __init__(self, folder: Path, database_url: str | None, port: int, *, server: int | None, **settings: str) -> None:
+    def __init__(
+        self, folder: Path, database_url: str | None, port: int, *, server: int | None, **settings: str
+    ) -> None:
         self.folder = folder
         self.server = server
         for name in [name for name in os.environ if name.startswith("TYDZEN_")]:

@@ -13,13 +13,12 @@ from collections.abc import Sequence
 from service.clock import suspended_monotonic
 from service.domain.replies import Phase, Reply, ReplyClass, classify, parse_reply
 from service.mail.channel import Channel
-from service.mail.envelope import UnmailableError, compose
+from service.mail.envelope import Compose, UnmailableError
 from service.mail.journal import Journal
 from service.mail.letter import Timeouts
 from service.mail.manner import Manner
 from service.mail.pen import Pen
 from service.mail.replyreader import RawReply
-from service.mail.session import Capabilities
 from service.mail.tempo import Tempo
 from service.mail.transaction import Pool, Transaction
 
@@ -33,10 +32,10 @@ class Conversation:
     """Implements `channel.Listener`; its owner calls `start` when it is idle, and `expire` when `due` has passed."""
 
     def __init__(
-        self, channel: Channel, can: Capabilities, *, pool: Pool, journal: Journal, timeouts: Timeouts, manner: Manner
+        self, channel: Channel, compose: Compose, *, pool: Pool, journal: Journal, timeouts: Timeouts, manner: Manner
     ) -> None:
         self._channel = channel
-        self._can = can
+        self._compose = compose
         self._pool = pool
         self._timeouts = timeouts
         self._manner = manner
@@ -147,7 +146,7 @@ class Conversation:
                 return
             self._answered += 1
             transaction = pipeline[0]
-            if code != 250 or not self._can.pipelining or not self._as_usual(transaction):
+            if code != 250 or not self._manner.pipelining or not self._as_usual(transaction):
                 self._on_reply(transaction, code, lines)
         if self.over:
             return
@@ -246,7 +245,7 @@ class Conversation:
     def _envelope_reply(self, transaction: Transaction, code: int, lines: list[bytes], phase: Phase) -> None:
         if not 200 <= code < 300:
             self._refuse(transaction, lines, phase)
-        if not self._can.pipelining and not self.over:
+        if not self._manner.pipelining and not self.over:
             self._next_command(transaction)
 
     def _on_data(self, transaction: Transaction, code: int, lines: list[bytes]) -> None:
@@ -330,7 +329,7 @@ class Conversation:
     def _begin(self, transaction: Transaction) -> None:
         chunked = transaction.chunked = self._manner.chunked(self._pipeline)
         try:
-            mail, rcpt, transaction.segments = compose(transaction.letter, self._can, stuffed=not chunked)
+            mail, rcpt, transaction.segments = self._compose(transaction.letter, stuffed=not chunked)
         except UnmailableError as error:
             self._settle(transaction, error.reply, error.reply_class, _RCPT)
             return
@@ -339,7 +338,7 @@ class Conversation:
         self._must_reset = False
         transaction.begin(_RSET if reset else _MAIL)
         self._pipeline.append(transaction)
-        if not self._can.pipelining:
+        if not self._manner.pipelining:
             transaction.commands = (mail, rcpt)
             self._pen.put(b"RSET\r\n" if reset else mail)
             return
@@ -349,7 +348,7 @@ class Conversation:
 
     def _next_command(self, transaction: Transaction) -> None:
         """Go on in lockstep, one command after the reply to the last."""
-        if self._can.pipelining:
+        if self._manner.pipelining:
             return
         if transaction.phase is _MAIL:
             self._pen.put(transaction.commands[0])

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from service.domain.errors import InvalidInputError
 from service.domain.replies import Reply, ReplyClass
 from service.domain.slots import check_values
 from service.mail.address import envelope_address
+from service.mail.dkim import Signed, Signer
 from service.mail.letter import Letter
 from service.mail.segments import Segments
 from service.mail.session import Capabilities
 
 _OUR_SENDER = re.compile(r"[a-z0-9-]{1,64}@[a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63})+")
+
+
+Compose = Callable[..., tuple[bytes, bytes, Segments | Signed]]  # `compose` for one session
 
 
 class UnmailableError(Exception):
@@ -24,8 +29,10 @@ class UnmailableError(Exception):
         self.reply = Reply(0, enhanced, text)
 
 
-def compose(letter: Letter, can: Capabilities, *, stuffed: bool) -> tuple[bytes, bytes, Segments]:
-    """The MAIL command, the RCPT command, and the segments to join, `stuffed` for DATA. Raises `UnmailableError`."""
+def compose(
+    letter: Letter, can: Capabilities, *, stuffed: bool, signer: Signer | None = None
+) -> tuple[bytes, bytes, Segments | Signed]:
+    """The MAIL command, the RCPT command, and what joins the letter, `stuffed` for DATA. Raises `UnmailableError`."""
     try:
         recipient = envelope_address(letter.recipient)
     except InvalidInputError as error:
@@ -39,16 +46,17 @@ def compose(letter: Letter, can: Capabilities, *, stuffed: bool) -> tuple[bytes,
     except InvalidInputError as error:
         raise UnmailableError(ReplyClass.CONTENT, "5.6.0", str(error)) from error
     rendition = letter.rendition
-    eight_bit = rendition.eight_bit if can.eight_bit else None
-    options = b"" if eight_bit is None else b" BODY=8BITMIME"
+    form, options = rendition.seven_bit, b""
+    stuffed_form: Segments | None = rendition.seven_bit_stuffed
+    if can.eight_bit and rendition.eight_bit is not None:
+        form, stuffed_form, options = rendition.eight_bit, rendition.eight_bit_stuffed, b" BODY=8BITMIME"
     if not (recipient.isascii() and sender.isascii()):
         options = _utf8_options(can)
     if can.size:
-        options += b" SIZE=%d" % (eight_bit or rendition.seven_bit).size(letter.values)
-    if stuffed:
-        segments = rendition.seven_bit_stuffed if eight_bit is None else rendition.eight_bit_stuffed
-    else:
-        segments = rendition.seven_bit if eight_bit is None else eight_bit
+        options += b" SIZE=%d" % (form.size(letter.values) + (signer.size(form) if signer else 0))
+    segments: Segments | Signed | None = stuffed_form if stuffed else form
+    if signer is not None:
+        segments = signer.signed(form, stuffed_form if stuffed else None)
     assert segments is not None
     return b"MAIL FROM:<%b>%b\r\n" % (sender.encode(), options), b"RCPT TO:<%b>\r\n" % recipient.encode(), segments
 

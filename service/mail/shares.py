@@ -162,7 +162,20 @@ class Shares:
 
     def choose(self, queue: deque[Transaction], under_way: deque[Transaction]) -> Transaction | None:
         """Take from `queue`, or from beside it, the next letter for the session that has `under_way` under way."""
-        ahead = next((each.letter.provider for each in under_way if each.letter.provider in self._slow), None)
+        if queue and not self._shares and self._mixed and len(self.sessions) > 1:
+            # All is well: nearly always the first will do.
+            provider = queue[0].letter.provider
+            for session in self.sessions:
+                if session is not under_way:
+                    for transaction in session:
+                        if transaction.letter.provider == provider:
+                            break
+                    else:
+                        return queue.popleft()
+        return self._search(queue, under_way)
+
+    def _search(self, queue: deque[Transaction], under_way: deque[Transaction]) -> Transaction | None:
+        ahead = self._ahead(under_way) if self._slow else None
         for provider, letters in self._aside.items():
             if ahead in {None, provider} and self._leave(provider, under_way) is _Leave.GRANTED:
                 return self._from_aside(provider, letters)
@@ -189,6 +202,10 @@ class Shares:
         self._hungry = True
         self._weigh()
         return None
+
+    def _ahead(self, under_way: deque[Transaction]) -> str | None:
+        """The slow provider that another letter of this session would stand behind."""
+        return next((each.letter.provider for each in under_way if each.letter.provider in self._slow), None)
 
     def _leave(self, provider: str, under_way: deque[Transaction]) -> _Leave:
         share = self._shares.get(provider)

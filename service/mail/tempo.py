@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 _UNKNOWN = 0.6  # seconds, on a session that has not sent a letter yet: it gets no more than one at first
 _WEIGHT = 0.1
+_SLOW = 0.5  # seconds
+_SLOWER = 4
 
 
 class Tempo:
@@ -39,3 +41,8 @@ class Tempo:
     def seconds(self, *, busy: bool) -> float:
         """What the next letter will probably take; of a busy session no less than the present one has taken so far."""
         return max(self._mean, self.waited()) if busy else self._mean
+
+
+def patience(tempos: Iterable[Tempo]) -> float:
+    """Seconds after which a letter takes long: half a second, or four times what it takes on the quickest session."""
+    return max(_SLOW, _SLOWER * min((tempo.mean for tempo in tempos), default=0.0))

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from service.domain.replies import Phase, Reply, ReplyClass, classify
 from service.mail.channel import Channel
+from service.mail.dkim import Signed
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Segments
 
@@ -26,7 +27,7 @@ class Transaction:
     regate: Regate | None
     good_until: float
     commands: tuple[bytes, bytes] = (b"", b"")
-    segments: Segments | None = None
+    segments: Segments | Signed | None = None
     chunked: bool = False  # its body goes by BDAT
     phase: Phase = Phase.MAIL
     settled: bool = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
@@ -15,6 +16,8 @@ from service.domain.replies import Phase, Reply, ReplyClass
 from service.log import cut_addresses
 from service.mail.channel import Channel
 from service.mail.conversation import Conversation
+from service.mail.dkim import Signer
+from service.mail.envelope import compose
 from service.mail.journal import Journal
 from service.mail.letter import Letter, Outcome, Timeouts
 from service.mail.manner import TRIAL, Endings, Manner
@@ -22,14 +25,13 @@ from service.mail.opener import Opener
 from service.mail.relay import Relay
 from service.mail.session import Capabilities
 from service.mail.shares import Shares
+from service.mail.tempo import patience
 from service.mail.transaction import OnOutcome, Regate, Transaction
 
 _TAKE_UP = 0.5  # seconds within which a letter should leave the queue: half the life of its gate
 _QUEUE_LIMIT = 400  # letters
 _TICK = 0.5  # seconds
 _EARLY = 0.6  # seconds before the end of its gate at which a letter is given back that found no session: over a tick
-_SLOW = 0.5  # seconds that a letter may take before its provider is called slow,
-_SLOWER = 4  # if that is so many times what letters take on the quickest session
 _NAMED = frozenset({Phase.RCPT, Phase.DATA, Phase.DOT})  # where a refusal may speak of the recipient's provider
 
 
@@ -49,6 +51,7 @@ class Wire:
         journal: Journal,
         helo_name: str,
         timeouts: Timeouts | None = None,
+        signer: Signer | None = None,
         trial: int = TRIAL,
     ) -> None:
         self.relay = relay
@@ -66,8 +69,8 @@ class Wire:
         )
         self._queue: deque[Transaction] = deque()
         self._shares = Shares(relay.connections)
-        self._endings = Endings()
-        self._trial = trial
+        self._manner = partial(Manner, window=relay.window, endings=Endings(), trial=trial)
+        self._compose = partial(compose, signer=signer)
         self._conversations: set[Conversation] = set()
         self._leaving: set[asyncio.Task[None]] = set()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -319,9 +322,13 @@ class Wire:
         if self._stopping or len(self._conversations) >= self._shares.connections:
             self.farewell(channel)
             return
-        manner = Manner(capabilities, window=self.relay.window, endings=self._endings, trial=self._trial)
         conversation = Conversation(
-            channel, capabilities, pool=self, journal=self._journal, timeouts=self._timeouts, manner=manner
+            channel,
+            partial(self._compose, can=capabilities),
+            pool=self,
+            journal=self._journal,
+            timeouts=self._timeouts,
+            manner=self._manner(capabilities),
         )
         self._conversations.add(conversation)
         self._shares.sessions.append(conversation.under_way)
@@ -363,9 +370,7 @@ class Wire:
     def _look_for_the_slow(self) -> None:
         """Notice providers whose letters take long; if they have taken every session, get one back from them."""
         busy = [conversation for conversation in self._conversations if conversation.under_way]
-        if not busy:
-            return
-        limit = max(_SLOW, _SLOWER * min(conversation.tempo.mean for conversation in self._conversations))
+        limit = patience(conversation.tempo for conversation in self._conversations)
         stuck = [each for each in busy if each.tempo.waited() > limit and not each.under_way[0].asking]
         for conversation in stuck:
             self._shares.sighted(conversation.under_way[0].letter.provider)

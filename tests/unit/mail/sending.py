@@ -10,6 +10,7 @@ from pathlib import Path
 from service.clock import suspended_monotonic
 from service.domain.slots import MARKERS, Slot, SlotValues
 from service.mail import autopsy
+from service.mail.dkim import Signer
 from service.mail.journal import Journal
 from service.mail.letter import Letter, Outcome, Timeouts
 from service.mail.message import Body, Letterhead, ListHeaders, Mailbox, issue_rendition
@@ -106,6 +107,7 @@ def send(
     timeouts: Timeouts = FAST,
     regate: Regate | None = None,
     trial: int = 0,
+    signer: Signer | None = None,
 ) -> Run:
     """Submit all at once, without waiting for room, and wait for every outcome; the gate opens once, if not told more.
 
@@ -116,7 +118,7 @@ def send(
         wire.submit(letters, run.note, regate=regate or _shut)
         await wire.drain()
 
-    return using(loop, relay, folder, work, timeouts=timeouts, trial=trial)
+    return using(loop, relay, folder, work, timeouts=timeouts, trial=trial, signer=signer)
 
 
 def using(
@@ -127,12 +129,15 @@ def using(
     *,
     timeouts: Timeouts = FAST,
     trial: int = 0,
+    signer: Signer | None = None,
 ) -> Run:
     """Run `work` with a wire, then close it and read its journal; without a `trial`, BDAT from the first letter on."""
     run = Run()
 
     async def main(journal: Journal) -> None:
-        wire = Wire(relay, journal=journal, helo_name="client.example.org", timeouts=timeouts, trial=trial)
+        wire = Wire(
+            relay, journal=journal, helo_name="client.example.org", timeouts=timeouts, trial=trial, signer=signer
+        )
         try:
             await work(wire, run)
             run.trouble = wire.trouble
