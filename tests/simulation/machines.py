@@ -19,6 +19,7 @@ from service.delivery.limits import Limits, defaults
 from service.delivery.line import LineKeeper, open_line
 from service.delivery.offload import Offload
 from service.delivery.plan import Planner
+from service.delivery.reconciling import Reconciler
 from service.delivery.recovery import Recovery
 from service.delivery.sweep import Sweep
 from service.domain.errors import UnavailableError
@@ -66,7 +67,7 @@ class Site:
 
     # Hints
 
-    def ring(self, job: str, number: int) -> bool:
+    def ring(self, job: str, number: int, *_: Any) -> bool:
         """A hint goes to the broker, or is lost, or comes twice, sooner or later."""
         chance = self.world.rng.random()
         if chance < self.hint_loss:
@@ -147,7 +148,8 @@ class Host:
         recovery = Recovery(process.database, self.data_dir, Wall(), 3600)
         # Slots, releases and notices are no part of what is simulated: looking for them now and then is enough.
         kind = Sweep if site.world.rng.random() < 0.1 else _EngineSweep
-        sweep = kind(process.database, process, lambda *_: [], Wall(), recovery)
+        books = Reconciler(process.database, self.data_dir, Wall(), lambda *_: None)
+        sweep = kind(process.database, process, lambda *_: [], Wall(), recovery, books)
         return process.run(sweep.run)
 
     def plan(self, mailing: int, *, dies_at: int | None = None) -> bool:
@@ -219,6 +221,9 @@ class SeenDatabase:
                 session._after_commit.clear()
         if fate == "unknown":
             raise DatabaseAwayError("lost after the commit")
+
+    def close(self) -> None:
+        """Connections are not simulated."""
 
     @contextmanager
     def read(self) -> Iterator[Any]:
@@ -309,6 +314,7 @@ class Worker:
             lambda: self.stopping,
             Limits(defaults(site.rate, relays)),
             site.lease_seconds,
+            books=Reconciler(self.database, host.data_dir, Wall(), lambda *_: None),
         )
 
     @property

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from service import faults
 from service.audience import departures as leaving
 from service.delivery import control
+from service.delivery.correcting import Proofreader
 from service.domain.chains import Chain
 from service.domain.errors import ConflictError
 from service.domain.mailing import MailingState
@@ -27,7 +28,7 @@ from tests.simulation import oracle, substitutes
 from tests.simulation.machines import STATIONERY, Host, Site
 from tests.simulation.network import Network
 from tests.simulation.relay import Relay, Whims
-from tests.simulation.templates import OTHER_CHAIN, Plan, Shelf
+from tests.simulation.templates import OTHER_CHAIN, Plan, Shelf, TinyPress
 from tests.simulation.world import STARTED, World
 
 # Deferrals are given up after two days, a host after an hour; a sound run ends long before.
@@ -325,7 +326,8 @@ class Run:
             self.world.later(self.world.rng.choice((0.1, 3.0, 100.0)), None, self._resume)
 
     def _resume(self) -> None:
-        if self._control("resume", self.site.hosts[0].workers[0] if self.site.hosts[0].workers else _Deaf()):
+        proofs = Proofreader(TinyPress(), lambda *_: [])
+        if self._control("resume", self.site, proofs=proofs):
             self._open_again()
 
     def _cancel(self) -> None:
@@ -333,9 +335,7 @@ class Run:
             self.facts.shut.append((self.world.now, float("inf")))
 
     def _retry(self) -> None:
-        if self._control("retry", self.site.hosts[0].workers[0] if self.site.hosts[0].workers else _Deaf()) and (
-            self._state() in {MailingState.SENDING, MailingState.PLANNING}
-        ):
+        if self._control("retry", self.site) and (self._state() in {MailingState.SENDING, MailingState.PLANNING}):
             self._open_again()
 
     def _open_again(self) -> None:
@@ -425,11 +425,6 @@ class Run:
     def _state(self) -> MailingState:
         with self.site.database.read() as session:
             return mailings.get(session, self.template.mailing).state
-
-
-class _Deaf:
-    def ring(self, *_: Any) -> bool:
-        return False
 
 
 def simulate(seed: int, shelf: Shelf) -> Result:

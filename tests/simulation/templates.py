@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sqlite3
 from dataclasses import dataclass
 from unittest import mock
 
@@ -40,9 +41,9 @@ class Plan:
 
 @dataclass(frozen=True)
 class Template:
-    """A database in octets, and who is to be mailed in it."""
+    """A database in memory, and who is to be mailed in it."""
 
-    octets: bytes
+    content: sqlite3.Connection
     mailing: int
     addresses: tuple[str, ...]
     readers: dict[int, bytes]  # subscriber by delivery; empty where nothing is planned yet
@@ -78,9 +79,14 @@ class Shelf:
             schema.upgrade(self.database)
             schema.adopt_keyring(self.database)
         self._raw = self.database.engine.raw_connection().driver_connection
-        self._empty = self._raw.serialize()
+        self._empty = self._copy()
         substitutes.into(self._raw)
         self._templates: dict[tuple[Plan, bool], Template] = {}
+
+    def _copy(self) -> sqlite3.Connection:
+        made = sqlite3.connect(":memory:", check_same_thread=False)
+        self._raw.backup(made)
+        return made
 
     def after_fork(self) -> None:
         """Go on with this process's own copy of the memory that the database lies in."""
@@ -88,7 +94,7 @@ class Shelf:
 
     def lay_out(self, template: Template) -> Database:
         """The database as the template has it."""
-        self._raw.deserialize(template.octets)
+        template.content.backup(self._raw)
         return self.database
 
     def template(self, plan: Plan, *, planned: bool = True) -> Template:
@@ -99,7 +105,7 @@ class Shelf:
 
     def _make(self, plan: Plan, *, planned: bool) -> Template:
         chance = random.Random(repr(plan))
-        self._raw.deserialize(self._empty)
+        self._empty.backup(self._raw)
         world = World(0)
         substitutes.begin(world, None, substitutes.now.timeouts)
         random.seed(repr(plan))
@@ -130,7 +136,7 @@ class Shelf:
         with self.database.read() as session:
             rows = session.execute(sa.select(deliveries.c.id, deliveries.c.subscriber_id))
             readers = {row.id: row.subscriber_id for row in rows}
-        return Template(self._raw.serialize(), mailing, addresses, readers)
+        return Template(self._copy(), mailing, addresses, readers)
 
 
 class _Wall:
