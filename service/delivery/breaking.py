@@ -14,12 +14,13 @@ from service.delivery import control, trouble
 from service.delivery.account import Account
 from service.delivery.watch import PolicyTrip, ProbeOver, ProviderTrip, Trip, Watch, unsent
 from service.domain.errors import ConflictError
+from service.domain.limits import relay_scope
 from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.wire import Wire
 from service.queue import Bell
 from service.store import DatabaseAwayError, Session, breakers
-from service.store.breakers import OUTAGE, RELAY, Breaker, relay_scope
+from service.store.breakers import OUTAGE, RELAY, Breaker
 
 ACTOR = "breaker"
 # What a worker tells of a relay is believed for so long, unless it tells it again, as it does so often.
@@ -201,6 +202,7 @@ def _hold(session: Session, bell: Bell, trip: ProviderTrip, now: dt.datetime) ->
     undone = breakers.disbelieve(session, trip.mailing, trip.scope, since=trip.since - _SLACK, due=due, now=now)
     if not first:
         return
+    breakers.hold_batches(session, trip.scope, due)
     problem = f"{named(trip.scope)} is left alone until {due:%Y-%m-%d %H:%M} UTC, and then tried again: {trip.reason}"
     kind = f"{trip.scope}:{int(held.since.timestamp())}"
     trouble.tell(session, bell, trip.mailing, kind, problem, now=now)

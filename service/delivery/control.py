@@ -12,7 +12,7 @@ from service.delivery.plan import FIRST_RINGS
 from service.domain.errors import InvalidInputError
 from service.domain.mailing import MailingEvent, MailingState, require
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Session, audit, batches, interventions, mailings
+from service.store import Session, audit, batches, interventions, mailings, notices
 from service.store.instants import stored
 from service.store.interventions import EVERY, Again
 
@@ -87,6 +87,8 @@ def set_rate(
 
 def ring(session: Session, mailing: int, bell: Bell, *, now: dt.datetime) -> None:
     """Have the first batches of a mailing that has work again sent at once."""
+    # Whoever resumes or retries has mended something: notices that wait for the same go at once, too.
+    notices.hasten(session, now)
     batches.forget_rings(session, mailing)
     for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS, mailing=mailing):
         ring_after_commit(session, bell, SEND_BATCH, batch)

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.domain import providers
 from service.domain.breakers import hold_of
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.weeks import Week
 from service.store.batches import add_counts, hold, settle
 from service.store.database import Session
+from service.store.departures import Departure, Step
 from service.store.engine_tables import breakers
-from service.store.instants import loaded, loaded_or_none, stored
+from service.store.instants import database_now, loaded, loaded_or_none, stored
+from service.store.provider_keys import provider_key, provider_of_address
 from service.store.sealing import Sealer
-from service.store.tables import attempts, deliveries, subscribers, suppressions
+from service.store.tables import attempts, batches, deliveries, subscribers, suppressions
 
 RELAY, PROVIDER = "relay:", "provider:"
 
@@ -50,16 +52,9 @@ class Breaker:
         return self.kind == PROVEN or (over and self.kind in {HARD, POLICY})
 
 
-def relay_scope(name: str) -> str:
-    """The scope of a relay, by its host and port."""
-    return RELAY + name
-
-
 def provider_scope(sealer: Sealer, provider: str) -> str:
     """The scope of a provider as letters name it: a known name, or a domain, which is not told."""
-    if provider in providers.KNOWN:
-        return PROVIDER + provider
-    return f"{PROVIDER}d-{sealer.digest(provider).hex()[:16]}"
+    return PROVIDER + provider_key(sealer, provider)
 
 
 def every(session: Session) -> dict[str, Breaker]:
@@ -123,6 +118,22 @@ def _locked(session: Session, scope: str) -> Breaker:
     return _breaker(session.execute(chosen.with_for_update() if session.postgresql else chosen).one())
 
 
+def hold_batches(session: Session, scope: str, until: dt.datetime) -> None:
+    """Let nobody claim the provider's own batches before then; what is in work now is held back letter by letter."""
+    free = (
+        sa.select(batches.c.id)
+        .where(
+            batches.c.provider == scope.removeprefix(PROVIDER),
+            batches.c.open,
+            batches.c.lease_until <= database_now(postgresql=session.postgresql),
+        )
+        .order_by(batches.c.id)
+    )
+    chosen = list(session.execute(free.with_for_update(skip_locked=True) if session.postgresql else free).scalars())
+    sooner = sa.and_(batches.c.id.in_(chosen), batches.c.not_before < stored(until))
+    session.execute(batches.update().where(sooner).values(not_before=stored(until)))
+
+
 def take_probe(session: Session, scope: str, *, now: dt.datetime, until: dt.datetime) -> bool:
     """Whether it is this caller who sends a few letters to see how the provider is; it has until `until` for that."""
     waits = breakers.c.kind.in_((OUTAGE, PROBING))
@@ -156,7 +167,7 @@ def disbelieve(
         hold(session, batch)
         changed = [row for row in found if row.batch_id == batch and _defer(session, row.id, row.attempts, due, now)]
         add_counts(session, batch, {DeliveryState.REFUSED: -len(changed), DeliveryState.DEFERRED: len(changed)})
-        _make_active(session, [(row.subscriber, row.address_hash) for row in changed])
+        _make_active(session, [(row.subscriber, row.address_hash) for row in changed], now)
         settle(session, [batch])
     return len(found)
 
@@ -181,12 +192,8 @@ def _hard_refusals(session: Session, mailing: int, scope: str, since: dt.datetim
         )
     )
     rows = session.execute(statement).all()
-    return [row for row in rows if _scope_of(session.sealer, row.subscriber, row.sealed) == scope]
-
-
-def _scope_of(sealer: Sealer, subscriber: bytes, sealed: bytes) -> str:
-    domain = sealer.open(subscriber, sealed).rpartition("@")[2].lower()
-    return provider_scope(sealer, providers.provider_of(domain))
+    sealer, name = session.sealer, scope.removeprefix(PROVIDER)
+    return [row for row in rows if provider_of_address(sealer, sealer.open(row.subscriber, row.sealed)) == name]
 
 
 def _defer(session: Session, delivery: int, attempt: int, due: dt.datetime, now: dt.datetime) -> bool:
@@ -204,14 +211,17 @@ def _defer(session: Session, delivery: int, attempt: int, due: dt.datetime, now:
     return True
 
 
-def _make_active(session: Session, readers: list[tuple[bytes, bytes]]) -> None:
+def _make_active(session: Session, readers: list[tuple[bytes, bytes]], now: dt.datetime) -> None:
     for start in range(0, len(readers), _BATCH_OF_HASHES):
         some = readers[start : start + _BATCH_OF_HASHES]
         lifted = sa.and_(
             suppressions.c.address_hash.in_([known for _, known in some]),
             suppressions.c.reason == SuppressionReason.BOUNCED.value,
         )
-        session.execute(suppressions.delete().where(lifted))
+        gone = session.execute(suppressions.delete().where(lifted).returning(suppressions.c.address_hash)).scalars()
+        for address_hash in gone:
+            # As the departure was written down beside the database, so is this: a restored backup must know of both.
+            session.depart(Departure(Week.of(now.date()), Step.LIFTED, address_hash))
         bounced = sa.and_(
             subscribers.c.id.in_([reader for reader, _ in some]),
             subscribers.c.status == SubscriberStatus.BOUNCED.value,

@@ -167,7 +167,7 @@ def hours_pass(run):
     with run.database.begin() as session:
         session.execute(breakers.breakers.update().where(breakers.breakers.c.kind != "proven").values(soon))
         session.execute(tables.deliveries.update().where(tables.deliveries.c.due_at > 0).values(due_at=1))
-        session.execute(tables.batches.update().values(due_at=0))
+        session.execute(tables.batches.update().values(due_at=0, not_before=0))
 
 
 def test_a_provider_that_is_no_better_after_the_hold_is_left_alone_for_twice_as_long(sqlite_database, tmp_path, sink):
