@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import control, editions, notices
+from service.delivery import editions, notices
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -68,11 +68,6 @@ def held(run):
         return breakers.every(session)
 
 
-def operate(run, verb):
-    with run.database.begin() as session:
-        return getattr(control, verb)(session, run.mailing, run.bell, actor="test", now=dt.datetime.now(dt.UTC))
-
-
 def send_all(run, tmp_path, sink, name="again"):
     """Send batch after batch, as the sweep and the workers would, until none is due."""
     for _ in range(20):
@@ -106,8 +101,8 @@ def test_refused_by_policy_by_everybody_the_mailing_pauses_itself_and_nobody_is_
     assert not miscounted(run.database, run.mailing)
 
     sink.set_rules()
-    operate(run, "resume")
-    operate(run, "retry")
+    run.control("resume")
+    run.control("retry")
     assert Worker(run, tmp_path, sink).send()
     assert recipients(sink) == sorted(run.addresses)
     assert run.state() == "sent"
@@ -316,7 +311,7 @@ def test_an_edition_that_cannot_be_printed_waits_and_the_others_are_served_befor
     assert problems(run) == [found.reason]
 
     monkeypatch.setattr(editions, "freeze", printed)
-    operate(run, "resume")
+    run.control("resume")
     send_all(run, tmp_path, sink)
     assert recipients(sink) == sorted(run.addresses)
     assert run.state() == "sent"
