@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from service.domain.content import Publication
     from service.domain.limits import Limit
     from service.embedded.programs import Installation
+    from service.mail.dkim import Key
     from service.mail.relay import Relay
     from service.pace.places import Places
     from service.queue import Bell
@@ -239,16 +240,30 @@ class Services:
 
         return blockers(session, week, base_url=self.settings.base_url)
 
+    @cached_property
+    def dkim_keys(self) -> tuple[Key, ...]:
+        """What letters are signed with, if anything; raises ConfigurationError naming a key that cannot be used."""
+        from service.mail.dkim import read_keys
+
+        return read_keys(self.settings.dkim or "")
+
+    def sender_domain(self) -> str:
+        """The domain of the publication's sender; raises NotFoundError where there is no publication yet."""
+        from service.store import publication
+
+        with self.database.read() as session:
+            return publication.load(session).sender.rpartition("@")[2]
+
     def open_line(self, relay: Relay) -> Line:
         """A new line to that relay, for this process."""
         from service.delivery.line import open_line
-        from service.store import publication
+        from service.mail.dkim import Signer
 
-        helo = self.settings.helo_name
-        if helo is None:
-            with self.database.read() as session:
-                helo = publication.load(session).sender.rpartition("@")[2]
-        return open_line(self.database, self.settings.data_dir, relay, helo_name=helo)
+        settings = self.settings
+        domain = self.sender_domain()
+        signer = Signer(self.dkim_keys, domain, lambda: self.clock.now().timestamp()) if self.dkim_keys else None
+        helo = settings.helo_name or domain
+        return open_line(self.database, settings.data_dir, relay, helo_name=helo, signer=signer)
 
     def lines(self) -> LineKeeper:
         """What holds a process's lines to the relays."""
@@ -309,6 +324,8 @@ def preload(parts: Services) -> None:
         importlib.import_module(module)
     assert parts.press
     assert parts.stationery
+    assert parts.relays
+    assert parts.dkim_keys is not None
     _compare_books(parts)
     parts.database.close()
 

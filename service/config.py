@@ -43,6 +43,7 @@ class Settings(BaseSettings):
     base_url: str | None = Field(None, description="public URL of the site; unset: the publication's")
     rate: float = Field(0, ge=0, description="mails per second, whole installation; 0 = as fast as the relay takes")
     secret_key_file: Path | None = Field(None, description="keyring; unset: secret.key in the data directory")
+    dkim: str | None = Field(None, description="keys that sign mails: selector=/path/key.pem, several by commas")
     helo_name: str | None = Field(None, description="name said in EHLO; unset: the sender's domain")
     lease_seconds: int = Field(60, ge=5, description="how long a worker keeps a batch without a sign of life")
     host_away_minutes: int = Field(

@@ -6,6 +6,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -41,6 +42,7 @@ def examine(parts: Services) -> Iterator[Finding]:
         "clock": _clock,
         "redis": _redis,
         "relay": _relay,
+        "dkim": _dkim,
         "workers": engine_examination.workers,
         "progress": engine_examination.progress,
         "queues": engine_examination.queues,
@@ -106,3 +108,13 @@ def _relay(parts: Services) -> str:
         if greeting != b"220":
             raise CheckFailedError(f"{host}:{port} does not greet like a mail relay; see TYDZEN_SMTP_URL")
     return "greets"
+
+
+def _dkim(parts: Services) -> str:
+    if not parts.dkim_keys:
+        return "mails are not signed here; the relay may do it"
+    for path in (entry.partition("=")[2].strip() for entry in (parts.settings.dkim or "").split(",")):
+        if path and Path(path).stat().st_mode & 0o007:
+            raise CheckFailedError(f"everybody on this machine may read {path}; run: chmod 640 {path}")
+    signed = " and ".join(f"{key.algorithm} ({key.selector})" for key in parts.dkim_keys)
+    return f"mails are signed with {signed}; publish what this prints: tydzen config dkim"

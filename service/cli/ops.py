@@ -59,6 +59,26 @@ def show(
     print_table(columns, ([one.variable, one.value, *([one.origin] if origin else [])] for one in shown))
 
 
+@config.command("dkim")
+def dkim(json: Json = False) -> None:
+    """Print the DNS record to publish for each key of TYDZEN_DKIM."""
+    from service.bootstrap import services
+    from service.domain.errors import CheckFailedError
+
+    parts = services()
+    if not parts.dkim_keys:
+        raise CheckFailedError(
+            "no key is set: make one with `openssl genpkey -algorithm ed25519 -out key.pem` (or `-algorithm RSA "
+            "-pkeyopt rsa_keygen_bits:2048`) and set TYDZEN_DKIM=selector=/path/key.pem"
+        )
+    domain = parts.sender_domain()
+    if json:
+        print_json({f"{key.selector}._domainkey.{domain}": key.record() for key in parts.dkim_keys})
+        return
+    for key in parts.dkim_keys:
+        sys.stdout.write(key.zone_line(domain) + "\n")
+
+
 def up(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Processes that send the weekly run.")] = 2,
 ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from service import faults
 from service.mail import autopsy
+from service.mail.dkim import Signer
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
 from service.mail.relay import Relay
@@ -39,14 +40,16 @@ class Line:
         return self.journal.records > _RECORDS_PER_JOURNAL
 
 
-def open_line(database: Database, data_dir: Path, relay: Relay, *, helo_name: str) -> Line:
+def open_line(
+    database: Database, data_dir: Path, relay: Relay, *, helo_name: str, signer: Signer | None = None
+) -> Line:
     """A new line. The journal is locked before anything is gated, so that its death can be noticed."""
     with database.begin() as session:
         sender = senders.register(session, host=host_id(data_dir), boot=boot_id(), relay=relay.name)
     faults.point("line-registered")
     journal = Journal(data_dir, sender_id=sender)
     faults.point("line-opened")
-    return Line(sender, journal, Wire(relay, journal=journal, helo_name=helo_name))
+    return Line(sender, journal, Wire(relay, journal=journal, helo_name=helo_name, signer=signer))
 
 
 class LineKeeper:

@@ -6,10 +6,14 @@ import email
 import re
 from email import policy
 
+import dkim
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from service.domain.keys import Purpose
 from service.domain.tokens import DeliverySigner, LinkSigner
+from service.mail.dkim import read_keys
 from service.store import subscribers
 from tests.conftest import KEYRING
 from tests.factories import CHAINS
@@ -58,7 +62,13 @@ class Inbox:
 @pytest.fixture(scope="module", params=["8bit", "7bit"])
 def inbox(request, tmp_path_factory):
     hide = frozenset({"8BITMIME", "SMTPUTF8"}) if request.param == "7bit" else frozenset()
-    with sending_installation(request, "sqlite", tmp_path_factory.mktemp("inbox"), hide=hide) as made:
+    folder = tmp_path_factory.mktemp("inbox")
+    (folder / "key.pem").write_bytes(
+        Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    setting = f"weekly={folder}/key.pem"
+    with sending_installation(request, "sqlite", folder, hide=hide, dkim=setting) as made:
+        (made.dkim_key,) = read_keys(setting)
         addresses = made.fill(15)
         mailing = made.send(readers=addresses)
         made.wait_until_sent(mailing, 60)
@@ -83,6 +93,7 @@ def test_each_reader_has_one_mail_addressed_to_that_reader_alone(inbox):
 def test_the_headers_are_those_of_the_standard_and_no_others(inbox, address):
     message = inbox.parsed(address)
     names = [name.lower() for name in message.keys()]  # noqa: SIM118  # a message yields no names by itself
+    assert names.pop(0) == "dkim-signature"
     # A body of eight bits says so on top.
     assert sorted(set(names) - {"content-transfer-encoding"}) == sorted(NEEDED)
     assert len(names) == len(set(names))
@@ -90,6 +101,17 @@ def test_the_headers_are_those_of_the_standard_and_no_others(inbox, address):
     assert message["from"].addresses[0].addr_spec == "editors@weekly.example.org"
     assert message["content-language"] == chain_of(inbox, address)[0]
     assert not message.defects
+
+
+def test_a_strangers_verifier_finds_the_signature_good(inbox, address):
+    asked = []
+
+    def dns(name, timeout=5):
+        asked.append(name.decode())
+        return inbox.made.dkim_key.record().encode()
+
+    assert dkim.verify(inbox.raw[address], dnsfunc=dns)
+    assert asked == ["weekly._domainkey.weekly.example.org."]
 
 
 def test_machines_can_read_their_headers_because_nothing_in_them_is_encoded(inbox, address):
