@@ -55,7 +55,7 @@ def bounced(to):
 def test_a_relay_that_falls_silent_after_the_dot_leaves_letters_that_its_log_decides(running, week, rules, tmp_path):
     rules(running, Rule("DOT", recipient="silent-", then="drop", take=True, times=3, skip=1))
     addresses, mailing = send(running, week, "silent-")
-    running.wait_until_sent(mailing)
+    running.wait_until_sent(mailing, 120)
     count = running.status(mailing).counts.uncertain
     assert count >= 3
 
@@ -106,7 +106,7 @@ def test_a_worker_killed_between_the_dot_and_its_reply_leaves_a_letter_that_is_s
     with sending_installation(request, "sqlite", tmp_path_factory.mktemp("killed"), lease_seconds=5) as made:
         made.sink.set_rules(Rule("DOT", recipient="killed-", then="hang", take=True))
         addresses, mailing = send(made, week, "killed-", 2)
-        made.wait_for(lambda: len(copies(made, "killed-")) == 2 or made.taken() >= 1)
+        made.wait_for(lambda: len(copies(made, "killed-")) == 2 or made.taken() >= 1, 120)
         for worker in made.workers:
             worker.kill()
         made.sink.set_rules()
@@ -134,7 +134,7 @@ def test_a_worker_killed_between_the_dot_and_its_reply_leaves_a_letter_that_is_s
         assert not made.tydzen("mailing", "resolve", mailing, "--resend", "--all", "--yes").stdout
 
         made.start_worker(concurrency=3)
-        made.wait_until_sent(mailing)
+        made.wait_until_sent(mailing, 120)
         after = copies(made, "killed-")
         twice = {entry.recipient for entry in made.sink.entries() if entry.message_id in
                  {line["message_id"] for line in listed}}  # fmt: skip
@@ -151,10 +151,10 @@ def test_an_installation_may_have_what_is_uncertain_sent_again_once(request, tmp
             Rule("DOT", recipient="policy-0@", then="drop", times=1), Rule("DOT", recipient="policy-1@", then="drop")
         )
         _, mailing = send(made, week, "policy-", 4)
-        made.wait_until_sent(mailing)
+        made.wait_until_sent(mailing, 120)
         made.sweep()
-        made.wait_for(lambda: made.taken() >= 3, 60, why="the sweep sent again")
-        made.wait_until_sent(mailing)
+        made.wait_for(lambda: made.taken() >= 3, 120, why="the sweep sent again")
+        made.wait_until_sent(mailing, 120)
         made.sweep()
 
         listed = made.json_lines("mailing", "uncertain", mailing)
