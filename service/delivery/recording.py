@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
-from service.domain.retries import next_attempt
+from service.domain.retries import GIVE_UP_AFTER, next_attempt
 from service.mail.letter import Outcome
 from service.store import Session, outcomes
 from service.store.instants import loaded, stored
@@ -51,15 +51,7 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
     """Where `outcome` leaves its delivery, by the table of replies and the schedule of retries."""
     state = STATES[outcome.reply_class]
     if outcome.due is not None:
-        # It was not tried at all, so nothing is evidence.
-        return Result(
-            outcome.delivery_id,
-            outcome.attempt,
-            DeliveryState.DEFERRED,
-            outcome.reply_class.value,
-            due_ms=stored(outcome.due),
-            reason=HELD_BACK,
-        )
+        return _held_back(session, outcome, outcome.due)
     if state in {DeliveryState.ACCEPTED, DeliveryState.PENDING}:
         return Result(outcome.delivery_id, outcome.attempt, state, outcome.reply_class.value)
     due: dt.datetime | None = None
@@ -81,6 +73,20 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
         relay=outcome.relay,
         suppress=outcome.reply_class is ReplyClass.HARD,
         soft=outcome.reply_class is ReplyClass.SOFT,
+    )
+
+
+def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
+    """It was not tried at all, so nothing is evidence; but even then it does not wait for longer than others."""
+    began = outcomes.began(session, outcome.delivery_id)
+    late = began is not None and due > loaded(began) + GIVE_UP_AFTER
+    return Result(
+        outcome.delivery_id,
+        outcome.attempt,
+        DeliveryState.EXPIRED if late else DeliveryState.DEFERRED,
+        outcome.reply_class.value,
+        due_ms=None if late else stored(due),
+        reason=HELD_BACK,
     )
 
 

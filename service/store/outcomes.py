@@ -18,7 +18,7 @@ from service.store.arrays import array_literal
 from service.store.batches import add_counts, hold
 from service.store.bounces import Said
 from service.store.database import Session
-from service.store.tables import attempts, batches, deliveries, senders
+from service.store.tables import attempts, batches, deliveries, mailings, senders
 
 _ATTEMPTING, _UNCERTAIN = int(DeliveryState.ATTEMPTING), int(DeliveryState.UNCERTAIN)
 
@@ -148,7 +148,7 @@ def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryStat
 
 
 def _held_back(result: Result) -> bool:
-    return result.outcome == ReplyClass.NOT_SENT.value and result.state is DeliveryState.DEFERRED
+    return result.outcome == ReplyClass.NOT_SENT.value and result.state is not DeliveryState.PENDING
 
 
 def _renumbered(result: Result) -> dict[str, Any]:
@@ -235,6 +235,13 @@ def note(session: Session, delivery: int, attempt: int, *, code: int | None, enh
     """Add to the evidence of an attempt what was found out about it later."""
     one = sa.and_(attempts.c.delivery_id == delivery, attempts.c.number == attempt)
     session.execute(attempts.update().where(one).values(code=code, enhanced=enhanced, reply=words))
+
+
+def began(session: Session, delivery: int) -> int | None:
+    """When the mailing of that delivery began to be sent, in milliseconds."""
+    statement = sa.select(mailings.c.started_at).join(deliveries, deliveries.c.mailing_id == mailings.c.id)
+    found: int | None = session.scalar(statement.where(deliveries.c.id == delivery))
+    return found
 
 
 def failures(session: Session, delivery: int) -> tuple[int, int | None]:

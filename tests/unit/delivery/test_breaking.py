@@ -14,6 +14,7 @@ from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
 from service.store import breakers, mailings, publication, suppressions, tables
+from service.store.instants import stored
 from tests.factories import MADE_AT, OPERATORS, add_readers
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
@@ -40,7 +41,15 @@ def planned(database, *, readers=0, away=0, domain="gmail.com"):
         publication.save(session, replace(samples.publication(), operators=OPERATORS), MADE_AT)
     addresses = add_readers(database, away, chains=("en",), prefix="away", domain=domain)
     assert run.planner().plan(run.mailing)
+    began(run, 0)
     return run, addresses
+
+
+def began(run, hours):
+    """The mailing began so many hours ago, by the clock of the worker."""
+    with run.database.begin() as session:
+        at = stored(dt.datetime.now(dt.UTC) - dt.timedelta(hours=hours))
+        session.execute(tables.mailings.update().values(started_at=at))
 
 
 def mailing_of(run):
@@ -185,6 +194,34 @@ def test_a_provider_that_is_no_better_after_the_hold_is_left_alone_for_twice_as_
     assert breaker.scope == first.scope
     assert breaker.scope.startswith("provider:d-")
     assert not [text for text in (first.reason, breaker.reason, *problems(run)) if "lonely" in text]
+
+
+def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_database, tmp_path, sink):
+    run, away = planned(sqlite_database, readers=20, away=150)
+    sink.set_rules(Rule("RCPT", GONE, recipient="@gmail.com"))
+    send_all(run, tmp_path, sink)
+    assert run.counts() == {"accepted": 20, "deferred": 150}
+
+    began(run, 47.5)
+    with run.database.begin() as session:
+        # Each of those that were tried was so two days ago.
+        ago = stored(dt.datetime.now(dt.UTC) - dt.timedelta(hours=48))
+        session.execute(tables.attempts.update().values(at=ago))
+    for _ in range(20):
+        hours_pass(run)
+        send_all(run, tmp_path, sink)
+
+    assert run.counts() == {"accepted": 20, "expired": 150}
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+    assert not miscounted(run.database, run.mailing)
+    sink.set_rules()
+    hours_pass(run)
+    began(run, 0)
+    assert run.control("retry") == 150
+    send_all(run, tmp_path, sink)
+    hours_pass(run)
+    send_all(run, tmp_path, sink)
+    assert recipients(sink) == sorted([*run.addresses, *away])
 
 
 def test_once_a_provider_has_shown_that_it_takes_mail_its_refusals_are_believed(sqlite_database, tmp_path, sink):
