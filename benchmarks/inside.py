@@ -72,23 +72,24 @@ def main() -> int:
                 places.prepare()
                 process = services.sending_process(places, lambda: False)
                 with services.database.read() as session:
-                    numbers = list(session.execute(sa.select(batches.c.id).order_by(batches.c.id)).scalars())
+                    wanted = sa.select(batches.c.id, batches.c.pending).order_by(batches.c.pending, batches.c.id)
+                    todo = [(row.id, row.pending) for row in session.execute(wanted)]
                 if options.wait:
                     input(f"pid {os.getpid()}, Enter starts: ")
-                process.send_batch(numbers.pop())  # what is done once: connections, statements, the rendition
+                process.send_batch(todo.pop()[0])  # what is done once: connections, statements, the rendition
                 seen: dict[str, list[float]] = {}
                 before = seconds_by_kind(made.server, sink.pid)
                 started = time.perf_counter()
-                for number in numbers:
+                for number, letters in todo:
                     process.send_batch(number)
                     after = seconds_by_kind(made.server, sink.pid)
                     for kind, used in after.items():
-                        seen.setdefault(kind, []).append((used - before.get(kind, 0.0)) / 1000 * 1e6)
+                        seen.setdefault(kind, []).append((used - before.get(kind, 0.0)) / letters * 1e6)
                     before = after
-                rate = 1000 * len(numbers) / (time.perf_counter() - started)
+                rate = sum(letters for _, letters in todo) / (time.perf_counter() - started)
                 lows = {kind: statistics.quantiles(used, n=4)[0] for kind, used in seen.items()}
                 print(
-                    f"{len(numbers)} batches, letters of {made.letter_size()} octets, {rate:.0f}/s; lower quartile: "
+                    f"{len(todo)} batches, letters of {made.letter_size()} octets, {rate:.0f}/s; lower quartile: "
                     + ", ".join(f"{kind} {used:.1f}" for kind, used in sorted(lows.items()))
                     + f" µs a letter; {parts.usage(os.getpid()).megabytes:.0f} MB"
                 )

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,18 +16,20 @@ from pathlib import Path
 
 SMTP_SOURCE, SMTP_SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
 CONNECTIONS = 5
+PYTHON = sys.executable
 _TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds, and the most memory ever resident, in MB."""
+    """CPU seconds; the most memory ever resident, and what of it is now the process's own, in MB."""
 
     cpu: float = 0.0
     megabytes: float = 0.0
+    private: float = 0.0
 
     def __add__(self, other: Usage) -> Usage:
-        return Usage(self.cpu + other.cpu, max(self.megabytes, other.megabytes))
+        return Usage(self.cpu + other.cpu, max(self.megabytes, other.megabytes), max(self.private, other.private))
 
 
 def usage(pid: int) -> Usage:
@@ -36,8 +39,9 @@ def usage(pid: int) -> Usage:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return Usage()
-    peak = next((int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM:")), 0)
-    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, peak / 1024)
+    sizes = {line.partition(":")[0]: line.split()[1] for line in status.splitlines() if line.endswith(" kB")}
+    peak, private = int(sizes.get("VmHWM", 0)), int(sizes.get("RssAnon", 0))
+    return Usage((int(fields[11]) + int(fields[12])) / _TICKS, peak / 1024, private / 1024)
 
 
 def descendants(pid: int) -> list[int]:

@@ -1,227 +1,209 @@
-"""The whole run, end to end, as a ratio to Postfix's smtp-source in the same run.
+"""Whole mailings, end to end: real Celery workers, gate, journal, rate in Valkey, all checks on, three chains.
 
-    python -m benchmarks.sending [--readers 50000] [--sink fast|postfix|both] [--database postgresql|sqlite|both]
-
-Real Celery workers, gate, journal, all checks on; three chains of the sample issue. `--rates` measures instead how well
-a set rate is kept by two workers.
+Each run is a new installation with new readers; what several rows need is run once.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
-import os
-import shutil
-import signal
+import functools
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from benchmarks import parts
-from service import bootstrap
-from service.delivery import progress, release
-from service.domain.chains import Chain
-from service.domain.mailing import SETTLED
-from service.domain.subscriber import SubscriberStatus
-from service.domain.weeks import Week
-from service.editorial.issue_folder import read_issue
-from service.editorial.publication_file import read_publication
-from service.embedded import valkey
-from service.mail.segments import Rendition
-from service.store import issues, publication, subscribers
-from service.store.tables import renditions
+from benchmarks.installation import PROJECT, Run, installation
+from benchmarks.table import Row
+from service.delivery import progress
 
-PROJECT = Path(__file__).resolve().parents[1]
-EXAMPLES = PROJECT / "examples"
-WEEK = "2019-W22"
-CHAINS = ("en", "be,ru", "ru")
-CHUNK = 20_000
+_PEER_LETTERS = 30_000
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What one mailing took: letters per second, CPU µs per letter and peak MB by process."""
+class Sending:
+    """One mailing and, around nothing else, its peer: letters per second and CPU µs per letter of smtp-source."""
 
-    rate: float
-    freeze: float
-    usages: dict[str, parts.Usage]
-    readers: int
+    run: Run
+    size: int
+    peer: float
+    peer_cpu: float
+    status: list[float] = field(default_factory=list)  # seconds that the query behind `mailing status` took
+    command: list[float] = field(default_factory=list)  # seconds of the whole command
 
-    def line(self, name: str, against: float) -> str:
-        used = "  ".join(
-            f"{who} {one.cpu / self.readers * 1e6:.1f} µs {one.megabytes:.0f} MB" for who, one in self.usages.items()
-        )
-        return f"{name:34} {self.rate:8.0f}/s  {self.rate / against:5.2f} × smtp-source   {used}"
+    @property
+    def ratio(self) -> float:
+        return self.run.rate / self.peer
 
-
-class Installation:
-    """A data directory, a database, a Valkey and two workers that send into a sink."""
-
-    def __init__(self, folder: Path, database_url: str | None, port: int, *, server: int | None, rate: float) -> None:
-        self.folder = folder
-        self.server = server
-        os.environ["TYDZEN_DATA_DIR"] = str(folder)
-        os.environ["TYDZEN_SMTP_URL"] = f"smtp://127.0.0.1:{port}?tls=none&connections={parts.CONNECTIONS}"
-        os.environ["TYDZEN_RATE"] = str(rate)
-        os.environ["TYDZEN_LOG_LEVEL"] = "WARNING"
-        os.environ.pop("TYDZEN_DATABASE_URL", None)
-        if database_url:
-            os.environ["TYDZEN_DATABASE_URL"] = database_url
-        self.services = bootstrap.services()
-        self.services.upgrade_database()
-
-    def fill(self, readers: int) -> None:
-        services = self.services
-        week = Week.parse(WEEK)
-        weekly = read_publication(EXAMPLES)
-        with services.database.begin() as session:
-            publication.save(session, weekly, services.clock.now())
-            issues.save(session, read_issue(EXAMPLES / "issues" / WEEK, weekly), services.clock.now())
-        for start in range(0, readers, CHUNK):
-            rows = [
-                subscribers.prepared(
-                    services.sealer,
-                    f"reader{number}@example.test",
-                    Chain(tuple(CHAINS[number % len(CHAINS)].split(","))),
-                    status=SubscriberStatus.ACTIVE,
-                    consent="benchmark",
-                    week=week,
-                )
-                for number in range(start, min(start + CHUNK, readers))
-            ]
-            with services.database.begin() as session:
-                subscribers.insert(session, rows)
-
-    @contextlib.contextmanager
-    def workers(self, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-        """`count` workers of one sending process each."""
-        command = [sys.executable, "-m", "celery", "-q", "-A", "worker", "worker", "-Q", "bulk", "--concurrency=1"]
-        with valkey.running(self.folder):
-            started = [
-                subprocess.Popen([*command, f"--hostname=w{number}@%h"], cwd=PROJECT, stdout=subprocess.DEVNULL)
-                for number in range(count)
-            ]
-            try:
-                _until_quiet(started)
-                yield started
-            finally:
-                for worker in started:
-                    worker.send_signal(signal.SIGTERM)
-                for worker in started:
-                    worker.wait(30)
-
-    def mail(self, workers: list[subprocess.Popen[bytes]], readers: int) -> Run:
-        """Send to everybody; the clock of the rate starts with the first letter and stops with the last."""
-        services = self.services
-        with services.database.begin() as session:
-            number = release.send(
-                session, WEEK, services.bell, services.blocking, actor="bench", now=services.clock.now()
-            )
-        asked, first, before = time.perf_counter(), 0.0, {}
-        while True:
-            with services.database.read() as session:
-                status = progress.status(session, number)
-            if not first and status.mailing.started_at:
-                first, before = time.perf_counter(), self._usages(workers)
-            if status.mailing.state in SETTLED:
-                break
-            time.sleep(0.05)
-        seconds = time.perf_counter() - first
-        after = self._usages(workers)
-        assert status.counts.accepted == readers, status.counts
-        used = {who: parts.Usage(one.cpu - before[who].cpu, one.megabytes) for who, one in after.items()}
-        return Run(readers / seconds, first - asked, used, readers)
-
-    def _usages(self, workers: list[subprocess.Popen[bytes]]) -> dict[str, parts.Usage]:
-        made = {"workers": sum((parts.usage_of_all(worker.pid) for worker in workers), parts.Usage())}
-        if self.server:
-            made["PostgreSQL"] = parts.usage_of_all(self.server)
-        return made
-
-    def letter_size(self) -> int:
-        """The mean size of a letter on the wire, in octets: the 8-bit form, which both sinks take."""
-        with self.services.database.read() as session:
-            stored = session.execute(sa.select(renditions.c.content)).scalars().all()
-        forms = [Rendition.from_bytes(content).eight_bit for content in stored]
-        return round(statistics.mean(sum(map(len, form.statics)) for form in forms if form is not None))
+    @property
+    def engine(self) -> float:
+        """CPU µs per letter of workers and database together."""
+        return self.run.microseconds("workers", "PostgreSQL")
 
 
-def _until_quiet(workers: list[subprocess.Popen[bytes]]) -> None:
-    """Wait until the workers, and the sweep beside each, have started and have nothing to do."""
-    before, deadline = -1.0, time.monotonic() + 60
-    while time.monotonic() < deadline:
-        now = sum(parts.usage_of_all(worker.pid).cpu for worker in workers)
-        if now - before < 0.05 and now > 1:
-            return
-        before = now
-        time.sleep(2)
+@functools.cache
+def fast_sink() -> str:
+    return parts.fast_sink(Path(tempfile.mkdtemp(prefix="tydzen-sink-")))
 
 
-@contextlib.contextmanager
-def installation(kind: str, port: int, rate: float = 0) -> Iterator[Installation]:
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tydzen-bench-")))
-        url, server = stack.enter_context(parts.postgresql()) if kind == "postgresql" else (None, None)
-        yield Installation(folder, url, port, server=server, rate=rate)
+def sink_command(sink: str, port: int, delay: int = 0) -> list[str]:
+    if sink == "postfix":
+        return [parts.SMTP_SINK, "-u", "nobody", f"127.0.0.1:{port}", "512"]
+    return [fast_sink(), str(port), *(("-d", str(delay)) if delay else ())]
 
 
-def compare(name: str, command: list[str], port: int, kind: str, readers: int) -> None:
-    with parts.sink(command, port), installation(kind, port) as made:
+@functools.cache
+def once(
+    kind: str,
+    readers: int,
+    sink: str = "fast",
+    *,
+    workers: int = 2,
+    delay: int = 0,
+    number: int = 0,  # noqa: ARG001  # part of the key
+    safe: bool = True,
+    watched: bool = False,
+) -> Sending:
+    """One run; `number` tells repetitions apart. While it is `watched`, the status is asked for as operators do."""
+    port = parts.free_port()
+    module = "worker" if safe else "benchmarks.unsafe"
+    with parts.sink(sink_command(sink, port, delay), port) as far_end, installation(kind, port) as made:
         made.fill(readers)
-        with made.workers(2) as workers:
-            run = made.mail(workers, readers)
+        asked: list[float] = []
+        commanded: list[float] = []
+
+        def ask(mailing: int) -> None:
+            started = time.perf_counter()
+            with made.services.database.read() as session:
+                progress.status(session, mailing)
+            asked.append(time.perf_counter() - started)
+            if watched and len(asked) % 100 == 1:  # every five seconds or so: Python's own start takes processor time
+                started = time.perf_counter()
+                tydzen = Path(parts.PYTHON).with_name("tydzen")
+                command = [str(tydzen), "mailing", "status", str(mailing)]
+                subprocess.run(command, check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
+                commanded.append(time.perf_counter() - started)
+
+        with made.workers(workers, module=module) as running:
+            run = made.mail(running, readers, sink=far_end.pid, meanwhile=ask)
         size = made.letter_size()
-        # The peer is measured twice around nothing else, because a shared machine drifts.
-        peers = [parts.source(port, min(readers, 30_000), size) for _ in range(3)]
-        rate, used = statistics.median(peer[0] for peer in peers), statistics.median(peer[1] for peer in peers)
-        print(f"\n{name}, {kind}, {readers} readers, letters of {size} octets, frozen and cut in {run.freeze:.1f} s")
-        print(f"{'smtp-source':34} {rate:8.0f}/s   1.00 × smtp-source   {used:.1f} µs")
-        print(run.line("end to end, two workers", rate))
+        peers = [parts.source(port, min(readers, _PEER_LETTERS), size) for _ in range(1 if delay else 3)]
+    peer, cpu = (statistics.median(column) for column in zip(*peers, strict=True))
+    found = Sending(run, size, peer, cpu, asked, commanded)
+    print(
+        f"  {kind} {readers} readers to {sink}: {run.rate:.0f}/s = {found.ratio:.2f} × {peer:.0f}/s; {run.used()}",
+        flush=True,
+    )
+    return found
 
 
-def keep_rates(command: list[str], port: int) -> None:
-    print("\nset rate, two workers, SQLite:")
+def repeated(kind: str, readers: int, sink: str, repeat: int, *, safe: bool = True) -> Sending:
+    """Of so many runs the one with the median ratio to its peer."""
+    runs = [once(kind, readers, sink, number=number, safe=safe) for number in range(repeat)]
+    return sorted(runs, key=lambda one: one.ratio)[(len(runs) - 1) // 2]
+
+
+def _readers(scale: float, readers: int = 100_000) -> int:
+    return max(3_000, round(readers * scale))
+
+
+def _row(what: str, must: str, found: Sending, measured: str) -> Row:
+    cpu = ", ".join(f"{who} {found.run.microseconds(who):.1f} µs" for who in found.run.usages)
+    memory = ", ".join(f"{who} {one.megabytes:.0f} MB" for who, one in found.run.usages.items() if who != "sink")
+    return Row(what, must, measured, cpu, memory)
+
+
+def end_to_end(scale: float, repeat: int) -> list[Row]:
+    """Both sinks, PostgreSQL."""
+    rows = []
+    for sink, name, must in (
+        ("fast", "a fast sink", "≥ 1.0 × smtp-source, goal 1.3"),
+        ("postfix", "Postfix's `smtp-sink`", "≥ 1.0 × smtp-source"),
+    ):
+        found = repeated("postgresql", _readers(scale), sink, repeat)
+        peer = f"{found.peer:.0f}/s, {found.peer_cpu:.1f} µs"
+        what = f"end to end → {name}, {found.run.readers} readers, {found.size} octets a letter"
+        rows.append(_row(what, must, found, f"{found.run.rate:.0f}/s = {found.ratio:.2f} × smtp-source ({peer})"))
+        if sink == "fast":
+            engine = f"{found.engine:.1f} µs"
+            rows.append(Row("CPU, workers and database, per letter", "≤ 45 µs, goal 35", engine))
+    return rows
+
+
+def million(scale: float, _repeat: int) -> list[Row]:
+    """A million readers, with somebody who asks for the status all the time."""
+    found = once("postgresql", _readers(scale, 1_000_000), watched=True)
+    asked = statistics.quantiles(found.status, n=100)[98] * 1000
+    worst = max(found.status) * 1000
+    whole = statistics.median(found.command) * 1000
+    return [
+        _row(
+            f"{found.run.readers} readers → a fast sink",
+            "completes; ≤ 150 MB a process",
+            found,
+            f"{found.run.rate:.0f}/s = {found.ratio:.2f} × smtp-source, planned and frozen in {found.run.freeze:.1f} s",
+        ),
+        Row(
+            "its `mailing status` meanwhile",
+            "≤ 50 ms",
+            f"the query 99 % ≤ {asked:.1f} ms, longest {worst:.1f} ms of {len(found.status)}; "
+            f"the command with Python's start {whole:.0f} ms",
+        ),
+    ]
+
+
+def sqlite(scale: float, repeat: int) -> list[Row]:
+    """SQLite against PostgreSQL."""
+    readers = _readers(scale)
+    small, large = (repeated(kind, readers, "fast", repeat) for kind in ("sqlite", "postgresql"))
+    measured = (
+        f"{small.run.rate:.0f}/s = {small.run.rate / large.run.rate:.2f} × PostgreSQL, {small.ratio:.2f} × smtp-source"
+    )
+    return [_row(f"SQLite, {readers} readers → a fast sink", "≥ 0.5 × the PostgreSQL figure", small, measured)]
+
+
+def workers(scale: float, _repeat: int) -> list[Row]:
+    """Two workers against one, where neither the sink's nor this machine's processor is the limit."""
+    readers = _readers(scale, 20_000)
+    one, two = (once("postgresql", readers, workers=count, delay=5_000) for count in (1, 2))
+    measured = f"{two.run.rate:.0f}/s against {one.run.rate:.0f}/s = {two.run.rate / one.run.rate:.2f} ×"
+    return [_row("two workers against one, a sink that waits 5 ms per letter", "≥ 1.7 ×", two, measured)]
+
+
+def price(scale: float, repeat: int) -> list[Row]:
+    """What journal and gate cost: against workers of the benchmark that have neither."""
+    readers = _readers(scale)
+    safe = repeated("postgresql", readers, "fast", repeat)
+    bare = repeated("postgresql", readers, "fast", repeat, safe=False)
+    slower = 1 - safe.ratio / bare.ratio
+    dearer = safe.engine / bare.engine - 1
+    measured = (
+        f"{100 * slower:.1f} % of the rate; {safe.engine:.1f} against {bare.engine:.1f} µs ({100 * dearer:+.1f} %)"
+    )
+    return [Row("safety's price: the same without journal and gate", "≤ 15 %", measured)]
+
+
+def growth(scale: float, _repeat: int) -> list[Row]:
+    """Cost per letter of small and large mailings."""
+    sizes = [_readers(scale, size) for size in (10_000, 100_000, 1_000_000)]
+    found = [once("postgresql", size, watched=size == sizes[-1]) for size in sizes]
+    costs = [one.engine for one in found]
+    listed = ", ".join(f"{size}: {cost:.1f} µs" for size, cost in zip(sizes, costs, strict=True))
+    apart = 100 * (max(costs) / min(costs) - 1)
+    return [Row("CPU of workers and database per letter, by readers", "within 15 %", f"{listed}: {apart:.0f} % apart")]
+
+
+def rates(scale: float, _repeat: int) -> list[Row]:
+    """How well a set rate is kept by two workers."""
+    rows = []
     for rate, readers in ((50, 1_000), (500, 10_000)):
-        with parts.sink(command, port), installation("sqlite", port, rate) as made:
-            made.fill(readers)
-            with made.workers(2) as workers:
-                run = made.mail(workers, readers)
-        print(f"{rate:6}/s set  {run.rate:8.1f}/s measured  {100 * (run.rate / rate - 1):+.1f} %")
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--readers", type=int, default=50_000)
-    parser.add_argument("--sink", choices=["fast", "postfix", "both"], default="both")
-    parser.add_argument("--database", choices=["postgresql", "sqlite", "both"], default="both")
-    parser.add_argument("--rates", action="store_true")
-    options = parser.parse_args()
-    if not Path(parts.SMTP_SOURCE).exists() or not shutil.which("cc"):
-        print("smtp-source (Postfix) and a C compiler are needed to compare", file=sys.stderr)
-        return 1
-    with tempfile.TemporaryDirectory() as folder:
-        fast = parts.fast_sink(Path(folder))
-        if options.rates:
-            port = parts.free_port()
-            keep_rates([fast, str(port)], port)
-            return 0
-        for kind in ("postgresql", "sqlite") if options.database == "both" else (options.database,):
-            if options.sink in {"fast", "both"}:
-                port = parts.free_port()
-                compare("fast_sink", [fast, str(port)], port, kind, options.readers)
-            if options.sink in {"postfix", "both"}:
-                port = parts.free_port()
-                command = [parts.SMTP_SINK, "-u", "nobody", f"127.0.0.1:{port}", "512"]
-                compare("smtp-sink", command, port, kind, options.readers)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        port = parts.free_port()
+        count = max(300, round(readers * min(1.0, scale)))
+        with parts.sink(sink_command("fast", port), port), installation("sqlite", port, rate=str(rate)) as made:
+            made.fill(count)
+            with made.workers(2) as running:
+                run = made.mail(running, count)
+        measured = f"{run.rate:.1f}/s, off by {100 * (run.rate / rate - 1):+.1f} %"
+        rows.append(Row(f"a set rate of {rate}/s, two workers", "", measured))
+    return rows

@@ -73,6 +73,9 @@ async def send(relay: Relay, count: int, frozen: Rendition, folder: Path) -> tup
     def note(outcome: Outcome) -> None:
         outcomes[outcome.reply_class.value] += 1
 
+    async def shut(_letter: Letter) -> None:
+        return None
+
     with Journal(folder, sender_id=1) as journal:
         wire = Wire(relay, journal=journal, helo_name="bench.example.org")
         # Made before the clock starts: keys, tokens and gates have a benchmark of their own.
@@ -82,7 +85,7 @@ async def send(relay: Relay, count: int, frozen: Rendition, folder: Path) -> tup
         used, started = cpu(resource.RUSAGE_SELF), time.perf_counter()
         while left:
             group = min(left, await wire.room(100))
-            wire.submit([next(supply) for _ in range(group)], note)
+            wire.submit([next(supply) for _ in range(group)], note, regate=shut)
             left -= group
         await wire.drain()
         seconds = time.perf_counter() - started
@@ -97,8 +100,10 @@ def cpu(who: int) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def measure_wire(name: str, port: int, count: int, frozen: Rendition, window: int) -> Result:
-    relay = Relay("127.0.0.1", port, Tls.NONE, connections=parts.CONNECTIONS, window=window)
+def measure_wire(
+    name: str, port: int, count: int, frozen: Rendition, window: int, *, connections: int = parts.CONNECTIONS
+) -> Result:
+    relay = Relay("127.0.0.1", port, Tls.NONE, connections=connections, window=window)
     loop = new_event_loop()
     with tempfile.TemporaryDirectory() as folder:
         seconds, used = loop.run_until_complete(send(relay, count, frozen, Path(folder)))

@@ -1,0 +1,56 @@
+"""Workers without journal and gate, to measure what these cost. Of the benchmark only: the service has no such switch.
+
+Celery loads it in place of `worker`: `celery -A benchmarks.unsafe worker`. What is left is what any sender must do:
+read the readers of a group, send, and mark as accepted. PostgreSQL only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState
+from service.mail.journal import Journal
+from service.store import gate, outcomes
+from service.store.arrays import array_literal
+from service.store.batches import Claim
+from service.store.database import Session
+from service.store.gate import Gated, Recipient
+from worker import app  # noqa: F401  # Celery looks for it here
+
+_READ = sa.text(
+    "SELECT d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed FROM deliveries d "
+    "JOIN subscribers s ON s.id = d.subscriber_id WHERE d.id = ANY(CAST(:ids AS bigint[]))"
+)
+_ACCEPT = sa.text(
+    """
+    WITH marked AS (
+        UPDATE deliveries SET state = 2, at = :now WHERE id = ANY(CAST(:ids AS bigint[])) RETURNING batch_id
+    ), totals AS (SELECT batch_id, count(*) AS accepted FROM marked GROUP BY batch_id)
+    UPDATE batches b SET pending = b.pending - t.accepted, accepted = b.accepted + t.accepted
+    FROM totals t WHERE b.id = t.batch_id RETURNING t.batch_id, t.accepted
+    """
+)
+
+
+def read_group(session: Session, _claim: Claim, ids: Sequence[int], **_more: Any) -> Gated:
+    rows = session.execute(_READ, {"ids": array_literal(ids)}).all()
+    unseal = session.sealer.open
+    return Gated([Recipient(*row[:4], unseal(row[2], row[4])) for row in rows], None)
+
+
+def accept(session: Session, _attempt: int, ids: Sequence[int], now_ms: int) -> set[int]:
+    rows = session.execute(_ACCEPT, {"ids": array_literal(ids), "now": now_ms}).all()
+    return {row.batch_id for row in rows}
+
+
+def nothing(*_arguments: Any) -> None:
+    return None
+
+
+assert DeliveryState.ACCEPTED == 2
+gate.pass_gate = read_group  # type: ignore[assignment]
+outcomes._accept = accept  # type: ignore[assignment]  # noqa: SLF001
+Journal.dot = Journal.reply = Journal.accepted = nothing  # type: ignore[method-assign,assignment]
