@@ -286,9 +286,9 @@ class BatchRun:
         # Nearly all are accepted: those are counted when the next that is not comes.
         if outcome.reply_class is not ReplyClass.ACCEPTED or self.means.watch.probing:
             outcome = self._guard.heard(outcome, self.sent)
+            if outcome.reply_class in _OBJECTIONS:
+                self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         self._account.add(outcome)
-        if outcome.reply_class in _OBJECTIONS:
-            self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         if outcome.reply_class is ReplyClass.NOT_SENT:
             self._returned += 1
             if outcome.busy:

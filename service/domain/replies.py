@@ -30,6 +30,8 @@ class Phase(enum.Enum):
     BODY = "body"
     DOT = "dot"
 
+    __hash__ = object.__hash__  # an Enum's own is a function in Python, called for every letter
+
 
 class ReplyClass(enum.Enum):
     """What becomes of the delivery; the values are stored, in the database and (by position) in journals."""
@@ -44,6 +46,8 @@ class ReplyClass(enum.Enum):
     RELAY = "relay"
     UNCERTAIN = "uncertain"
     NOT_SENT = "not_sent"  # no reply at all: provably no final dot, give it back to pending
+
+    __hash__ = object.__hash__  # as of `Phase`
 
 
 class Reply(NamedTuple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ from service.store.errors import DatabaseAwayError, DuplicateError
 from service.store.sealing import Sealer
 
 SQLITE_BUSY_SECONDS = 30
+_TRUSTED_SECONDS = 1.0  # for so long after its last use a connection is taken to be alive
 
 _log = log.get("database")
 
@@ -169,9 +171,32 @@ def checked_url(url: str) -> URL:
     return parsed
 
 
+def _ping_after_pause(engine: Engine) -> None:
+    """Ask a connection that lay idle whether it still lives, and take a new one if not.
+
+    SQLAlchemy's own pre-ping asks before every transaction, which doubles the round trips of a short one.
+    """
+
+    @event.listens_for(engine, "checkin")
+    def note(_dbapi: Any, record: Any) -> None:
+        record.info["idle_since"] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def ask(dbapi: Any, record: Any, _proxy: Any) -> None:
+        since = record.info.get("idle_since")
+        if since is None or time.monotonic() - since < _TRUSTED_SECONDS:
+            return
+        try:
+            engine.dialect.do_ping(dbapi)
+        except engine.dialect.loaded_dbapi.Error as error:
+            raise sa.exc.InvalidatePoolError from error
+
+
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "postgresql":
-        return sa.create_engine(url, hide_parameters=True, pool_pre_ping=True, pool_size=pool_size, max_overflow=5)
+        engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5)
+        _ping_after_pause(engine)
+        return engine
     engine = sa.create_engine(
         url,
         hide_parameters=True,

@@ -196,3 +196,14 @@ class TestValkey:
         for number in range(1, len(good) + 1):
             # Up to any moment, no more than the rate allows; a group may be a thread's wake-up early.
             assert number * self.GROUP <= self.RATE * good[number - 1] + 2 * self.GROUP
+
+
+def test_tokens_that_are_taken_ahead_at_a_high_rate_keep_the_rate(valkey):
+    rate, count = 5_000, 100
+    paces = [ValkeyPace(valkey.url) for _ in range(2)]
+    started = time.monotonic()
+    good_at = sorted(time.monotonic() + pace.reserve("b", rate, count) for _ in range(15) for pace in paces)
+    for pace in paces:
+        pace.close()
+    for number, instant in enumerate(good_at, start=1):
+        assert instant >= started + number * count / rate - 0.02

@@ -46,3 +46,18 @@ def test_a_statement_that_was_cancelled_or_whose_server_process_ended_counts_so_
 
     with pytest.raises(DatabaseAwayError):
         ask()
+
+
+def test_a_connection_that_died_while_it_lay_idle_is_replaced_before_it_is_used(postgresql_database, monkeypatch):
+    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
+    own = sa.text("SELECT pg_backend_pid()")
+    with postgresql_database.read() as session:
+        before = session.scalar(own)
+        with postgresql_database.begin() as other:
+            second = other.scalar(own)
+    with postgresql_database.begin() as killer:
+        alive = killer.scalar(own)
+        doomed = before if alive == second else second
+        killer.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": doomed})
+    with postgresql_database.read() as first, postgresql_database.read() as session:
+        assert doomed not in {first.scalar(own), session.scalar(own)}
