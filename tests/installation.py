@@ -150,6 +150,10 @@ class Installation:
             issues.save(session, samples.issue(week=samples.Week.parse(week)), MADE_AT)
         return add_readers(self.database, readers, chains=chains, prefix=prefix)
 
+    def fill_domain(self, domain: str, readers: int, *, chains: Sequence[str] = CHAINS):
+        """So many more active readers, all at that domain; their addresses."""
+        return add_readers(self.database, readers, chains=chains, prefix="at", domain=domain)
+
     # Commands
 
     def tydzen(self, *words: object, stdin: str | None = None, wants: int | None = 0) -> subprocess.CompletedProcess:
@@ -290,6 +294,11 @@ class Installation:
                 return found
             assert time.monotonic() < give_up, f"{found.mailing.state}: {found.counts}\n{self.logs()}"
             time.sleep(0.05)
+
+    def database_rows(self, count: str) -> int:
+        """What a statement counts."""
+        with self.database.read() as session:
+            return session.scalar(sa.text(count))
 
     def taken(self) -> int:
         """How many mails the sink has taken."""

@@ -60,6 +60,11 @@ class Account:
         """Whether there are outcomes to record."""
         return bool(self._spoken)
 
+    @property
+    def gives_back(self) -> bool:
+        """Whether letters that were counted for a day's cap are to be given back to it."""
+        return bool(self._unused)
+
     def add(self, outcome: Outcome) -> None:
         """Record this with the next transaction."""
         self._spoken.append(outcome)

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
-from service.domain.limits import INSTALLATION, NO_LIMIT, Limit, midnight_after, relay_scope, scope_parts
+from service.domain.limits import (
+    INSTALLATION,
+    NO_LIMIT,
+    Limit,
+    midnight_after,
+    provider_scope,
+    relay_scope,
+    scope_parts,
+)
 from service.mail.relay import Relay
 from service.store import Session
 from service.store import limits as store
@@ -33,6 +41,7 @@ class _Known:
     counted: Mapping[str, int] = field(default_factory=dict)
     day: dt.date = dt.date.min
     at: float = -1.0
+    version: int = 0
 
 
 class Limits:
@@ -46,9 +55,9 @@ class Limits:
         self._known = _Known(self.defaults)
 
     @property
-    def version(self) -> object:
-        """Something that is another object once a limit has changed."""
-        return self._known.limits
+    def version(self) -> int:
+        """A number that grows when a limit has changed."""
+        return self._known.version
 
     @property
     def stale(self) -> bool:
@@ -62,8 +71,8 @@ class Limits:
         day = now.astimezone(dt.UTC).date()
         capped = any(limit.cap(day) is not None for limit in found.values())
         counted = store.counted(session, day) if capped else {}
-        kept = self._known.limits
-        self._known = _Known(kept if kept == found else found, counted, day, at)
+        before = self._known
+        self._known = _Known(found, counted, day, at, before.version + (found != before.limits))
 
     def of(self, scope: str) -> Limit:
         """What holds for a scope."""
@@ -76,6 +85,11 @@ class Limits:
     def limited_providers(self) -> list[str]:
         """The providers that have a limit."""
         return [name for kind, name in map(scope_parts, self._known.limits) if kind == "provider"]
+
+    def connections_of_providers(self) -> dict[str, int]:
+        """Of each provider that has such a limit, to how many of its letters at once a worker process may attend."""
+        found = {name: self.of(provider_scope(name)).connections for name in self.limited_providers()}
+        return {name: connections for name, connections in found.items() if connections is not None}
 
     def caps(self, scopes: Iterable[str], now: dt.datetime) -> dict[str, int]:
         """The daily caps that hold for any of these scopes."""
@@ -98,7 +112,7 @@ class Limits:
         day = now.astimezone(dt.UTC).date()
         before = known.counted if known.day == day else {}
         cap = known.limits[scope].cap(day) or 0
-        self._known = _Known(known.limits, {**before, scope: cap}, day, known.at)
+        self._known = replace(known, counted={**before, scope: cap}, day=day)
 
 
 def defaults(rate: float, relays: Iterable[Relay]) -> dict[str, Limit]:

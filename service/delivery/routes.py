@@ -12,6 +12,7 @@ from service.delivery.limits import Limits, spent_error
 from service.delivery.line import Line
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.pace.bucket import FOR_EVER
+from service.store.provider_keys import HASHED
 
 # A relay that is asked first and takes nothing for so long counts as one in trouble.
 _FULL_SECONDS = 5.0
@@ -37,6 +38,10 @@ class Routes:
     _given: dict[str, float] = field(default_factory=dict)
     _full_since: dict[str, float] = field(default_factory=dict)
     _limited_until: dict[str, float] = field(default_factory=dict)
+    _domains: dict[str, str] = field(default_factory=dict)
+    _held: set[str] = field(default_factory=set)
+    _told: Sequence[Line] = ()
+    _version: int = 0
 
     async def room(
         self, lines: Sequence[Line], want: Callable[[Line], int], provider: str = "", *, despite_caps: bool = False
@@ -46,12 +51,32 @@ class Routes:
         Safe to cancel. Raises UnavailableError after a line was stopped, and DaySpentError where all that may be sent
         today is sent: by the installation, to the provider, or through every relay; not so with `despite_caps`.
         """
+        self._apply(lines)
         while True:
             asked: list[Line] = []
             found = self._room_now(lines if despite_caps else self._usable(lines, provider), want, asked)
             if found is not None:
                 return found
             await _any_change(asked, want)
+
+    def learn(self, provider: str, domain: str) -> None:
+        """A provider of which only a keyed hash is stored has this domain: letters name it so."""
+        if provider not in self._domains:
+            self._domains[provider] = domain
+            self._told = ()
+
+    def _apply(self, lines: Sequence[Line]) -> None:
+        """Tell the wires of connections, where a limit has changed or they are new."""
+        if lines is self._told and self._version == self.limits.version:
+            return
+        fixed = self.limits.connections_of_providers()
+        for line in lines:
+            line.wire.limit(self.limits.of(relay_scope(line.relay)).connections or line.wire.relay.connections)
+            for provider in {*fixed, *self._held}:
+                if (name := self._domains.get(provider, provider))[:2] != HASHED:
+                    line.wire.hold(name, fixed.get(provider))
+        self._held = set(fixed)
+        self._told, self._version = lines, self.limits.version
 
     def patience(self, lines: Sequence[Line], line: Line) -> float:
         """How many seconds to wait for tokens of this line's relay: not long where another has its own rate."""

@@ -38,7 +38,7 @@ from service.store import Database, Session, batches, gate, mailings
 from service.store.batches import Claim
 from service.store.gate import Gated
 from service.store.instants import stored
-from service.store.provider_keys import provider_key
+from service.store.provider_keys import HASHED, provider_key
 
 # The promise of the gate: who left is not mailed a second later.
 GATE_SECONDS = 1.0
@@ -194,7 +194,14 @@ class BatchRun:
     async def _send(self, ids: list[int]) -> None:
         position = 0
         while position < len(ids):
-            line, room = await self._way()
+            try:
+                line, room = await self._way()
+            except DaySpentError:
+                if not (self._out or self._account.gives_back):
+                    raise
+                # What comes back unsent may still go today.
+                await self._all_back()
+                continue
             group = ids[position : position + room]
             await self._guard.tend()
             # The second is counted from before the question, not from the answer.
@@ -218,10 +225,18 @@ class BatchRun:
         with self._waiting():
             await self._patiently(self._all_in.wait())
 
+    async def _all_back(self) -> None:
+        """Wait for the outcomes of all letters under way, and count the day anew."""
+        with self._waiting():
+            await self._patiently(self._all_in.wait())
+        await self._account.transaction(lambda session: self.means.limits.read(session, self.means.now()))
+
     def _submit(self, line: Line, letters: list[Letter]) -> None:
         if not letters:
             return
         self._most = min(GROUP_LIMIT, self._most + 1)
+        if self.claim.provider.startswith(HASHED):
+            self.means.routes.learn(self.claim.provider, letters[0].provider)
         self._out += len(letters)
         self._all_in.clear()
         self.means.routes.give(self.lines, line, len(letters))
@@ -289,12 +304,13 @@ class BatchRun:
             if outcome.reply_class in _OBJECTIONS:
                 self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         self._account.add(outcome)
+        counted = self._counted.pop(outcome.delivery_id, None) if self._counted else None
         if outcome.reply_class is ReplyClass.NOT_SENT:
             self._returned += 1
             if outcome.busy:
                 self._note_busy(outcome)
-            if outcome.delivery_id in self._counted:
-                self._account.unused(*self._counted.pop(outcome.delivery_id))
+            if counted is not None:
+                self._account.unused(*counted)
         else:
             self.sent += 1
             self._progress.set()

@@ -62,14 +62,14 @@ class Troubled:
 class Worker:
     """One sending process in this one."""
 
-    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0, urls=None):
+    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0, urls=None, connections=2):
         self.run = run
         self.database = Troubled(run.database)
         self.pace = FakePace()
         self.stop = False
         self.clock = Clock()
         self.data_dir = data_dir
-        relays = parse_relays(urls or f"smtp://127.0.0.1:{sink.port}?tls=none&connections=2")
+        relays = parse_relays(urls or f"smtp://127.0.0.1:{sink.port}?tls=none&connections={connections}")
         open_lines = [partial(open_line, run.database, data_dir, one, helo_name="sender.example.org") for one in relays]
         self.limits = Limits(defaults(rate, relays))
         self.lines = LineKeeper(self.database, open_lines)

@@ -1,0 +1,154 @@
+"""A domain that takes its time: all others are finished meanwhile, in one process as well."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+import sqlalchemy as sa
+
+from service.delivery import progress
+from service.domain.limits import Limit, provider_scope, relay_scope
+from service.store import limits, tables
+from service.store.instants import stored
+from service.store.provider_keys import provider_key
+from tests.factories import add_readers
+from tests.installation import miscounted
+from tests.smtp_sink import Rule, SmtpSink
+from tests.unit.delivery.parts import Run
+from tests.unit.delivery.worker import Worker
+
+SLOW = "slow.test"
+
+
+@pytest.fixture
+def sink(tmp_path):
+    with SmtpSink(tmp_path / "ledger") as made:
+        yield made
+
+
+def mailing(database, slow, *, others=270, batch_limit=100, slow_domain=SLOW):
+    """A mailing to so many readers, some of them at a slow domain, in batches that mix them."""
+    add_readers(database, slow, chains=("en",), domain=slow_domain, prefix="late")
+    run = Run(database, readers=others, chains=("en",), batch_limit=batch_limit)
+    run.addresses += [f"late{number}@{slow_domain}" for number in range(slow)]
+    return run
+
+
+def taken(sink, slow):
+    return [entry for entry in sink.entries() if (f"@{SLOW}" in entry.recipient) is slow]
+
+
+def work(worker, run, seconds):
+    """What a process does with all batches one after the other, as hints arrive; for at most so long."""
+    started = time.monotonic()
+
+    def stop():
+        while time.monotonic() < started + seconds and run.state() != "sent":
+            time.sleep(0.05)
+        worker.stop = True
+
+    async def serve():
+        while not worker.stop:
+            for number in run.batch_ids():
+                await worker.dispatcher.send_batch(number)
+            await asyncio.sleep(0.05)
+        await worker.lines.close()
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    asyncio.run(serve())
+    thread.join()
+    worker.dispatcher.offload.close()
+
+
+@pytest.mark.parametrize("point", ["RCPT", "DOT"])
+def test_one_domain_in_a_tarpit_holds_up_nobody_else(sqlite_database, tmp_path, sink, point):
+    run = mailing(sqlite_database, slow=30)
+    # On a good day this takes less than half a second; the tarpit alone takes 90 seconds of one connection.
+    sink.set_rules(Rule(point, delay=3, recipient=f"@{SLOW}"))
+    ends = {}
+
+    def look():
+        while len(taken(sink, slow=False)) < 270 and time.monotonic() < started + 60:
+            time.sleep(0.05)
+        ends["others"] = time.monotonic() - started
+        ends["slow"] = len(taken(sink, slow=True))
+        sink.set_rules()
+
+    started = time.monotonic()
+    watcher = threading.Thread(target=look)
+    watcher.start()
+    work(Worker(run, tmp_path, sink, connections=4), run, 60)
+    watcher.join()
+
+    assert ends["others"] < 20
+    assert ends["slow"] < 25
+    assert sorted(entry.recipient for entry in sink.entries()) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 300}
+    assert not miscounted(run.database, run.mailing)
+    with run.database.read() as session:
+        own = session.scalar(
+            sa.select(sa.func.count()).select_from(tables.batches).where(tables.batches.c.provider.like("d-%"))
+        )
+    assert own >= 1
+
+
+def test_a_provider_with_a_limit_leaves_the_mixed_batch_and_keeps_to_it(database, tmp_path, sink):
+    run = mailing(database, slow=10, others=60)
+    with database.begin() as session:
+        scope = provider_scope(provider_key(session.sealer, SLOW))
+        limits.save(session, scope, Limit(per_day=3), now_ms=stored(run.now))
+    work(Worker(run, tmp_path, sink), run, 4)
+    assert len(taken(sink, slow=False)) == 60
+    assert len(taken(sink, slow=True)) == 3
+    assert run.counts() == {"accepted": 63, "pending": 7}
+
+
+def test_the_connections_of_a_relay_and_of_a_provider_are_changed_while_it_runs(sqlite_database, tmp_path, sink):
+    run = mailing(sqlite_database, slow=0, others=400, batch_limit=1000)
+    sink.set_rules(Rule("DOT", delay=0.03))
+    most = []
+
+    def change():
+        while len(sink.entries()) < 30:
+            time.sleep(0.01)
+        with run.database.begin() as session:
+            limits.save(session, relay_scope(f"127.0.0.1:{sink.port}"), Limit(connections=1), now_ms=stored(run.now))
+        time.sleep(2)
+        most.append(len(sink.open_sessions))
+        with run.database.begin() as session:
+            limits.save(session, relay_scope(f"127.0.0.1:{sink.port}"), Limit(connections=6), now_ms=stored(run.now))
+        deadline = time.monotonic() + 3
+        while len(sink.open_sessions) < 6 and time.monotonic() < deadline:
+            time.sleep(0.02)
+        most.append(len(sink.open_sessions))
+        sink.set_rules()
+
+    assert Worker(run, tmp_path, sink, connections=4).send(meanwhile=change)
+    assert most == [1, 6]
+    assert run.counts() == {"accepted": 400}
+
+
+def test_what_is_set_aside_is_counted_and_joins_what_waits_already(database):
+    from service.store import batches
+
+    run = Run(database, readers=10, batch_limit=5)
+    claims = [run.claim(number) for number in run.batch_ids()]
+    for claim in claims:
+        ids = run.due(claim)
+        with database.begin() as session:
+            batches.set_aside(session, claim, {"d-0123456789abcdef": ids[:2]})
+    assert not miscounted(database, run.mailing)
+    aside = [run.batch(number) for number in run.batch_ids() if run.batch(number).provider]
+    assert [(one.provider, one.pending, one.chain) for one in aside] == [("d-0123456789abcdef", 4, "en")]
+    for claim in claims:
+        run.give_back(claim)
+    assert not progress_is_over(run)
+
+
+def progress_is_over(run):
+    with run.database.begin() as session:
+        return progress.finish(session, run.mailing, now=run.now)
