@@ -122,6 +122,7 @@ def test_a_backup_restored_in_mid_run_mails_nobody_twice(travelling):
     assert found.taken + found.states[DeliveryState.REFUSED] + found.uncertain >= 400
 
 
+@pytest.mark.parametrize("travelling", ["sqlite"], indirect=True)
 def test_a_backup_restored_after_the_run_leaves_nobody_to_mail(travelling):
     made = travelling
     made.fill(150)
@@ -144,6 +145,7 @@ def test_a_backup_restored_after_the_run_leaves_nobody_to_mail(travelling):
     assert made.taken() == 150
 
 
+@pytest.mark.parametrize("travelling", ["postgresql"], indirect=True)
 def test_a_backup_from_before_the_planning_refuses_to_send_the_issue_again(travelling):
     made = travelling
     made.fill(60)

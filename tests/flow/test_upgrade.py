@@ -12,7 +12,7 @@ from tests.next_version import NEXT, next_migrations, next_program
 pytestmark = pytest.mark.slow
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("kind", ["postgresql"])
 def test_old_and_new_workers_send_side_by_side_while_the_schema_moves_on(request, kind, tmp_path):
     with sending_installation(request, kind, tmp_path) as made:
         old = made.workers[0]
