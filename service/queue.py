@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from celery import Celery
 from kombu.entity import Queue
 from kombu.exceptions import ChannelError, OperationalError
+from kombu.transport import TRANSPORT_ALIASES
 
 from service import log
 from service.domain.errors import UnavailableError
@@ -29,6 +30,9 @@ TICK_SECONDS = 15
 
 # A caller that rings waits at most about this long, in seconds, for a broker that is away.
 _RING_SECONDS = 0.15
+
+# Kombu finds its transports by name: ours reads Redis, in this process.
+TRANSPORT_ALIASES["redis"] = "service.hints:HintTransport"
 
 _log = log.get("queue")
 
@@ -140,6 +144,8 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
         # A worker outlives its broker: it waits and goes on when the broker is back.
         "broker_connection_retry_on_startup": True,
         "broker_connection_max_retries": None,
+        # A broker that refuses commands (read-only, out of memory, loading) is away, too.
+        "broker_channel_error_retry": True,
         "broker_connection_timeout": 4,
         # The batch in hand is not Redis's business: it is finished whatever becomes of the connection.
         "worker_cancel_long_running_tasks_on_connection_loss": False,

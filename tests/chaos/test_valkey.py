@@ -1,0 +1,136 @@
+"""Valkey is worthless: whatever becomes of it in mid-run costs time and nothing else, and the rate is never exceeded."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from service.queue import PLAN_MAILING, SEND_BATCH, SEND_NOTICE, CeleryBell
+from tests.chaos.run import hurried
+from tests.chaos.test_faults import is_sent, url_of
+from tests.installation import audit, installed
+
+pytestmark = pytest.mark.slow
+
+
+def most_in_a_second(made):
+    """The most letters that the relay took within any second."""
+    times = sorted(entry.at for entry in made.sink.entries())
+    found, first = 0, 0
+    for last, at in enumerate(times):
+        while at - times[first] > 1:
+            first += 1
+        found = max(found, last - first + 1)
+    return found
+
+
+def flush(made):
+    made.valkey.flushall()
+
+
+def refuse_writes(made):
+    """As a replica of nobody does, for two seconds."""
+    made.valkey.command("REPLICAOF", "127.0.0.1", "1")
+    time.sleep(2)
+    made.valkey.command("REPLICAOF", "NO", "ONE")
+
+
+def have_no_memory(made):
+    made.valkey.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    made.valkey.command("CONFIG", "SET", "maxmemory", "1")
+    time.sleep(2)
+    made.valkey.command("CONFIG", "SET", "maxmemory", "0")
+
+
+def die_and_come_back_empty(made):
+    made.valkey.kill()
+    made.valkey.start()
+
+
+def be_away(made):
+    made.valkey.kill()
+    time.sleep(4)
+    made.valkey.start()
+
+
+def freeze(made):
+    made.valkey.freeze()
+    time.sleep(3)
+    made.valkey.thaw()
+
+
+@pytest.mark.parametrize(
+    "deeds",
+    [
+        pytest.param((flush, refuse_writes, die_and_come_back_empty), id="short"),
+        pytest.param(
+            (flush, refuse_writes, have_no_memory, die_and_come_back_empty, be_away, freeze, flush),
+            id="long",
+            marks=pytest.mark.long,
+        ),
+    ],
+)
+def test_whatever_becomes_of_valkey_costs_only_time(postgresql_database, tmp_path, deeds):
+    rate, apart = 80, 120
+    readers = apart * (len(deeds) + 1)
+    with installed(tmp_path / "run", url_of(postgresql_database), own_process=True, rate=rate, batch_size=50) as made:
+        made.fill(readers)
+        made.start_worker(concurrency=3)
+        mailing = made.send()
+        with hurried(made):
+            made.start_sweeps()
+            for number, deed in enumerate(deeds):
+                due = apart * number + apart // 2
+                made.wait_for(lambda due=due: made.taken() >= due, 90, f"{due} before {deed.__name__}")
+                deed(made)
+            made.wait_for(lambda: is_sent(made, mailing), 90)
+        found = audit(made, mailing)
+        found.complain()
+        assert found.uncertain == 0
+        assert found.taken == readers
+        # A bucket that was forgotten starts empty, and letters that had their tokens may come together.
+        assert most_in_a_second(made) <= 2 * rate
+
+
+@pytest.mark.parametrize("hints", [120, pytest.param(10_000, marks=pytest.mark.long)])
+def test_stale_and_forged_hints_have_no_effect(postgresql_database, tmp_path, hints):
+    with installed(tmp_path / "run", url_of(postgresql_database), own_process=True, batch_size=40) as made:
+        made.fill(200)
+        worker = made.start_worker(concurrency=3)
+        first = made.send(readers=made.fill(40, prefix="first"))
+        made.wait_until_sent(first, 60)
+        made.fill(0, week="2019-W23")
+        second = made.send("2019-W23")
+        jobs = itertools.cycle(
+            [
+                (SEND_BATCH, (1,)),  # closed
+                (SEND_BATCH, (2,)),  # perhaps in hand
+                (SEND_BATCH, (987654321,)),
+                (SEND_BATCH, (-1,)),
+                (SEND_BATCH, ("seven",)),
+                (SEND_BATCH, ()),
+                (SEND_NOTICE, (5,)),
+                (SEND_NOTICE, ("{{7*7}}",)),
+                (PLAN_MAILING, (first,)),
+                (PLAN_MAILING, (second,)),
+                (PLAN_MAILING, (2**70,)),
+                ("tydzen.no_such_task", (1,)),
+            ]
+        )
+        bell: CeleryBell = made._bell
+        for job, ids in itertools.islice(jobs, hints):
+            bell.ring(job, *ids)
+        for forged in ("this is no task", "{}", "[1]", "7"):
+            made.valkey.command("LPUSH", "bulk", forged)
+        with hurried(made):
+            made.start_sweeps()
+            made.wait_for(lambda: is_sent(made, second), 60 + hints / 20)
+        for mailing in (first, second):
+            found = audit(made, mailing, only="first" if mailing == first else "reader")
+            assert not found.twice
+        assert worker.alive
+        states = made.status(second).counts
+        assert (states.accepted, states.planned) == (240, 240)
+        assert made.taken() == 280
