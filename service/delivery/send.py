@@ -174,7 +174,7 @@ class BatchRun:
             return ids
         left = [one for one in ids if one not in self._busy]
         if ids and not left:
-            await self._account.transaction(self._set_aside)
+            await self._account.transaction(self._part_off)
         return left
 
     def _take_due(self, session: Session) -> list[int]:
@@ -182,14 +182,14 @@ class BatchRun:
             # A limit holds for each letter, so none may go out among those of others.
             found = batches.of_providers(session, self.claim, limited)
             if found:
-                batches.set_aside(session, self.claim, found)
+                batches.part_off(session, self.claim, found)
         return batches.take_due(session, self.claim, stored(self.means.now()))
 
-    def _set_aside(self, session: Session) -> None:
+    def _part_off(self, session: Session) -> None:
         found: dict[str, list[int]] = {}
         for delivery, provider in self._busy.items():
             found.setdefault(provider_key(session.sealer, provider), []).append(delivery)
-        batches.set_aside(session, self.claim, found)
+        batches.part_off(session, self.claim, found)
 
     async def _send(self, ids: list[int]) -> None:
         position = 0

@@ -227,7 +227,7 @@ def move_readers(session: Session, claimed: Claim, moves: Mapping[str, Sequence[
         add_counts(session, claimed.batch, {DeliveryState.PENDING: -len(ids)})
 
 
-def set_aside(session: Session, claimed: Claim, by_provider: Mapping[str, Sequence[int]]) -> None:
+def part_off(session: Session, claimed: Claim, by_provider: Mapping[str, Sequence[int]]) -> None:
     """Put pending deliveries of a mixed batch into batches of one provider each, so that the mixed one can end.
 
     Into one that waits already, where there is one, so that a slow domain has no more batches than it needs.

@@ -189,7 +189,7 @@ class TestSpentDays:
         first.set_rules(Rule("DOT", delay=0.1))
 
         def break_off():
-            wait_for(lambda: first.entries())
+            wait_for(first.entries)
             first.stop()
             first.start()
             first.set_rules()

@@ -132,7 +132,7 @@ def test_the_connections_of_a_relay_and_of_a_provider_are_changed_while_it_runs(
     assert run.counts() == {"accepted": 400}
 
 
-def test_what_is_set_aside_is_counted_and_joins_what_waits_already(database):
+def test_what_is_part_off_is_counted_and_joins_what_waits_already(database):
     from service.store import batches
 
     run = Run(database, readers=10, batch_limit=5)
@@ -140,7 +140,7 @@ def test_what_is_set_aside_is_counted_and_joins_what_waits_already(database):
     for claim in claims:
         ids = run.due(claim)
         with database.begin() as session:
-            batches.set_aside(session, claim, {"d-0123456789abcdef": ids[:2]})
+            batches.part_off(session, claim, {"d-0123456789abcdef": ids[:2]})
     assert not miscounted(database, run.mailing)
     aside = [run.batch(number) for number in run.batch_ids() if run.batch(number).provider]
     assert [(one.provider, one.pending, one.chain) for one in aside] == [("d-0123456789abcdef", 4, "en")]
