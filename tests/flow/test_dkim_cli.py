@@ -27,10 +27,10 @@ def test_the_record_to_publish_is_printed(tydzen, database, key):
         save_publication(session)
     code, out, _ = tydzen("config", "dkim")
     assert code == 0
-    assert out.startswith("weekly._domainkey.weekly.example.org. IN TXT")
+    assert out.startswith("weekly._domainkey.example.org. IN TXT")
     assert "v=DKIM1; k=ed25519; p=" in out
     told = json.loads(tydzen("config", "dkim", "--json")[1])
-    assert told["weekly._domainkey.weekly.example.org"].startswith("v=DKIM1; k=ed25519; p=")
+    assert told["weekly._domainkey.example.org"].startswith("v=DKIM1; k=ed25519; p=")
 
 
 def test_without_a_key_it_says_how_to_make_one(tydzen):

@@ -1,0 +1,123 @@
+"""How long the wire waits: for a reply to the dot the full ten minutes, for nothing else longer than is allowed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import socket
+import threading
+import time
+
+import pytest
+
+from service.domain.replies import Phase
+from service.mail.autopsy import Fate, read
+from service.mail.journal import Journal
+from service.mail.letter import Timeouts
+from service.mail.relay import Relay, Tls
+from service.mail.wire import Wire
+from tests.smtp_sink import Rule
+from tests.unit.mail.sending import FAST, Run, letter, local, send
+
+
+class Leaping(asyncio.SelectorEventLoop):
+    """A loop whose clock can be put forward."""
+
+    ahead = 0.0
+
+    def time(self):
+        return super().time() + self.ahead
+
+
+@pytest.mark.parametrize(("seconds", "expected"), [(61, "accepted"), (599, "accepted"), (601, "uncertain")])
+@pytest.mark.parametrize("window", [0, 4], ids=["DATA", "BDAT"])
+def test_the_reply_to_the_dot_has_ten_minutes(sink, tmp_path, seconds, expected, window):
+    server = sink(Rule("DOT", delay=2.0))
+    loop, run = Leaping(), Run()
+
+    async def main(journal):
+        relay = local(server.port, window=window)
+        wire = Wire(relay, journal=journal, helo_name="client.example.org", timeouts=Timeouts(), trial=0)
+        wire.submit([letter()], run.note)
+        while not wire.past_dot:  # noqa: ASYNC110  # the wire tells nobody when a dot is written
+            await asyncio.sleep(0.01)
+        loop.ahead += seconds - 2.0
+        await wire.drain()
+        await wire.close()
+
+    with Journal(tmp_path, sender_id=1) as journal:
+        loop.run_until_complete(main(journal))
+        path = journal.path
+    loop.close()
+    assert run.classes() == [expected]
+    assert read(path).verdict(1, 1).fate is (Fate.REPLIED if expected == "accepted" else Fate.UNCERTAIN)
+
+
+@contextlib.contextmanager
+def dripping(at):
+    """A server that speaks as usual up to the command `at`, and then says a reply that goes on octet by octet."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    over = threading.Event()
+
+    def serve(connection):
+        with contextlib.suppress(OSError), connection, connection.makefile("rb") as lines:
+            connection.sendall(b"220 drip\r\n")
+            for line in lines:
+                if line.startswith(at):
+                    while not over.wait(0.05):
+                        connection.sendall(b"2")
+                connection.sendall(b"250-drip\r\n250 PIPELINING\r\n" if line.startswith(b"EHLO") else b"250 ok\r\n")
+
+    def accept():
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    yield listening.getsockname()[1]
+    over.set()
+    listening.close()
+
+
+@pytest.mark.parametrize(("at", "phase"), [(b"EHLO", "(ehlo)"), (b"MAIL", Phase.MAIL), (b"RCPT", Phase.RCPT)])
+def test_a_reply_that_comes_drop_by_drop_is_not_waited_for_longer(loop, tmp_path, at, phase):
+    with dripping(at) as port:
+        began = time.monotonic()
+        run = send(loop, local(port), [letter()], tmp_path)
+        assert time.monotonic() - began < 8
+    if at == b"EHLO":
+        assert run.classes() == ["not_sent"]
+        assert phase in run.trouble
+    else:
+        assert run.classes() == ["transient"]
+        assert run.outcomes[1].phase is phase
+        assert run.verdict(1).fate is Fate.NOT_SENT
+
+
+def test_a_host_that_answers_nothing_at_all(loop, tmp_path):
+    with contextlib.ExitStack() as stack:
+        # The kernel drops what a full queue of connections has no room for, as a route into nowhere does.
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listening.getsockname())
+        began = time.monotonic()
+        relay = local(listening.getsockname()[1])
+        run = send(loop, relay, [letter()], tmp_path, timeouts=dataclasses.replace(FAST, connect=0.3))
+        assert time.monotonic() - began < 8
+    assert run.classes() == ["not_sent"]
+    assert "no connection within 0.3 s" in run.trouble
+
+
+def test_a_name_server_that_fails(tmp_path, monkeypatch):
+    def fail(*_args, **_more):
+        raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    loop = asyncio.new_event_loop()
+    run = send(loop, Relay("relay.example.org", 25, Tls.NONE), [letter()], tmp_path)
+    loop.close()
+    assert run.classes() == ["not_sent"]
+    assert "Temporary failure" in run.trouble
