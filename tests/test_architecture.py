@@ -108,6 +108,13 @@ def test_every_tydzen_command_of_the_documents_exists(document):
             assert words[1] in known[words[0]], command
 
 
+def test_every_test_that_the_list_of_faults_names_exists():
+    named = re.findall(r"`(tests/[a-z0-9_/]+\.py)::(test_[a-z0-9_]+)`", (PROJECT / "docs/faults.md").read_text())
+    assert len(named) > 40
+    for path, name in named:
+        assert f"def {name}(" in (PROJECT / path).read_text(), f"{path}::{name}"
+
+
 def command_tree():
     import typer.main
 

@@ -146,6 +146,14 @@ def test_421_before_the_dot_defers_one_and_goes_on(loop, sink, tmp_path, hide, a
     assert run.classes().count("accepted") == len(server.entries()) >= 2
 
 
+@WITH_DATA
+def test_421_to_data_defers_one_and_goes_on(loop, sink, tmp_path, hide):
+    server = sink(Rule("DATA", "421 4.3.2 too busy", times=1, then="drop"), hide=hide)
+    run = send(loop, local(server.port), [letter(n) for n in range(1, 5)], tmp_path)
+    assert run.classes() == ["transient", *["accepted"] * 3]
+    assert run.outcomes[1].code == 421
+
+
 @WAYS
 @pytest.mark.parametrize("then", ["drop", "reset", "half"])
 @pytest.mark.parametrize("take", [True, False])
