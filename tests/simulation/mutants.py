@@ -53,8 +53,8 @@ def gate_without_states() -> AbstractContextManager:
 def gate_for_ever() -> Iterator[None]:
     """A gate once passed stays good, however late the relay wants the body."""
     with (
-        mock.patch.object(conversation, "suspended_monotonic", lambda: 0.0),
-        mock.patch.object(wire, "suspended_monotonic", lambda: 0.0),
+        mock.patch.object(conversation, "suspended_monotonic", return_value=0.0),
+        mock.patch.object(wire, "suspended_monotonic", return_value=0.0),
     ):
         yield
 
@@ -69,7 +69,10 @@ def dot_recorded_late() -> Iterator[None]:
         real(self, delivery, attempt, *said)
 
     real_dot = journal.Journal.dot
-    with mock.patch.object(journal.Journal, "dot", lambda *_: None), mock.patch.object(journal.Journal, "reply", reply):
+    with (
+        mock.patch.object(journal.Journal, "dot", return_value=None),
+        mock.patch.object(journal.Journal, "reply", reply),
+    ):
         yield
 
 
@@ -95,7 +98,7 @@ def recovery_hopes() -> AbstractContextManager:
 
 def everybody_is_dead() -> AbstractContextManager:
     """A journal is settled although its owner lives."""
-    return mock.patch.object(autopsy, "is_dead", lambda _path: True)
+    return mock.patch.object(autopsy, "is_dead", return_value=True)
 
 
 @contextmanager
@@ -108,7 +111,7 @@ def any_attempt() -> Iterator[None]:
 
 def unknown_commits_stay() -> AbstractContextManager:
     """A gate whose commit nobody knows of is not taken back."""
-    return mock.patch.object(outcomes, "take_back", lambda *_, **__: None)
+    return mock.patch.object(outcomes, "take_back", return_value=None)
 
 
 def garbage_is_yes() -> AbstractContextManager:

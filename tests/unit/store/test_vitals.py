@@ -76,8 +76,8 @@ def test_a_lease_is_lost_when_it_ran_out_with_letters_under_way(run):
 
 def test_senders_of_silent_hosts_and_hosts_that_were_seen_are_counted(run):
     change(run, tables.senders.update().values(seen_at=clock(run, -600)))
-    change(run, engine_tables.hosts.insert().values(host="here", tick=1, seen_at=clock(run)))
-    change(run, engine_tables.hosts.insert().values(host="gone", tick=1, seen_at=clock(run, -600)))
+    change(run, engine_tables.hosts.insert().values(host="here", mark=1, seen_at=clock(run)))
+    change(run, engine_tables.hosts.insert().values(host="gone", mark=1, seen_at=clock(run, -600)))
     found = read(run)
     assert (found.unsettled_senders, found.hosts) == (1, 1)
 
