@@ -116,7 +116,8 @@ def test_weights_are_kept_roughly(sqlite_database, relays):
     run = Run(sqlite_database, readers=900)
     assert relays.worker(run, "&weight=3", "&weight=1").send()
     first, second = relays.taken()
-    assert 2 < first / second < 4.5
+    # A relay that has no room for a moment leaves its turn to the other, so that nothing stands still.
+    assert 1.5 < first / second < 4.5
     complete(run, relays)
 
 
