@@ -85,7 +85,7 @@ class Conversation:
 
     def expire(self) -> None:
         """Give up waiting: polite when idle, else by breaking the connection."""
-        if self.idle:
+        if not self._pipeline:
             self.quit()
             return
         head = self._pipeline[0]

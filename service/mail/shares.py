@@ -258,8 +258,8 @@ class Shares:
         return transaction
 
     def overdue(self, before: float) -> list[Transaction]:
-        """Take out the letters beside the queue whose gate runs out before `before`."""
-        late: list[Transaction] = []
+        """Take out the letters beside the queue whose gate runs out before `before`, and those turned away."""
+        late, self.turned_away = self.turned_away, []
         for provider in list(self._aside):
             letters = self._aside[provider]
             while letters and letters[0].good_until < before:

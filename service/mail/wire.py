@@ -273,7 +273,6 @@ class Wire:
 
     def _flush_queue(self, text: str) -> None:
         self._queue.extend(self._shares.overdue(float("inf")))
-        self._turn_away(self._shares.turned_away)
         while self._queue:
             self._return(self._queue.popleft(), text)
 
@@ -348,18 +347,19 @@ class Wire:
 
         After a SIGSTOP a loop may run its timers before it looks at its sockets.
         """
-        self._ticking = None
         loop = asyncio.get_running_loop()
         now = loop.time()
+        stood_still = self._ticking is not None and now > self._ticking.when() + _TICK / 2
+        self._ticking = None
         for conversation in self._conversations:
             due = conversation.due()
             if due <= now + _TICK:
                 loop.call_at(max(due, now) + 0.02, self._expire, conversation)
-        self._look_for_the_slow()
+        if not stood_still:  # or it was not the relay that took so long
+            self._look_for_the_slow()
         self._shares.tick()
         gate_now = suspended_monotonic()
-        self._turn_away([*self._shares.turned_away, *self._shares.overdue(gate_now + _EARLY)])
-        self._shares.turned_away.clear()
+        self._turn_away(self._shares.overdue(gate_now + _EARLY))
         while self._queue and self._queue[0].good_until < gate_now:
             self._return(self._queue.popleft(), "the gate ran out in the queue")
         self._dispatch()
@@ -369,13 +369,13 @@ class Wire:
 
     def _look_for_the_slow(self) -> None:
         """Notice providers whose letters take long; if they have taken every session, get one back from them."""
-        busy = [conversation for conversation in self._conversations if conversation.under_way]
         limit = patience(conversation.tempo for conversation in self._conversations)
-        stuck = [each for each in busy if each.tempo.waited() > limit and not each.under_way[0].asking]
+        busy = [each for each in self._conversations if each.under_way and not each.under_way[0].asking]
+        stuck = [each for each in busy if each.tempo.waited() > limit]
         for conversation in stuck:
             self._shares.sighted(conversation.under_way[0].letter.provider)
-        others_wait = any(not self._shares.is_slow(each.letter.provider) for each in self._queue)
-        if others_wait and len(stuck) == len(self._conversations) > 1 and not self._opener.tries:
+        others = any(not self._shares.is_slow(each.letter.provider) for each in self._queue)
+        if others and len(stuck) == len(self._conversations) > 1 and not self._opener.tries:
             next((each for each in stuck if each.let_go("it took long, and letters of other providers waited")), None)
 
     def _expire(self, conversation: Conversation) -> None:

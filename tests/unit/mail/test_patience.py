@@ -18,7 +18,7 @@ from service.mail.letter import Timeouts
 from service.mail.relay import Relay, Tls
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule
-from tests.unit.mail.sending import FAST, Run, letter, local, send
+from tests.unit.mail.sending import FAST, Run, letter, local, send, using
 
 
 class Leaping(asyncio.SelectorEventLoop):
@@ -52,6 +52,24 @@ def test_the_reply_to_the_dot_has_ten_minutes(sink, tmp_path, seconds, expected,
     loop.close()
     assert run.classes() == [expected]
     assert read(path).verdict(1, 1).fate is (Fate.REPLIED if expected == "accepted" else Fate.UNCERTAIN)
+
+
+def test_a_process_that_stood_still_accuses_no_provider(sink, tmp_path):
+    server = sink(Rule("DOT", recipient="r9", delay=0.4), hide=frozenset({"CHUNKING"}))
+    loop = Leaping()
+
+    async def work(wire, run):
+        wire.submit([letter(number) for number in range(1, 9)], run.note)
+        await wire.drain()
+        wire.submit([letter(9)], run.note)
+        await asyncio.sleep(0.1)
+        loop.ahead += 1.5
+        await wire.drain()
+        assert not wire._shares.is_slow("")
+
+    run = using(loop, local(server.port), tmp_path, work, timeouts=Timeouts())
+    loop.close()
+    assert run.classes() == ["accepted"] * 9
 
 
 @contextlib.contextmanager
