@@ -219,7 +219,7 @@ class Dispatcher:
                 gate.skip(session, claim.batch, waiting, SkipReason.NO_EDITION, stored(self.clock.now()))
                 batches.give_back(session, claim)
                 return None
-            domain = publication.load(session).sender.rpartition("@")[2]
+            domain = publication.sender_domain(session)
             mailing = mailings.get(session, claim.mailing)
         if self.books is not None:
             self.books.begin(mailing)

@@ -60,28 +60,56 @@ def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
     """The ids of the batch's pending deliveries, deferred ones that are due among them."""
     # Batches are locked before their deliveries, everywhere: a cancel does the same, and would deadlock otherwise.
     hold(session, claimed.batch)
-    due = (
-        deliveries.update()
-        .where(
-            deliveries.c.batch_id == claimed.batch,
-            deliveries.c.state == int(DeliveryState.DEFERRED),
-            deliveries.c.due_at <= now_ms,
-        )
-        .values(state=int(DeliveryState.PENDING), due_at=None)
-    )
-    woken = session.execute(due).rowcount
+    woken = session.execute(_WAKE, {"batch": claimed.batch, "now": now_ms}).rowcount
     if woken:
         add_counts(session, claimed.batch, {DeliveryState.DEFERRED: -woken, DeliveryState.PENDING: woken})
-    statement = sa.select(deliveries.c.id).where(
-        deliveries.c.batch_id == claimed.batch, deliveries.c.state == int(DeliveryState.PENDING)
+    return list(session.execute(_PENDING_IDS, {"batch": claimed.batch}).scalars())
+
+
+# Statements of every batch are built once: to build one costs as much as to run it.
+_BATCH = sa.bindparam("batch", type_=sa.BigInteger)
+_WAKE = (
+    deliveries.update()
+    .where(
+        deliveries.c.batch_id == _BATCH,
+        deliveries.c.state == int(DeliveryState.DEFERRED),
+        deliveries.c.due_at <= sa.bindparam("now", type_=sa.BigInteger),
     )
-    return list(session.execute(statement.order_by(deliveries.c.id)).scalars())
+    .values(state=int(DeliveryState.PENDING), due_at=None)
+)
+_PENDING_IDS = (
+    sa.select(deliveries.c.id)
+    .where(deliveries.c.batch_id == _BATCH, deliveries.c.state == int(DeliveryState.PENDING))
+    .order_by(deliveries.c.id)
+)
+_HOLD = sa.select(batches.c.id).where(batches.c.id == _BATCH).with_for_update()
+_EARLIEST = (
+    sa.select(sa.func.min(deliveries.c.due_at))
+    .where(deliveries.c.batch_id == _BATCH, deliveries.c.state == int(DeliveryState.DEFERRED))
+    .scalar_subquery()
+)
+_SETTLE = (
+    batches.update()
+    .where(batches.c.id == _BATCH)
+    .values(
+        open=batches.c.pending + batches.c.attempting + batches.c.deferred > 0,
+        due_at=sa.case(
+            (sa.and_(batches.c.pending == 0, batches.c.deferred > 0), sa.func.coalesce(_EARLIEST, 0)), else_=0
+        ),
+    )
+)
+_FREE = (
+    batches.update()
+    .where(batches.c.id == _BATCH, batches.c.fence == sa.bindparam("held_fence", type_=sa.Integer))
+    .values(lease_until=0, rung_at=sa.case((batches.c.pending > 0, 0), else_=batches.c.rung_at))
+    .returning(batches.c.open)
+)
 
 
 def hold(session: Session, batch: int) -> None:
     """Wait until no other transaction is changing the batch, and keep others from it. SQLite has one writer anyway."""
     if session.postgresql:
-        session.execute(sa.select(batches.c.id).where(batches.c.id == batch).with_for_update())
+        session.execute(_HOLD, {"batch": batch})
 
 
 def add_counts(session: Session, batch: int, deltas: Mapping[DeliveryState, int]) -> None:
@@ -119,31 +147,15 @@ def give_back(session: Session, claimed: Claim, *, not_before: int = 0) -> bool:
     nobody may claim it earlier.
     """
     settle(session, [claimed.batch])
-    freed = (
-        batches.update()
-        .where(batches.c.id == claimed.batch, batches.c.fence == claimed.fence)
-        .values(lease_until=0, rung_at=sa.case((batches.c.pending > 0, 0), else_=batches.c.rung_at))
-        .returning(batches.c.open)
-    )
-    row = session.execute(freed if not not_before else freed.values(not_before=not_before)).first()
+    freed = _FREE if not not_before else _FREE.values(not_before=not_before)
+    row = session.execute(freed, {"batch": claimed.batch, "held_fence": claimed.fence}).first()
     return row is not None and not row.open
 
 
 def settle(session: Session, changed: Sequence[int]) -> None:
     """Close those batches whose deliveries are all final, reopen the others, and set when each is due again."""
     for batch in changed:
-        earliest = (
-            sa.select(sa.func.min(deliveries.c.due_at))
-            .where(deliveries.c.batch_id == batch, deliveries.c.state == int(DeliveryState.DEFERRED))
-            .scalar_subquery()
-        )
-        waiting = sa.and_(batches.c.pending == 0, batches.c.deferred > 0)
-        unfinished = batches.c.pending + batches.c.attempting + batches.c.deferred
-        session.execute(
-            batches.update()
-            .where(batches.c.id == batch)
-            .values(open=unfinished > 0, due_at=sa.case((waiting, sa.func.coalesce(earliest, 0)), else_=0))
-        )
+        session.execute(_SETTLE, {"batch": batch})
 
 
 def to_ring(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,6 +40,21 @@ class Session:
         """The result of one statement."""
         with translated():
             return self._connection.execute(statement, parameters)
+
+    def rows(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """The rows of a PostgreSQL statement with `%(name)s` parameters, by the driver itself.
+
+        For what every group of letters needs: it costs half of what `execute` does.
+        """
+        import psycopg
+
+        driver: psycopg.Connection[Any] = self._connection.connection.driver_connection  # type: ignore[assignment]
+        try:
+            return driver.execute(statement, parameters, prepare=True).fetchall()
+        except psycopg.Error as error:
+            if driver.closed:
+                self._connection.invalidate(error)
+            raise _ours(error, lost=driver.closed) from None
 
     def scalar(self, statement: sa.Executable, parameters: Any = None) -> Any:
         """The first column of the first row, or None."""
@@ -81,20 +96,42 @@ def translated() -> Iterator[None]:
     try:
         yield
     except IntegrityError as error:
-        # The driver's detail may echo values of the row: only the constraint's name goes on.
-        name = getattr(getattr(error.orig, "diag", None), "constraint_name", None) or "a unique rule"
-        raise DuplicateError(f"the database refused a row: {name}") from None
+        raise _duplicate(error.orig) from None
     except DBAPIError as error:
-        kind = type(error.orig).__name__
         # A deadlock, a full disk and a server that starts or stops are subclasses of the first.
-        away = isinstance(error, OperationalError | InterfaceError) or kind == "ReadOnlySqlTransaction"
+        away = isinstance(error, OperationalError | InterfaceError) or _read_only(error.orig)
         if error.connection_invalidated or away:
-            raise DatabaseAwayError(f"the database is away or busy ({kind}); is it running?") from None
+            raise _away(error.orig) from None
         raise
     except SQLAlchemyError as error:
         if isinstance(error, sa.exc.TimeoutError):
             raise DatabaseAwayError("no database connection came free in time") from None
         raise
+
+
+def _duplicate(error: BaseException | None) -> DuplicateError:
+    # The driver's detail may echo values of the row: only the constraint's name goes on.
+    name = getattr(getattr(error, "diag", None), "constraint_name", None) or "a unique rule"
+    return DuplicateError(f"the database refused a row: {name}")
+
+
+def _away(error: BaseException | None) -> DatabaseAwayError:
+    return DatabaseAwayError(f"the database is away or busy ({type(error).__name__}); is it running?")
+
+
+def _read_only(error: BaseException | None) -> bool:
+    return type(error).__name__ == "ReadOnlySqlTransaction"
+
+
+def _ours(error: Exception, *, lost: bool) -> Exception:
+    """Our error for one of psycopg's, by the same rules as `translated`."""
+    import psycopg
+
+    if isinstance(error, psycopg.IntegrityError):
+        return _duplicate(error)
+    if lost or isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) or _read_only(error):
+        return _away(error)
+    return error
 
 
 class Database:

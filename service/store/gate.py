@@ -47,24 +47,23 @@ class Gated:
     rate: float | None
 
 
-_POSTGRESQL_GATE = sa.text(
-    """
+_POSTGRESQL_GATE = """
     WITH held AS (
         SELECT b.id, b.chain, m.rate FROM batches b JOIN mailings m ON m.id = b.mailing_id
-        WHERE b.id = :batch AND b.fence = :fence AND m.state = 'sending'
+        WHERE b.id = %(batch)s AND b.fence = %(fence)s AND m.state = 'sending'
           AND b.lease_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
         FOR UPDATE OF b
     ), gated AS (
-        UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = :sender, at = :now,
+        UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = %(sender)s, at = %(now)s,
             epoch = NULLIF(s.epoch, 0)
         FROM held, subscribers s
-        WHERE d.id = ANY(CAST(:ids AS bigint[])) AND d.batch_id = held.id AND d.state = 0
+        WHERE d.id = ANY(CAST(%(ids)s AS bigint[])) AND d.batch_id = held.id AND d.state = 0
           AND s.id = d.subscriber_id AND s.status = 'active' AND s.chain = held.chain
           AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
         RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed
     ), counted AS (
         UPDATE batches b SET
-            lease_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + :lease,
+            lease_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + %(lease)s,
             pending = b.pending - total.gated, attempting = b.attempting + total.gated
         FROM held, (SELECT count(*) AS gated FROM gated) total
         WHERE b.id = held.id
@@ -72,7 +71,6 @@ _POSTGRESQL_GATE = sa.text(
     SELECT held.rate, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed
     FROM held LEFT JOIN gated ON true
     """
-)
 
 
 def _holding(*, postgresql: bool) -> sa.Select[tuple[str, float]]:
@@ -195,10 +193,10 @@ def _postgresql(
         "lease": lease_ms,
         "now": now_ms,
     }
-    rows = session.execute(_POSTGRESQL_GATE, values).all()
+    rows = session.rows(_POSTGRESQL_GATE, values)
     if not rows:
         return None
-    return rows[0].rate, [tuple(row)[1:] for row in rows if row.id is not None]
+    return rows[0][0], [row[1:] for row in rows if row[1] is not None]
 
 
 def _sqlite(

@@ -78,8 +78,7 @@ def _accept(session: Session, attempt: int, ids: list[int], now_ms: int) -> set[
     for before in (DeliveryState.ATTEMPTING, DeliveryState.UNCERTAIN):
         values = {"attempt": attempt, "now": now_ms, "before": int(before)}
         if session.postgresql:
-            rows = session.execute(_POSTGRESQL_ACCEPT[before], {**values, "ids": array_literal(ids)}).all()
-            changed = {row.batch_id: row.accepted for row in rows}
+            changed = Counter(dict(session.rows(_POSTGRESQL_ACCEPT[before], {**values, "ids": array_literal(ids)})))
         else:
             marked = session.execute(_SQLITE_ACCEPT, {**values, "ids": json.dumps(ids)}).scalars()
             changed = Counter(marked)
@@ -92,21 +91,21 @@ def _accept(session: Session, attempt: int, ids: list[int], now_ms: int) -> set[
     return touched
 
 
-_ACCEPT = (
+_SQLITE_ACCEPT = sa.text(
     "UPDATE deliveries SET state = 2, at = :now, reason = NULL "
-    "WHERE id {among} AND attempts = :attempt AND state = :before RETURNING batch_id"
+    "WHERE id IN (SELECT value FROM json_each(:ids)) AND attempts = :attempt AND state = :before RETURNING batch_id"
 )
-_SQLITE_ACCEPT = sa.text(_ACCEPT.format(among="IN (SELECT value FROM json_each(:ids))"))
 # In one statement with the counts: this runs with every group of letters.
 _POSTGRESQL_ACCEPT = {
-    before: sa.text(
-        f"""
-        WITH marked AS ({_ACCEPT.format(among="= ANY(CAST(:ids AS bigint[]))")}),
-        totals AS (SELECT batch_id, count(*) AS accepted FROM marked GROUP BY batch_id)
+    before: f"""
+        WITH marked AS (
+            UPDATE deliveries SET state = 2, at = %(now)s, reason = NULL
+            WHERE id = ANY(CAST(%(ids)s AS bigint[])) AND attempts = %(attempt)s AND state = %(before)s
+            RETURNING batch_id
+        ), totals AS (SELECT batch_id, count(*) AS accepted FROM marked GROUP BY batch_id)
         UPDATE batches b SET {before.label} = b.{before.label} - t.accepted, accepted = b.accepted + t.accepted
         FROM totals t WHERE b.id = t.batch_id RETURNING t.batch_id, t.accepted
         """  # noqa: S608  # the name of a column, from our own table of states
-    )
     for before in (DeliveryState.ATTEMPTING, DeliveryState.UNCERTAIN)
 }
 

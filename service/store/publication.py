@@ -45,8 +45,24 @@ def load(session: Session) -> Publication:
     """The publication; raises NotFoundError where none was imported yet."""
     found = find(session)
     if found is None:
-        raise NotFoundError("there is no publication yet; import one: tydzen publication import DIR")
+        raise _missing()
     return found
+
+
+def _missing() -> NotFoundError:
+    return NotFoundError("there is no publication yet; import one: tydzen publication import DIR")
+
+
+_SETTINGS = sa.select(publication.c.settings).where(publication.c.id == _ID)
+
+
+def sender_domain(session: Session) -> str:
+    """The part after the @ of the publication's sender, without loading all of it; raises as `load` does."""
+    settings = session.scalar(_SETTINGS)
+    if settings is None:
+        raise _missing()
+    sender: str = settings["sender"]
+    return sender.rpartition("@")[2]
 
 
 def find(session: Session) -> Publication | None:
