@@ -41,6 +41,9 @@ chaos: $(STAMPS)/test $(STAMPS)/packages ## kill, stop and starve everything whi
 simulate: $(STAMPS)/test ## run the engine under a virtual clock through SEEDS seeds of trouble
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) --jobs $(JOBS)
 
+mutants: $(STAMPS)/test ## put errors into the engine, and see that the simulation finds each
+	$(BIN)/python -m tests.simulation --mutants --seeds 2000
+
 bench: $(STAMPS)/test $(STAMPS)/packages ## measure the wire, end to end and part by part
 	$(BIN)/python -m benchmarks
 
@@ -79,4 +82,4 @@ $(STAMPS)/packages: .ci/packages | $(STAMPS)/venv
 	.ci/packages
 	touch $@
 
-.PHONY: help install demo test check chaos simulate bench pictures lock clean
+.PHONY: help install demo test check chaos simulate mutants bench pictures lock clean

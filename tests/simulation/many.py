@@ -75,6 +75,9 @@ def main() -> int:
     parser.add_argument("--start", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, help="run this one alone and tell its story")
+    parser.add_argument(
+        "--mutants", action="store_true", help="put errors into the engine, and tell when each is found"
+    )
     asked = parser.parse_args()
     global _shelf  # noqa: PLW0603  # what the processes of the pool inherit
     with substitutes.substituted():
@@ -82,6 +85,8 @@ def main() -> int:
         _shelf = Shelf()
         if asked.seed is not None:
             return _one(asked.seed)
+        if asked.mutants:
+            return _mutants(min(asked.seeds, 2000))
         for plan in PLANS:
             for planned in (True, False):
                 _shelf.template(plan, planned=planned)
@@ -103,6 +108,19 @@ def _one(seed: int) -> int:
         print("VIOLATION", violation)
     print("seed", seed, "failed" if result.violations else "kept the promise")
     return bool(result.violations)
+
+
+def _mutants(most: int) -> int:
+    from tests.simulation.mutants import MUTANTS, found_after
+
+    missed = 0
+    for name in MUTANTS:
+        found = found_after(name, _shelf, most)
+        missed += found is None
+        print(
+            f"{name:24} " + (f"seed {found[0]:>5}: {found[1]}" if found else f"not found in {most} seeds"), flush=True
+        )
+    return bool(missed)
 
 
 def _all(shares: list[range], jobs: int) -> int:

@@ -20,6 +20,18 @@ from tests.simulation.seed import simulate
 from tests.simulation.templates import Shelf
 
 
+def _nothing(*_, **__):
+    return None
+
+
+def _yes(_path):
+    return True
+
+
+def _never():
+    return 0.0
+
+
 def _eligible(*conditions: str) -> sa.TextClause:
     text = gate._SQLITE_ELIGIBLE.text
     for condition in conditions:
@@ -44,17 +56,27 @@ def gate_without_mailing() -> AbstractContextManager:
     return mock.patch.object(gate, "_SQLITE_HELD", held)
 
 
-def gate_without_states() -> AbstractContextManager:
-    """The gate takes deliveries whatever their state: what a worker listed before it was stopped is sent again."""
-    return mock.patch.object(gate, "_SQLITE_ELIGIBLE", _eligible("AND d.state = 0"))
+@contextmanager
+def gate_without_fence() -> Iterator[None]:
+    """Neither the fence, nor the lease, nor the delivery's state is asked for: who is woken up goes on with its list."""
+    held = (
+        sa.select(batches.c.chain, mailings.c.rate)
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
+        .where(batches.c.id == sa.bindparam("batch"), mailings.c.state == "sending")
+    )
+    with (
+        mock.patch.object(gate, "_SQLITE_HELD", held),
+        mock.patch.object(gate, "_SQLITE_ELIGIBLE", _eligible("AND d.state = 0")),
+    ):
+        yield
 
 
 @contextmanager
 def gate_for_ever() -> Iterator[None]:
     """A gate once passed stays good, however late the relay wants the body."""
     with (
-        mock.patch.object(conversation, "suspended_monotonic", return_value=0.0),
-        mock.patch.object(wire, "suspended_monotonic", return_value=0.0),
+        mock.patch.object(conversation, "suspended_monotonic", _never),
+        mock.patch.object(wire, "suspended_monotonic", _never),
     ):
         yield
 
@@ -69,10 +91,7 @@ def dot_recorded_late() -> Iterator[None]:
         real(self, delivery, attempt, *said)
 
     real_dot = journal.Journal.dot
-    with (
-        mock.patch.object(journal.Journal, "dot", return_value=None),
-        mock.patch.object(journal.Journal, "reply", reply),
-    ):
+    with mock.patch.object(journal.Journal, "dot", _nothing), mock.patch.object(journal.Journal, "reply", reply):
         yield
 
 
@@ -98,7 +117,7 @@ def recovery_hopes() -> AbstractContextManager:
 
 def everybody_is_dead() -> AbstractContextManager:
     """A journal is settled although its owner lives."""
-    return mock.patch.object(autopsy, "is_dead", return_value=True)
+    return mock.patch.object(autopsy, "is_dead", _yes)
 
 
 @contextmanager
@@ -111,7 +130,7 @@ def any_attempt() -> Iterator[None]:
 
 def unknown_commits_stay() -> AbstractContextManager:
     """A gate whose commit nobody knows of is not taken back."""
-    return mock.patch.object(outcomes, "take_back", return_value=None)
+    return mock.patch.object(outcomes, "take_back", _nothing)
 
 
 def garbage_is_yes() -> AbstractContextManager:
@@ -140,7 +159,7 @@ MUTANTS: Mapping[str, Callable[[], AbstractContextManager]] = {
     for made in (
         gate_without_readers,
         gate_without_mailing,
-        gate_without_states,
+        gate_without_fence,
         gate_for_ever,
         dot_recorded_late,
         silence_is_refusal,

@@ -99,6 +99,7 @@ class Whims:
     """How likely the relay misbehaves, at each occasion, and how fast everything is."""
 
     trouble: float = 0.0
+    at_dot: float = 0.0
     refusal: float = 0.0  # of connections
     full_buffer: float = 0.0
     travel: float = 0.001
@@ -134,7 +135,8 @@ class Relay:
         return None
 
     def whim(self, choices: tuple[bytes, ...]) -> bytes | None:
-        if self.whims.trouble and self.world.rng.random() < self.whims.trouble:
+        likely = self.whims.at_dot if choices is _DOT_TROUBLE else self.whims.trouble
+        if likely and self.world.rng.random() < likely:
             return self.world.rng.choice(choices)
         return None
 

@@ -86,7 +86,7 @@ class Run:
         self.calm = False
         self.finished = False
         self.crashing = rng.choice((0.0, 0.3, 0.6, 0.9))
-        self.horizon = rng.choice((2.0, 10.0, 40.0, 120.0))
+        self.horizon = rng.choice((2.0, 5.0, 10.0, 40.0))
         self._choose_circumstances()
         for number in range(rng.choice((1, 1, 2))):
             Host(self.site, number + 1, folder)
@@ -101,6 +101,7 @@ class Run:
         rng, site = self.world.rng, self.site
         self.relay.whims = Whims(
             trouble=rng.choice((0.0, 0.0, 0.02, 0.08, 0.25)),
+            at_dot=rng.choice((0.0, 0.05, 0.2)),
             refusal=rng.choice((0.0, 0.0, 0.1, 0.4)),
             full_buffer=rng.choice((0.0, 0.0, 0.0, 0.1)),
             travel=rng.choice((0.0005, 0.01, 0.15)),
@@ -136,7 +137,9 @@ class Run:
             self._change_rate, self._fill_disk, self._slow_database,
         ]  # fmt: skip
         for _ in range(rng.choice((0, 1, 2, 4, 8))):
-            self.world.later(rng.random() ** 2 * self.horizon, None, rng.choice(happenings))
+            # Most letters are under way in the first moments.
+            soon = rng.choice((0.1, 0.6, 3.0, self.horizon))
+            self.world.later(rng.random() * min(soon, self.horizon), None, rng.choice(happenings))
         for _ in range(rng.choice((0, 1, 1, 2))):
             self.world.later(rng.random() * self.horizon, None, self._sweep_by_chance)
         self.world.later(self.horizon, None, self._become_calm)
@@ -351,7 +354,7 @@ class Run:
         self.calm = True
         self.world.tell("site", "calm")
         site, whims = self.site, self.relay.whims
-        whims.trouble = whims.refusal = whims.full_buffer = whims.policy_storm = 0.0
+        whims.trouble = whims.at_dot = whims.refusal = whims.full_buffer = whims.policy_storm = 0.0
         site.hint_loss = site.hint_copies = site.database_trouble = 0.0
         site.database_away = site.pace.away = self.relay.away = False
         for host in site.hosts:

@@ -114,16 +114,13 @@ def _namespace(module: Any, **changes: Any) -> types.SimpleNamespace:
     return types.SimpleNamespace(**{**vars(module), **changes})
 
 
-_serial = iter(range(1 << 62))
-
-
 def _numbered(self: Any) -> int:
     return self._number
 
 
 def _numbering(init: Any) -> Any:
     def numbered(self: Any, *arguments: Any, **named: Any) -> None:
-        self._number = next(_serial)
+        self._number = now.world.serial()
         init(self, *arguments, **named)
 
     return numbered

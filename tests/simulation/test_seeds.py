@@ -10,6 +10,7 @@ import pytest
 
 from tests.simulation import substitutes
 from tests.simulation.many import quiet
+from tests.simulation.mutants import found_after
 from tests.simulation.seed import simulate
 from tests.simulation.templates import Shelf
 
@@ -20,7 +21,7 @@ pytestmark = [
 ]
 
 PROJECT = Path(__file__).resolve().parents[2]
-SAMPLE = 20  # in each of the parts below
+SAMPLE = 40  # in each of the parts below
 
 
 @pytest.fixture(scope="module")
@@ -53,3 +54,9 @@ def test_a_seed_tells_the_same_story_in_every_process(shelf):
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == str([len(repr(story)) for story in here])
+
+
+@pytest.mark.parametrize("mutant", ["gate_without_readers", "silence_is_refusal"])
+def test_an_error_put_into_the_engine_is_found(shelf, mutant):
+    """`make mutants` looks for all of them."""
+    assert found_after(mutant, shelf, 200) is not None
