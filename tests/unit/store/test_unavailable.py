@@ -5,7 +5,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from service.store import DatabaseAwayError
+from service.store import DatabaseAwayError, DuplicateError
 
 
 def test_a_deadlock_counts_as_a_database_that_is_away(postgresql_database):
@@ -61,3 +61,23 @@ def test_a_connection_that_died_while_it_lay_idle_is_replaced_before_it_is_used(
         killer.execute(sa.text("SELECT pg_terminate_backend(:pid)"), {"pid": doomed})
     with postgresql_database.read() as first, postgresql_database.read() as session:
         assert doomed not in {first.scalar(own), session.scalar(own)}
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT pg_terminate_backend(pg_backend_pid())", "DO $$ BEGIN RAISE deadlock_detected; END $$"],
+)
+def test_what_the_driver_is_asked_by_itself_fails_as_everything_else_does(postgresql_database, statement):
+    with pytest.raises(DatabaseAwayError), postgresql_database.begin() as session:
+        session.rows(statement, {})
+    with postgresql_database.begin() as session:
+        assert session.rows("SELECT %(a)s::int", {"a": 1}) == [(1,)]
+
+
+def test_a_duplicate_that_the_driver_reports_names_its_rule_and_no_value(postgresql_database):
+    with postgresql_database.begin() as session:
+        session.execute(sa.text("CREATE TABLE twins (a int CONSTRAINT no_twins PRIMARY KEY)"))
+    insert = "INSERT INTO twins VALUES (%(a)s), (%(a)s) RETURNING a"
+    with pytest.raises(DuplicateError, match="no_twins") as caught, postgresql_database.begin() as session:
+        session.rows(insert, {"a": 4711})
+    assert "4711" not in str(caught.value)
