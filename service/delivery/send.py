@@ -120,17 +120,8 @@ class BatchRun:
             means.returned,
         )
         self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires)
-        self._tokens = Tokens(
-            means.pace,
-            means.offload,
-            means.limits,
-            means.routes,
-            means.stopping,
-            self.lines,
-            self.claim,
-            self._patiently,
-            self._waiting,
-        )
+        pace = (means.pace, means.offload, means.limits, means.routes, means.stopping)
+        self._tokens = Tokens(*pace, self.lines, self.claim, self._patiently, self._waiting)
         self._all_in.set()
 
     @property
@@ -178,12 +169,15 @@ class BatchRun:
         return left
 
     def _take_due(self, session: Session) -> list[int]:
-        if not self.claim.provider and (limited := self.means.limits.limited_providers()):
-            # A limit holds for each letter, so none may go out among those of others.
-            found = batches.of_providers(session, self.claim, limited)
-            if found:
-                batches.part_off(session, self.claim, found)
-        return batches.take_due(session, self.claim, stored(self.means.now()))
+        ids = batches.take_due(session, self.claim, stored(self.means.now()))
+        if self.claim.provider or not (limited := self.means.limits.limited_providers()):
+            return ids
+        # A limit holds for each letter, so none may go out among those of others.
+        found = batches.of_providers(session, self.claim, limited)
+        if found:
+            batches.part_off(session, self.claim, found)
+        gone = {one for parted in found.values() for one in parted}
+        return [one for one in ids if one not in gone]
 
     def _part_off(self, session: Session) -> None:
         found: dict[str, list[int]] = {}

@@ -80,10 +80,12 @@ def freeze_slice(
     """
     serialise_batch_ids(session)
     candidates = _candidates(mailing, low, high, restricted=restricted)
+    mailable = sa.and_(candidates, subscribers.c.status == _ACTIVE, ~_SUPPRESSED)
+    readers = _readers_of_providers(session, mailable)
     for chain, rendition in renditions.items():
-        chosen = sa.and_(candidates, subscribers.c.status == _ACTIVE, subscribers.c.chain == chain, ~_SUPPRESSED)
+        chosen = sa.and_(mailable, subscribers.c.chain == chain)
         first = int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.id), 0)))) + 1
-        parts = [] if rendition is None else _parts(session, chosen, first, batch_size)
+        parts = [] if rendition is None else _parts(readers.get(chain, {}), first, batch_size)
         batch = _batch_number(parts, first, batch_size)
         state = DeliveryState.PENDING if rendition is not None else DeliveryState.SKIPPED
         rows = sa.select(
@@ -110,20 +112,27 @@ class _Part:
     end: int
 
 
-def _parts(session: Session, chosen: sa.ColumnElement[bool], first: int, batch_size: int) -> list[_Part]:
-    """The known providers that have enough readers here for batches of their own, with the numbers of these."""
+def _readers_of_providers(session: Session, mailable: sa.ColumnElement[bool]) -> dict[str, dict[str, int]]:
+    """How many of these readers each known provider has, by chain; in one reading of the slice."""
     statement = (
-        sa.select(subscribers.c.provider, sa.func.count().label("readers"))
-        .where(chosen, subscribers.c.provider.in_(sorted(KNOWN)))
-        .group_by(subscribers.c.provider)
-        .order_by(subscribers.c.provider)
+        sa.select(subscribers.c.chain, subscribers.c.provider, sa.func.count().label("readers"))
+        .where(mailable, subscribers.c.provider.in_(sorted(KNOWN)))
+        .group_by(subscribers.c.chain, subscribers.c.provider)
     )
-    parts: list[_Part] = []
+    found: dict[str, dict[str, int]] = {}
     for row in session.execute(statement):
+        found.setdefault(row.chain, {})[row.provider] = row.readers
+    return found
+
+
+def _parts(readers: Mapping[str, int], first: int, batch_size: int) -> list[_Part]:
+    """The providers that have enough readers here for batches of their own, with the numbers of these."""
+    parts: list[_Part] = []
+    for provider, count in sorted(readers.items()):
         # Small batches cost more a letter than large ones, and the wire keeps providers apart in a mixed one, too.
-        if row.readers >= max(_FEWEST_READERS, batch_size // 4):
-            end = first + math.ceil(row.readers / batch_size)
-            parts.append(_Part(row.provider, first, end))
+        if count >= max(_FEWEST_READERS, batch_size // 4):
+            end = first + math.ceil(count / batch_size)
+            parts.append(_Part(provider, first, end))
             first = end
     return parts
 

@@ -4,6 +4,10 @@ import datetime as dt
 import json
 
 import pytest
+import sqlalchemy as sa
+
+from service.store.tables import subscribers as table
+from tests.factories import add_readers
 
 RELAYS = (
     "smtp://relay.example.org:587?tls=starttls&rate=20&per_day=1000,smtp://other.example.org:25?tls=none&connections=3"
@@ -110,3 +114,12 @@ def test_what_cannot_be_is_refused_and_says_what_can(tydzen, words, code, told):
     got, _, err = tydzen("pace", "set", *words)
     assert got == code
     assert told in " ".join(err.split())
+
+
+def test_upgrading_fills_the_providers_of_readers_from_before(tydzen, database):
+    add_readers(database, 3, domain="gmail.com")
+    with database.begin() as session:
+        session.execute(table.update().values(provider=None))
+    assert tydzen("db", "upgrade")[0] == 0
+    with database.read() as session:
+        assert set(session.execute(sa.select(table.c.provider)).scalars()) == {"gmail"}

@@ -10,15 +10,16 @@ import pytest
 import sqlalchemy as sa
 
 from service.delivery import progress
+from service.delivery.recovery import Recovery
 from service.domain.limits import Limit, provider_scope, relay_scope
-from service.store import limits, tables
+from service.store import batches, gate, limits, subscribers, tables
 from service.store.instants import stored
 from service.store.provider_keys import provider_key
 from tests.factories import add_readers
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Run
-from tests.unit.delivery.worker import Worker
+from tests.unit.delivery.worker import Clock, Worker
 
 SLOW = "slow.test"
 
@@ -133,8 +134,6 @@ def test_the_connections_of_a_relay_and_of_a_provider_are_changed_while_it_runs(
 
 
 def test_what_is_part_off_is_counted_and_joins_what_waits_already(database):
-    from service.store import batches
-
     run = Run(database, readers=10, batch_limit=5)
     claims = [run.claim(number) for number in run.batch_ids()]
     for claim in claims:
@@ -152,3 +151,39 @@ def test_what_is_part_off_is_counted_and_joins_what_waits_already(database):
 def progress_is_over(run):
     with run.database.begin() as session:
         return progress.finish(session, run.mailing, now=run.now)
+
+
+def test_a_failure_in_one_of_two_runs_ends_both_and_mails_nobody_twice(sqlite_database, tmp_path, sink, monkeypatch):
+    run = Run(sqlite_database, readers=200, chains=("en",), batch_limit=100)
+    first, second = run.batch_ids()
+    with run.database.read() as session:
+        in_first = sa.select(tables.deliveries.c.subscriber_id).where(tables.deliveries.c.batch_id == first)
+        ids = set(session.execute(in_first).scalars())
+        held = {one: subscribers.find(session, one).id in ids for one in run.addresses}
+    # One letter of the first takes so long that the second is taken up beside it.
+    late = next(address for address, belongs in held.items() if belongs)
+    sink.set_rules(Rule("DOT", delay=6, recipient=late), Rule("DOT", delay=0.02))
+    passed = gate.pass_gate
+    gates = []
+
+    def breaks(session, claim, *arguments, **named):
+        gates.append(claim.batch)
+        if gates.count(second) == 2:
+            raise ZeroDivisionError
+        return passed(session, claim, *arguments, **named)
+
+    monkeypatch.setattr(gate, "pass_gate", breaks)
+    with pytest.raises(ZeroDivisionError):
+        Worker(run, tmp_path, sink).send(first)
+    assert second in gates
+    Recovery(run.database, tmp_path, Clock(), 3600).settle_journals()
+    assert set(run.counts()) == {"accepted", "pending"}
+    assert run.counts()["accepted"] == len(sink.entries())
+    assert not miscounted(run.database, run.mailing)
+
+    monkeypatch.setattr(gate, "pass_gate", passed)
+    sink.set_rules()
+    for number in (first, second):
+        Worker(run, tmp_path, sink).send(number)
+    assert sorted(entry.recipient for entry in sink.entries()) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 200}
