@@ -103,3 +103,20 @@ def test_a_second_sigterm_changes_nothing(slow_relay):
     counts = made.status(mailing).counts
     assert counts.attempting == counts.uncertain == 0
     assert finish(made, mailing).taken == 200
+
+
+@chunking
+def test_who_is_killed_while_it_waits_leaves_only_what_is_past_its_dot_uncertain(slow_relay):
+    made = slow_relay
+    worker, mailing = begin(made, delay=60)
+
+    worker.signal(signal.SIGTERM)
+    time.sleep(5)
+    at_risk = owed(made)
+    worker.kill()
+    made.sweep()
+
+    counts = made.status(mailing).counts
+    assert not held(made)
+    assert (counts.attempting, counts.uncertain) == (0, at_risk)
+    assert finish(made, mailing).uncertain == at_risk
