@@ -449,8 +449,13 @@ def _weeks() -> Iterator[str]:
 
 
 def cells(points: Sequence[str], classes: Sequence[str], seeds: int, *, acts: bool) -> list[Cell]:
-    """The cells of a matrix. A seed is also the ground it is run on."""
-    made = [(point, reply, seed, "kill") for point in points for reply in classes for seed in range(seeds)]
+    """The cells of a matrix. A seed is also the ground it is run on; with one seed only, the grounds take turns."""
+    made = [
+        (point, reply, (seed + row + column) % max(seeds, len(GROUNDS)), "kill")
+        for row, point in enumerate(points)
+        for column, reply in enumerate(classes)
+        for seed in range(seeds)
+    ]
     if acts:
         made += [(point, "accept", 0, "stop") for point in STOPPABLE if point in points]
         made += [(point, "accept", seed, "term") for seed, point in enumerate(STOPPABLE) if point in points]
