@@ -86,9 +86,9 @@ def test_where_the_journals_disk_is_full_nothing_is_sent_until_there_is_room(pos
         made.wait_for(lambda: list(small_disk.glob("places/*")), 60)
         ballast = fill_up(small_disk)
         mailing = made.send()
-        made.wait_for(lambda: mailing_state(made, mailing) == "sending", 60)
-        time.sleep(4)
+        time.sleep(6)
         assert made.taken() == 0
+        assert mailing_state(made, mailing) in {"planning", "sending"}
         ballast.unlink()
         made.wait_for(lambda: is_sent(made, mailing), 90)
         everybody_has_one(made, mailing, 200)
