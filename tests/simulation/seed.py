@@ -362,12 +362,11 @@ class Run:
             for worker in list(host.workers):
                 worker.process.dies_at = worker.dies_at_point = None
                 worker.slow_database = 0.002
-                self._wake(worker)
-        if not any(host.up and host.workers for host in site.hosts):
+        # Who is stopped wakes up when its time has come: another may have gone on with its batch by then.
+        if not any(not worker.process.stopped for host in site.hosts for worker in host.workers):
             host = site.hosts[0]
             self._boot(host)
-            if not host.workers:
-                self._spawn(host)
+            self._spawn(host)
         if self._state() is MailingState.PAUSED and self.world.rng.random() < 0.9:
             self._resume()
         self._sweep_on()
