@@ -36,6 +36,7 @@ from service.domain.errors import InvalidInputError
 from service.mail import autopsy
 from service.mail.journal import KIND_DOT
 from service.store import DatabaseAwayError, tables
+from service.store.engine_tables import breakers
 from tests.chaos import arming
 from tests.chaos.arming import Order, give_orders
 from tests.factories import OPERATORS, add_readers
@@ -233,7 +234,11 @@ class Arena:
         self._keep_alive()
         chance = cell.chance
         names = [f"c{cell.number}x{n}-{fate}-" for n, fate in enumerate(_fates(cell, chance))]
-        readers = [add_readers(self.made.database, 1, chains=("en",), prefix=name)[0] for name in names]
+        # A provider of its own: one that refused so many in other cells would be left alone for minutes.
+        domain = f"cell{cell.number}.test"
+        readers = [add_readers(self.made.database, 1, chains=("en",), prefix=name, domain=domain)[0] for name in names]
+        with self.made.database.begin() as session:
+            session.execute(breakers.delete())
         week = next(self._weeks)
         self.made.fill(0, week=week)
         orders = cell.orders()
