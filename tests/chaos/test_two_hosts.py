@@ -19,6 +19,9 @@ from tests.smtp_sink import Rule
 
 pytestmark = pytest.mark.slow
 
+# Each host has its own way to what it shares with the other.
+WAYS = ("database_url", "redis_url", "smtp_url")
+
 
 @pytest.mark.parametrize("dies", [False, pytest.param(True, marks=pytest.mark.long)], ids=["comes-back", "dies"])
 def test_a_host_that_is_cut_off_loses_nobody_and_its_journal_settles_what_it_left(postgresql_database, tmp_path, dies):
@@ -37,13 +40,15 @@ def test_a_host_that_is_cut_off_loses_nobody_and_its_journal_settles_what_it_lef
                 lease_seconds=5,
             )
         )
-        workers = {}
+        workers, settings = {}, {}
         for host in stack.enter_context(hosts(2)):
             stack.enter_context(behind(made, database=True, host=host.gateway))
             data = tmp_path / host.name
             data.mkdir()
             shutil.copy(tmp_path / "run" / "data" / "secret.key", data)
-            workers[host] = made.start_worker(concurrency=2, within=host.within, data_dir=data)
+            ways = {name: made.environment[f"TYDZEN_{name.upper()}"] for name in WAYS}
+            settings[host] = {**ways, "data_dir": data}
+            workers[host] = made.start_worker(concurrency=2, within=host.within, **settings[host])
         made.fill(900)
         # Both are there before anything is sent.
         time.sleep(4)
@@ -60,7 +65,7 @@ def test_a_host_that_is_cut_off_loses_nobody_and_its_journal_settles_what_it_lef
                 worker.signal(signal.SIGSTOP)
                 worker.kill()
                 cut.plug()
-                made.start_worker(concurrency=2, within=cut.within, data_dir=tmp_path / cut.name)
+                made.start_worker(concurrency=2, within=cut.within, **settings[cut])
             else:
                 cut.plug()
             made.wait_for(lambda: is_sent(made, mailing), 120)
