@@ -65,20 +65,23 @@ Point = Literal[
 ]
 POINTS: frozenset[str] = frozenset(get_args(Point))
 
+_USUAL = "service.mail.conversation:Conversation._as_usual"
+_TAKEN = "service.mail.journal:Journal.accepted"
+
 # Points that each letter passes: a call there would be felt, so nothing stands in the code. A test puts a hook before
-# or after (for "within": in the middle of) the method of that name.
-PER_LETTER: Mapping[str, tuple[Literal["before", "after", "within"], str]] = {
-    "before-mail": ("before", "service.mail.conversation:Conversation._begin"),
-    "after-rcpt-reply": ("after", "service.mail.conversation:Conversation._envelope_reply"),
-    "before-dot-record": ("before", "service.mail.journal:Journal.dot"),
-    "after-dot-record": ("after", "service.mail.journal:Journal.dot"),
-    "before-write": ("before", "service.mail.channel:Channel.write"),
-    "mid-body": ("within", "service.mail.channel:Channel.write"),
-    "after-write": ("after", "service.mail.channel:Channel.write"),
-    "reply-read": ("before", "service.mail.conversation:Conversation.on_replies"),
-    "before-reply-record": ("before", "service.mail.journal:Journal.reply"),
-    "after-reply-record": ("after", "service.mail.journal:Journal.reply"),
-    "outcome-told": ("after", "service.delivery.send:BatchRun._on_outcome"),
+# or after (for "within": in the middle of) the methods of these names.
+PER_LETTER: Mapping[str, tuple[Literal["before", "after", "within"], tuple[str, ...]]] = {
+    "before-mail": ("before", ("service.mail.conversation:Conversation._begin",)),
+    "after-rcpt-reply": ("after", ("service.mail.conversation:Conversation._envelope_reply", _USUAL)),
+    "before-dot-record": ("before", ("service.mail.journal:Journal.dot",)),
+    "after-dot-record": ("after", ("service.mail.journal:Journal.dot",)),
+    "before-write": ("before", ("service.mail.channel:Channel.write",)),
+    "mid-body": ("within", ("service.mail.channel:Channel.write",)),
+    "after-write": ("after", ("service.mail.channel:Channel.write",)),
+    "reply-read": ("before", ("service.mail.conversation:Conversation.on_replies",)),
+    "before-reply-record": ("before", ("service.mail.journal:Journal.reply", _TAKEN)),
+    "after-reply-record": ("after", ("service.mail.journal:Journal.reply", _TAKEN)),
+    "outcome-told": ("after", ("service.delivery.send:BatchRun._on_outcome",)),
 }
 
 _armed: Callable[[str], None] | None = None

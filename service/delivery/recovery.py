@@ -72,7 +72,8 @@ class Recovery:
         faults.point("settle-begun")
         with self.database.begin() as session:
             left = _held(session, contents.sender_id)
-            results = [self._result(session, contents, attempt) for attempt in left]
+            news = [one for one in left if not _known_uncertain(one, contents)]
+            results = [self._result(session, contents, one) for one in news]
             changed = outcomes.record(session, results, now_ms=stored(self.clock.now()))
             batches.settle(session, sorted(changed))
             notices.settle_journal(session, contents, now=self.clock.now())
@@ -160,6 +161,13 @@ def _held(session: Session, sender: int) -> list[OpenAttempt]:
     for batch in sorted({one.batch for one in outcomes.open_attempts(session, sender)}):
         batches.hold(session, batch)
     return outcomes.open_attempts(session, sender)
+
+
+def _known_uncertain(left: OpenAttempt, contents: JournalContents) -> bool:
+    """Whether the journal knows no more than the worker itself, whose evidence is the better one."""
+    return (
+        left.state is DeliveryState.UNCERTAIN and contents.verdict(left.delivery, left.attempt).fate is Fate.UNCERTAIN
+    )
 
 
 def _uncertain(left: OpenAttempt, evidence: str, reason: str) -> Result:

@@ -162,8 +162,9 @@ def arm(folder: Path) -> Hook:
     """Arm this process and those that it forks."""
     hook = Hook(folder)
     faults.arm(hook)
-    for name, (place, where) in faults.PER_LETTER.items():
-        _hook_method(hook, name, place, where)
+    for name, (place, methods) in faults.PER_LETTER.items():
+        for where in methods:
+            _hook_method(hook, name, place, where)
     return hook
 
 

@@ -44,9 +44,10 @@ def test_there_are_enough_points_and_no_name_means_two():
 
 @pytest.mark.parametrize("name", sorted(faults.PER_LETTER))
 def test_a_point_that_each_letter_passes_names_a_method_that_there_is(name):
-    module, _, path = faults.PER_LETTER[name][1].partition(":")
-    owner, method = path.split(".")
-    assert callable(getattr(getattr(importlib.import_module(module), owner), method))
+    for where in faults.PER_LETTER[name][1]:
+        module, _, path = where.partition(":")
+        owner, method = path.split(".")
+        assert callable(getattr(getattr(importlib.import_module(module), owner), method))
 
 
 def test_an_armed_process_hears_of_each_point_that_it_passes_and_no_more_once_disarmed(armed):

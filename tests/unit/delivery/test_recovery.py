@@ -120,6 +120,23 @@ def test_the_journal_of_an_attempt_that_was_recorded_in_time_changes_nothing(wor
     assert world.run.counts() == {"accepted": 1, "pending": 5}
 
 
+def test_a_journal_that_knows_no_more_leaves_the_evidence_of_the_worker(world):
+    world.dot(0)
+    letter = world.gated[0].delivery
+    seen = Result(
+        letter, 1, DeliveryState.UNCERTAIN, "uncertain", reason="uncertain", reply="the relay closed", phase="dot"
+    )
+    world.run.record(seen)
+    world.journal.close()
+
+    world.recovery.settle_journals()
+
+    with world.run.database.read() as session:
+        told = sa.select(tables.attempts.c.reply).where(tables.attempts.c.delivery_id == letter)
+        assert session.scalar(told) == "the relay closed"
+    assert world.run.counts() == {"uncertain": 1, "pending": 5}
+
+
 def test_a_host_that_stays_away_makes_its_letters_uncertain_and_its_journal_still_decides(world):
     world.dot(0)
     world.reply(0)
