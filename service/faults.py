@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 # Each stands in the code, once, where its name says. `-commit` is inside the transaction, when all is written but that.
+# Where one statement is the whole transaction it is before that: nothing stands between its writing and its commit.
 Point = Literal[
     # planning
     "plan-before-lock",

@@ -19,6 +19,7 @@ from service.delivery.offload import Offload
 from service.mail.letter import Outcome
 from service.store import Database, DatabaseAwayError, Session, batches, limits, outcomes
 from service.store.batches import Claim
+from service.store.gate import Acceptances
 from service.store.instants import stored
 
 _AWAY_SECONDS = 1.0
@@ -78,13 +79,16 @@ class Account:
         work: Callable[[Session], _Value],
         *,
         first: Callable[[Session], None] | None = None,
+        alone: Callable[[Database, Acceptances], tuple[_Value, bool] | None] | None = None,
         doubtful: Doubtful | None = None,
     ) -> _Value:
         """Run `work` in a transaction beside the loop, with the outcomes known by now recorded in the same.
 
-        `first` runs before anything else of it. While the database is away it tries again; a worker that must stop does
-        so for seconds only, and leaves the rest to its journal. `doubtful` names deliveries that `work` marks as being
-        attempted: a commit of which nobody knows whether it happened is taken back before the next try.
+        `first` runs before anything else of it. `alone` does what both do and records acceptances, in one statement: it
+        is used where there is nothing else to record, says whether it has recorded all, and may decline. While the
+        database is away it tries again; a worker that must stop does so for seconds only, and leaves the rest to its
+        journal. `doubtful` names deliveries that `work` marks as being attempted: a commit of which nobody knows
+        whether it happened is taken back before the next try.
         """
         give_up = _Patience(self.stopping)
         while True:
@@ -92,7 +96,7 @@ class Account:
             # Never given back twice: after a commit that nobody knows of, a cap rather stays too low.
             unused, self._unused = self._unused, Counter()
             try:
-                value = await self.offload.database(partial(self._transaction, spoken, unused, first, work))
+                value = await self.offload.database(partial(self._transaction, spoken, unused, first, alone, work))
             except DatabaseAwayError as error:
                 self._spoken = spoken + self._spoken
                 _log.warning("database-away", batch=self.claim.batch, error=str(error))
@@ -115,6 +119,47 @@ class Account:
         spoken: list[Outcome],
         unused: Counter[tuple[str, dt.date]],
         first: Callable[[Session], None] | None,
+        alone: Callable[[Database, Acceptances], tuple[_Value, bool] | None] | None,
+        work: Callable[[Session], _Value],
+    ) -> _Value:
+        if spoken:
+            faults.point("before-record")
+        done = None
+        if alone is not None and self.database.postgresql and not (unused or self._more_to_store()):
+            done = self._alone(spoken, alone)
+        if done is None:
+            done = (self._together(spoken, unused, first, work),)
+        faults.point("after-record")
+        return done[0]
+
+    def _more_to_store(self) -> bool:
+        return self.limits.stale or self.meter.due
+
+    def _alone(
+        self, spoken: list[Outcome], alone: Callable[[Database, Acceptances], tuple[_Value, bool] | None]
+    ) -> tuple[_Value] | None:
+        accepted = recording.acceptances(spoken)
+        if accepted is None:
+            return None
+        _before_commit()
+        found = alone(self.database, accepted)
+        if found is None:
+            return None
+        value, all_recorded = found
+        if not all_recorded:
+            with self.database.begin() as session:
+                self._record(session, spoken)
+        return (value,)
+
+    def _record(self, session: Session, spoken: list[Outcome]) -> None:
+        changed = recording.record(session, spoken, now=self.now())
+        batches.settle(session, sorted(changed - {self.claim.batch}))
+
+    def _together(
+        self,
+        spoken: list[Outcome],
+        unused: Counter[tuple[str, dt.date]],
+        first: Callable[[Session], None] | None,
         work: Callable[[Session], _Value],
     ) -> _Value:
         with self.database.begin() as session:
@@ -123,16 +168,12 @@ class Account:
             if first is not None:
                 first(session)
             if spoken:
-                faults.point("before-record")
-                changed = recording.record(session, spoken, now=self.now())
-                foreign = changed - {self.claim.batch}
-                batches.settle(session, sorted(foreign))
+                self._record(session, spoken)
             value = work(session)
             if self.limits.stale:
                 self.limits.read(session, self.now())
             self.meter.store(session, self.now())
-            faults.point("record-commit")
-        faults.point("after-record")
+            _before_commit()
         return value
 
     async def _take_back(self, doubtful: Doubtful | None, give_up: _Patience) -> None:
@@ -157,6 +198,11 @@ class Account:
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
             return
+
+
+def _before_commit() -> None:
+    """Where one statement is the whole transaction nothing stands between its work and its commit: before both."""
+    faults.point("record-commit")
 
 
 class _Patience:

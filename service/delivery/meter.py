@@ -55,9 +55,14 @@ class Meter:
         with self._lock:
             self._tally.count(name)
 
+    @property
+    def due(self) -> bool:
+        """Whether it is time to store the sums."""
+        return suspended_monotonic() >= self._stored_at + _EVERY
+
     def store(self, session: Session, now: dt.datetime, *, at_once: bool = False) -> None:
         """Add the sums to the stored ones in this transaction, if it is time; they are forgotten once it is durable."""
-        if not at_once and suspended_monotonic() < self._stored_at + _EVERY:
+        if not (at_once or self.due):
             return
         with self._lock:
             sums, moved = self._tally.sums(), set(self._moved)

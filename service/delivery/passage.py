@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service import faults
-from service.store import Session, gate, limits
+from service.store import Database, Session, gate, limits
 from service.store.batches import Claim
-from service.store.gate import Gated
+from service.store.gate import Acceptances, Gated
 from service.store.instants import stored
 
 
@@ -53,5 +53,23 @@ class Passage:
         )
         if self.caps and gated is not None and gated.recipients:
             limits.count(session, self.caps, self.day, len(gated.recipients))
-        faults.point("gate-commit")
+        _before_commit()
         return gated
+
+    def gate_alone(self, database: Database, accepted: Acceptances) -> tuple[Gated, bool] | None:
+        """The same where no cap counts, in a transaction of one statement, as `store.gate.pass_alone` does."""
+        _before_commit()
+        return gate.pass_alone(
+            database,
+            self.claim,
+            self.group,
+            accepted,
+            sender=self.sender,
+            lease_seconds=self.lease_seconds,
+            now_ms=stored(self.now),
+        )
+
+
+def _before_commit() -> None:
+    """Where one statement is the whole transaction nothing stands between its work and its commit: before both."""
+    faults.point("gate-commit")

@@ -11,6 +11,7 @@ from service.domain.replies import ReplyClass
 from service.domain.retries import GIVE_UP_AFTER, next_attempt
 from service.mail.letter import Outcome
 from service.store import Session, outcomes
+from service.store.gate import Acceptances
 from service.store.instants import loaded, stored
 from service.store.outcomes import Result
 
@@ -45,6 +46,17 @@ def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> 
             others.append(result_of(session, outcome, now))
     now_ms = stored(now)
     return outcomes.record_accepted(session, accepted, now_ms=now_ms) | outcomes.record(session, others, now_ms=now_ms)
+
+
+def acceptances(spoken: Iterable[Outcome]) -> Acceptances | None:
+    """These outcomes, where all are acceptances of the same attempt; None where anything else is among them."""
+    attempt, deliveries = 0, []
+    for outcome in spoken:
+        if outcome.reply_class is not ReplyClass.ACCEPTED or attempt not in (0, outcome.attempt):
+            return None
+        attempt = outcome.attempt
+        deliveries.append(outcome.delivery_id)
+    return Acceptances(attempt, deliveries)
 
 
 def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:

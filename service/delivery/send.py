@@ -271,7 +271,12 @@ class BatchRun:
         caps = self.means.limits.caps(scopes, now)
         passage = Passage(self.claim, group, line.sender, caps, self.means.lease_seconds, now)
         began = suspended_monotonic()
-        gated = await self._account.transaction(passage.gate, first=passage.look, doubtful=Doubtful(line.sender, group))
+        gated = await self._account.transaction(
+            passage.gate,
+            first=passage.look,
+            alone=None if caps else passage.gate_alone,
+            doubtful=Doubtful(line.sender, group),
+        )
         if gated is None:
             raise ClaimLostError
         self.means.meter.gate(suspended_monotonic() - began, len(gated.recipients))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from service import log
 from service.domain.errors import ConfigurationError
@@ -46,15 +47,7 @@ class Session:
 
         For what every group of letters needs: it costs half of what `execute` does.
         """
-        import psycopg
-
-        driver: psycopg.Connection[Any] = self._connection.connection.driver_connection  # type: ignore[assignment]
-        try:
-            return driver.execute(statement, parameters, prepare=True).fetchall()
-        except psycopg.Error as error:
-            if driver.closed:
-                self._connection.invalidate(error)
-            raise _ours(error, lost=driver.closed) from None
+        return _driver_rows(self._connection, statement, parameters)
 
     def scalar(self, statement: sa.Executable, parameters: Any = None) -> Any:
         """The first column of the first row, or None."""
@@ -88,6 +81,22 @@ class Session:
     def connection(self) -> Connection:
         """The connection below, for `store` only."""
         return self._connection
+
+
+def _driver_rows(
+    connection: Connection | PoolProxiedConnection, statement: str, parameters: Mapping[str, Any]
+) -> list[tuple[Any, ...]]:
+    import psycopg
+
+    pooled = connection.connection if isinstance(connection, Connection) else connection
+    driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    try:
+        # Prepared, so planned once per connection; binary, because octets are not written out in hexadecimal then.
+        return driver.execute(statement, parameters, prepare=True, binary=True).fetchall()
+    except psycopg.Error as error:
+        if driver.closed:
+            connection.invalidate(error)
+        raise _ours(error, lost=driver.closed) from None
 
 
 @contextmanager
@@ -162,6 +171,24 @@ class Database:
                 self._write_down(session._departures)  # noqa: SLF001  # the transaction's own list
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
+
+    def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """As `Session.rows`, of one statement that is a transaction by itself; it is committed when this returns.
+
+        It spares the round trips of BEGIN and COMMIT, each of which makes two threads change places.
+        """
+        with translated():
+            pooled = self.engine.raw_connection()
+        try:
+            driver: Any = pooled.driver_connection
+            driver.autocommit = True
+            try:
+                return _driver_rows(pooled, statement, parameters)
+            finally:
+                if not driver.closed:
+                    driver.autocommit = False
+        finally:
+            pooled.close()
 
     def _write_down(self, departed: list[Departure]) -> None:
         if not departed or self._departures is None:

@@ -1,7 +1,8 @@
 """The send gate: in one transaction, what was read of the readers is true, marked as ambiguous, and handed out.
 
-Nothing that was read earlier is mailed: the gate itself returns the addresses. PostgreSQL does it in one statement;
-SQLite has one writer, so there the same rules hold between its statements.
+Nothing that was read earlier is mailed: the gate itself returns the addresses. PostgreSQL does it in one statement,
+which takes acceptances of the same batch with it; SQLite has one writer, so there the same rules hold between its
+statements.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ from service.domain.delivery import DeliveryState, SkipReason
 from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus
 from service.store.arrays import array_literal
-from service.store.batches import Claim, add_counts, move_readers
-from service.store.database import Session
+from service.store.batches import Claim, add_counts, hold, move_readers
+from service.store.database import Database, Session
 from service.store.instants import database_now
+from service.store.sealing import Sealer
 from service.store.tables import batches, deliveries, mailings, subscribers, suppressions
 
 _PENDING, _ATTEMPTING = int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING)
@@ -47,12 +49,30 @@ class Gated:
     rate: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Acceptances:
+    """Deliveries that were accepted, all at their attempt of this number."""
+
+    attempt: int
+    deliveries: Sequence[int]
+
+
+_NONE_ACCEPTED = Acceptances(0, ())
+
+# One statement cannot change a row twice, so the batch's counts of both parts are changed together. Letters that are
+# accepted and letters that are gated are never the same ones: those are attempting, these pending.
 _POSTGRESQL_GATE = """
     WITH held AS (
         SELECT b.id, b.chain, m.rate FROM batches b JOIN mailings m ON m.id = b.mailing_id
         WHERE b.id = %(batch)s AND b.fence = %(fence)s AND m.state = 'sending'
           AND b.lease_until > (extract(epoch FROM clock_timestamp()) * 1000)::bigint
         FOR UPDATE OF b
+    ), marked AS (
+        UPDATE deliveries d SET state = 2, at = %(now)s, reason = NULL
+        FROM held
+        WHERE d.id = ANY(CAST(%(accepted)s AS bigint[])) AND d.attempts = %(attempt)s AND d.state = 1
+          AND d.batch_id = held.id
+        RETURNING d.id
     ), gated AS (
         UPDATE deliveries d SET state = 1, attempts = d.attempts + 1, sender_id = %(sender)s, at = %(now)s,
             epoch = NULLIF(s.epoch, 0)
@@ -64,12 +84,14 @@ _POSTGRESQL_GATE = """
     ), counted AS (
         UPDATE batches b SET
             lease_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + %(lease)s,
-            pending = b.pending - total.gated, attempting = b.attempting + total.gated
-        FROM held, (SELECT count(*) AS gated FROM gated) total
+            pending = b.pending - g.letters, attempting = b.attempting + g.letters - a.letters,
+            accepted = b.accepted + a.letters
+        FROM held, (SELECT count(*) AS letters FROM gated) g, (SELECT count(*) AS letters FROM marked) a
         WHERE b.id = held.id
+        RETURNING a.letters
     )
-    SELECT held.rate, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed
-    FROM held LEFT JOIN gated ON true
+    SELECT held.rate, counted.letters, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed
+    FROM held CROSS JOIN counted LEFT JOIN gated ON true
     """
 
 
@@ -90,7 +112,7 @@ _SQLITE_HELD, _POSTGRESQL_HELD = _holding(postgresql=False), _holding(postgresql
 
 _SQLITE_ELIGIBLE = sa.text(
     """
-    SELECT d.id, d.attempts + 1 AS attempts, s.id AS subscriber, s.epoch, s.sealed
+    SELECT NULL, 0, d.id, d.attempts + 1 AS attempts, s.id AS subscriber, s.epoch, s.sealed
     FROM json_each(:ids) wanted
     JOIN deliveries d ON d.id = wanted.value
     JOIN subscribers s ON s.id = d.subscriber_id
@@ -142,19 +164,45 @@ def pass_gate(
     only for readers who are active, unsuppressed and still of the batch's chain: others are skipped with their reason,
     or moved to a batch of the chain they chose since.
     """
-    passed = _postgresql if session.postgresql else _sqlite
-    found = passed(session, claim, ids, sender, lease_ms=int(lease_seconds * 1000), now_ms=now_ms)
+    if session.postgresql:
+        values = _values(claim, ids, _NONE_ACCEPTED, sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
+        found = _found(session.rows(_POSTGRESQL_GATE, values))
+    else:
+        found = _sqlite(session, claim, ids, sender, lease_ms=int(lease_seconds * 1000), now_ms=now_ms)
     if found is None:
         return None
-    rate, rows = found
-    if len(rows) < len(ids):
-        _sort_out(session, claim, set(ids).difference(row[0] for row in rows), now_ms)
-    unseal = session.sealer.open
-    recipients = [
-        Recipient(delivery, attempt, subscriber, epoch, unseal(subscriber, sealed))
-        for delivery, attempt, subscriber, epoch, sealed in rows
-    ]
-    return Gated(recipients, rate)
+    if len(found.rows) < len(ids):
+        _sort_out(session, claim, found.missing(ids), now_ms)
+    return _gated(session.sealer, found)
+
+
+def pass_alone(
+    database: Database,
+    claim: Claim,
+    ids: Sequence[int],
+    accepted: Acceptances,
+    *,
+    sender: int,
+    lease_seconds: float,
+    now_ms: int,
+) -> tuple[Gated, bool] | None:
+    """As `pass_gate`, with acceptances recorded, in a transaction of one statement; for PostgreSQL.
+
+    It costs one round trip, where both within a transaction take four. None where the gate is shut: then nothing is
+    recorded, either. Else with whether all acceptances were: those of another batch, or of a letter that was taken to
+    be uncertain, are not, and are to be recorded as any outcome is. Those who may not pass are skipped or moved in a
+    second transaction.
+    """
+    values = _values(claim, ids, accepted, sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
+    found = _found(database.rows_alone(_POSTGRESQL_GATE, values))
+    if found is None:
+        return None
+    if len(found.rows) < len(ids):
+        with database.begin() as session:
+            # A cancel may have come between.
+            hold(session, claim.batch)
+            _sort_out(session, claim, found.missing(ids), now_ms)
+    return _gated(database.sealer, found), found.accepted == len(accepted.deliveries)
 
 
 def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> bool:
@@ -178,30 +226,53 @@ def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> b
     return session.execute(statement).first() is not None
 
 
-# Delivery, attempt, subscriber, epoch, sealed address.
-_Rows = list[tuple[Any, ...]]
+class _Found(NamedTuple):
+    """What the statement said; a row is the rate, the acceptances, delivery, attempt, subscriber, epoch, address."""
+
+    rate: float | None
+    accepted: int
+    rows: Sequence[Sequence[Any]]
+
+    def missing(self, ids: Sequence[int]) -> set[int]:
+        """Those of `ids` who did not pass."""
+        return set(ids).difference(row[2] for row in self.rows)
 
 
-def _postgresql(
-    session: Session, claim: Claim, ids: Sequence[int], sender: int, *, lease_ms: int, now_ms: int
-) -> tuple[float | None, _Rows] | None:
-    values = {
+def _values(
+    claim: Claim, ids: Sequence[int], accepted: Acceptances, *, sender: int, lease_seconds: float, now_ms: int
+) -> dict[str, Any]:
+    return {
         "batch": claim.batch,
         "fence": claim.fence,
+        "accepted": array_literal(accepted.deliveries),
+        "attempt": accepted.attempt,
         "ids": array_literal(ids),
         "sender": sender,
-        "lease": lease_ms,
+        "lease": int(lease_seconds * 1000),
         "now": now_ms,
     }
-    rows = session.rows(_POSTGRESQL_GATE, values)
+
+
+def _found(rows: Sequence[Sequence[Any]]) -> _Found | None:
     if not rows:
         return None
-    return rows[0][0], [row[1:] for row in rows if row[1] is not None]
+    rate, accepted, first, *_ = rows[0]
+    # Where nobody passed, one row says so.
+    return _Found(rate, accepted, () if first is None else rows)
+
+
+def _gated(sealer: Sealer, found: _Found) -> Gated:
+    unseal = sealer.open
+    recipients = [
+        Recipient(delivery, attempt, subscriber, epoch, unseal(subscriber, sealed))
+        for _, _, delivery, attempt, subscriber, epoch, sealed in found.rows
+    ]
+    return Gated(recipients, found.rate)
 
 
 def _sqlite(
     session: Session, claim: Claim, ids: Sequence[int], sender: int, *, lease_ms: int, now_ms: int
-) -> tuple[float | None, _Rows] | None:
+) -> _Found | None:
     held = session.execute(_SQLITE_HELD, {"batch": claim.batch, "fence": claim.fence}).first()
     if held is None:
         return None
@@ -213,7 +284,7 @@ def _sqlite(
     if changed:
         session.execute(_SQLITE_EPOCH, changed)
     session.execute(_SQLITE_COUNT, {"batch": claim.batch, "gated": len(rows), "lease": lease_ms})
-    return held.rate, [tuple(row) for row in rows]
+    return _Found(held.rate, 0, rows)
 
 
 def _sort_out(session: Session, claim: Claim, ids: set[int], now_ms: int) -> None:

@@ -43,11 +43,9 @@ def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
 
 @pytest.mark.parametrize("fate", ["before", "after"])
 @pytest.mark.parametrize("which", range(1, 8))
-def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(
-    sqlite_database, tmp_path, sink, fate, which, monkeypatch
-):
+def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(database, tmp_path, sink, fate, which, monkeypatch):
     monkeypatch.setattr("service.delivery.account._AWAY_SECONDS", 0.01)
-    run = Run(sqlite_database, readers=230)
+    run = Run(database, readers=230)
     worker = Worker(run, tmp_path, sink)
     # The first two claim and prepare; then come takings, gates and signs of life in turn.
     worker.database.lose = ["no"] * (which + 1) + [fate]

@@ -265,3 +265,89 @@ def test_a_gate_that_moves_readers_does_not_deadlock_with_a_cancel(postgresql_da
     assert answers == [1]
     assert run.counts() == {"attempting": 5, "skipped": 1}
     assert not miscounted(run.database, run.mailing)
+
+
+def pass_alone(run, claim, ids, done):
+    return gate.pass_alone(
+        run.database,
+        claim,
+        ids,
+        gate.Acceptances(1, [recipient.delivery for recipient in done]),
+        sender=run.sender,
+        lease_seconds=60,
+        now_ms=stored(run.now),
+    )
+
+
+def test_a_gate_of_one_statement_passes_and_records_what_was_accepted(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    first, nobody = pass_alone(run, claim, ids[:4], [])[0], ids[:0]
+    assert passed(first) == set(ids[:4])
+    assert {recipient.address for recipient in first.recipients} <= set(run.addresses)
+
+    gated, all_recorded = pass_alone(run, claim, ids[4:], first.recipients[:3])
+    assert (passed(gated), all_recorded) == (set(ids[4:]), True)
+    assert run.counts() == {"attempting": 3, "accepted": 3}
+
+    gated, all_recorded = pass_alone(run, claim, nobody, first.recipients[3:])
+    assert (gated.recipients, all_recorded) == ([], True)
+    assert run.counts() == {"attempting": 2, "accepted": 4}
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_gate_of_one_statement_that_is_shut_records_nothing(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    first = run.gate(claim, ids[:3])
+    run.control("pause")
+
+    assert pass_alone(run, claim, ids[3:], first.recipients) is None
+    assert run.counts() == {"attempting": 3, "pending": 3}
+
+
+def test_a_gate_of_one_statement_says_when_an_acceptance_is_left_to_be_recorded(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    first = run.gate(claim, ids[:3]).recipients
+    run.record(result(first[0], DeliveryState.UNCERTAIN))
+
+    gated, all_recorded = pass_alone(run, claim, ids[3:], first)
+    assert (passed(gated), all_recorded) == (set(ids[3:]), False)
+    assert run.counts() == {"attempting": 3, "accepted": 2, "uncertain": 1}
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_gate_of_one_statement_that_waited_for_the_batch_counts_right(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    first = run.gate(claim, ids[:3]).recipients
+    answers = []
+
+    with run.database.begin() as session:
+        outcomes.record(session, [accepted(first[0])], now_ms=stored(run.now))
+        thread = threading.Thread(target=lambda: answers.append(pass_alone(run, claim, ids[3:], first)))
+        thread.start()
+        wait_for_a_waiter(run.database)
+    thread.join()
+
+    gated, all_recorded = answers[0]
+    assert (passed(gated), all_recorded) == (set(ids[3:]), False)
+    assert run.counts() == {"attempting": 3, "accepted": 3}
+    assert not miscounted(run.database, run.mailing)
+
+
+def test_a_gate_of_one_statement_skips_whoever_left(postgresql_database):
+    run = Run(postgresql_database, readers=6)
+    claim = run.claim()
+    ids = run.due(claim)
+    suppress(run, 2)
+
+    gated, _ = pass_alone(run, claim, ids, [])
+    assert len(gated.recipients) == 5
+    assert run.counts() == {"attempting": 5, "skipped": 1}
+    assert not miscounted(run.database, run.mailing)

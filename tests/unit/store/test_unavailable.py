@@ -81,3 +81,25 @@ def test_a_duplicate_that_the_driver_reports_names_its_rule_and_no_value(postgre
     with pytest.raises(DuplicateError, match="no_twins") as caught, postgresql_database.begin() as session:
         session.rows(insert, {"a": 4711})
     assert "4711" not in str(caught.value)
+
+
+def test_a_statement_alone_is_committed_and_its_connection_serves_transactions_again(postgresql_database):
+    made = "CREATE TABLE lasting (a int PRIMARY KEY)"
+    with postgresql_database.begin() as session:
+        session.execute(sa.text(made))
+    assert postgresql_database.rows_alone("INSERT INTO lasting VALUES (%(a)s) RETURNING a", {"a": 1}) == [(1,)]
+    with pytest.raises(DuplicateError), postgresql_database.begin() as session:
+        session.execute(sa.text("INSERT INTO lasting VALUES (2), (1)"))
+    with postgresql_database.read() as session:
+        assert session.execute(sa.text("SELECT a FROM lasting")).scalars().all() == [1]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    ["SELECT pg_terminate_backend(pg_backend_pid())", "DO $$ BEGIN RAISE deadlock_detected; END $$"],
+)
+def test_a_statement_alone_fails_as_everything_else_does(postgresql_database, statement):
+    with pytest.raises(DatabaseAwayError):
+        postgresql_database.rows_alone(statement, {})
+    with postgresql_database.read() as session:
+        assert session.scalar(sa.text("SELECT 1")) == 1
