@@ -53,8 +53,11 @@ def unapproved(session, week):
 def add_readers(
     database, count, *, chains=CHAINS, prefix="reader", status=SubscriberStatus.ACTIVE, domain="example.test"
 ):
-    """So many readers, with those chains in turn, in one statement; their addresses, in order."""
-    addresses = [f"{prefix}{number}@{domain}" for number in range(count)]
+    """So many readers, with those chains in turn, in one statement; their addresses, in order.
+
+    `{}` in the domain is each reader's own number.
+    """
+    addresses = [f"{prefix}{number}@{domain.format(number)}" for number in range(count)]
     with database.begin() as session:
         rows = [
             subscribers.prepared(

@@ -74,6 +74,11 @@ def travelling(request, tmp_path):
         yield made
 
 
+def back_up(made):
+    made.backup.take()
+    made.database.close()  # on PostgreSQL its connections are dead
+
+
 def restore(made):
     made.database.close()
     made.backup.restore()
@@ -99,7 +104,7 @@ def test_a_backup_restored_in_mid_run_mails_nobody_twice(travelling):
     made.start_worker(concurrency=3)
     mailing = made.send(rate=60)
     made.wait_for(lambda: made.taken() >= 50, 120)
-    made.backup.take()
+    back_up(made)
     made.wait_for(lambda: made.taken() >= 150, 120)
     kill(made)
     lost = made.taken()
@@ -129,7 +134,7 @@ def test_a_backup_restored_after_the_run_leaves_nobody_to_mail(travelling):
     worker = made.start_worker(concurrency=3)
     mailing = made.send(rate=40)
     made.wait_for(lambda: made.taken() >= 30, 120)
-    made.backup.take()
+    back_up(made)
     made.control("set_rate", mailing, rate=0)
     made.wait_until_sent(mailing, 120)
     worker.end()
@@ -149,7 +154,7 @@ def test_a_backup_restored_after_the_run_leaves_nobody_to_mail(travelling):
 def test_a_backup_from_before_the_planning_refuses_to_send_the_issue_again(travelling):
     made = travelling
     made.fill(60)
-    made.backup.take()
+    back_up(made)
     worker = made.start_worker(concurrency=3)
     mailing = made.send()
     made.wait_until_sent(mailing, 120)
@@ -181,7 +186,7 @@ def test_a_failover_to_a_copy_that_lags_behind_is_noticed_by_running_workers(tra
     made.start_worker(concurrency=3)
     mailing = made.send(rate=50)
     made.wait_for(lambda: made.taken() >= 40, 120)
-    made.backup.take()
+    back_up(made)
     made.wait_for(lambda: made.taken() >= 60, 120)
     # The workers go on living; to them the server is away for a moment, and the copy is less than a sweep behind.
     for worker in made.workers:

@@ -35,8 +35,12 @@ def sink(tmp_path):
 
 
 def planned(database, *, readers=0, away=0, domain="gmail.com"):
-    """A mailing with so many readers somewhere and at one provider, of which operators are told; and the latter."""
-    run = Run(database, readers=readers, chains=("en",), planned=False)
+    """A mailing with so many readers at a domain each and at one provider, of which operators are told; and the latter.
+
+    A domain each: what is refused to them is no provider's affair.
+    """
+    run = Run(database, readers=0, chains=("en",), planned=False)
+    run.addresses = add_readers(database, readers, chains=("en",), domain="n{}.example.test")
     with database.begin() as session:
         publication.save(session, replace(samples.publication(), operators=OPERATORS), MADE_AT)
     addresses = add_readers(database, away, chains=("en",), prefix="away", domain=domain)
@@ -274,7 +278,7 @@ def relay_row(run, sink):
 def test_a_password_that_is_refused_costs_no_reader_and_is_not_tried_again_and_again(
     sqlite_database, tmp_path, sink, monkeypatch
 ):
-    monkeypatch.setattr("service.mail.wire._LOCKED_OUT", (3.0, 60.0))
+    monkeypatch.setattr("service.mail.opener._LOCKED_OUT", (3.0, 60.0))
     run, _ = planned(sqlite_database, readers=60)
     # It was changed at the relay, and not here yet.
     sink.settings.users["weekly"] = "new"
