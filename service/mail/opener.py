@@ -46,6 +46,7 @@ class Opener:
         self._ended = ended
         self.setbacks = 0
         self._refused_logins = 0
+        self._locked_out_until = 0.0
         self._retry_at = 0.0
         self._enough_until = 0.0
 
@@ -90,15 +91,15 @@ class Opener:
     def _not_let_in(self, error: SessionError) -> None:
         """Wait before the next session: longer where a login was refused."""
         now = asyncio.get_running_loop().time()
-        wait = 0.0
-        if error.phase is Phase.AUTH:
-            wait = _LOCKED_OUT[min(self._refused_logins, len(_LOCKED_OUT) - 1)]
+        # Those that were tried at the same time say it once.
+        if error.phase is Phase.AUTH and now >= self._locked_out_until:
+            self._locked_out_until = now + _LOCKED_OUT[min(self._refused_logins, len(_LOCKED_OUT) - 1)]
             self._refused_logins += 1
         if self._present():
-            self._enough_until = now + max(_ENOUGH, wait)
+            self._enough_until = max(now + _ENOUGH, self._locked_out_until)
         else:
             self.set_back(error.phase, f"{self._relay.name}: {cut_addresses(error.text)} ({error.phase.value})")
-        self._retry_at = max(self._retry_at, now + wait)
+        self._retry_at = max(self._retry_at, self._locked_out_until)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tries.discard(task)
