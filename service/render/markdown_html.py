@@ -32,7 +32,7 @@ class Dress:
     width: int | None = None
 
 
-_CELL = "padding:8px 0 8px 14px;text-align:left;vertical-align:top;border-bottom:1px solid " + LIGHT.rule
+_CELL = "padding:8px 0 8px 10px;text-align:left;vertical-align:top;border-bottom:1px solid " + LIGHT.rule
 MAIL = Dress(
     classes={"a": "lk", "blockquote": "bq", "code": "cd", "th": "tb", "td": "tb"},
     styles={
@@ -48,7 +48,8 @@ MAIL = Dress(
         # MJML's cells break words anywhere; in narrow columns that would cut every other word.
         "table": "margin:20px 0 0;width:100%;border-collapse:collapse;font-size:16px;line-height:24px;"
         "word-break:normal;hyphens:auto",
-        "th": f"{_CELL};font-weight:bold",
+        # Only its head gives way on a phone, so that the words below stay whole.
+        "th": f"{_CELL};font-weight:bold;overflow-wrap:anywhere",
         "td": _CELL,
         "a": f"color:{LIGHT.accent};text-decoration:underline",
         "code": f"font-family:{MONO};font-size:16px;background:{LIGHT.code_bg};padding:1px 4px",
@@ -119,7 +120,7 @@ def _put_on(token: Token, dress: Dress, *, flush: bool = False, first_cell: bool
         token.attrSet("class", dress.classes[token.tag])
     style = "margin:0" if flush and dress.styles else dress.styles.get(token.tag, "")
     if first_cell:
-        style = style.replace("14px", "0", 1)
+        style = style.replace("10px", "0", 1)
     if token.tag in ("ul", "ol") and token.level > 0:
         style = style.replace("16px", "0", 1)
     # A table's cell brings its alignment; said last, it wins.

@@ -69,7 +69,7 @@ NOTICES = ["issue-blocked", "slot-missed", "mailing-trouble"]
 
 
 @pytest.mark.parametrize("look", LOOKS, ids=lambda look: look.name)
-@pytest.mark.parametrize("name", ["en", "fallbacks", "web", "issue-blocked"])
+@pytest.mark.parametrize("name", ["en", "ru,be,en", "fallbacks", "web", "issue-blocked"])
 def test_it_can_be_read_at_every_width_and_asks_nobody(running, documents, name, look):
     if name == "web" and not look.styled:
         look = LOOKS[0]
