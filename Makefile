@@ -9,7 +9,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .stamps
-JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores > 8 ? 8 : cores)))
+# Many tests wait for workers, leases and time-outs rather than for a processor.
+JOBS ?= $(shell cores=$$(nproc 2>/dev/null || echo 2); echo $$((cores > 4 ? 8 : 2 * cores)))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 SEEDS ?= 100000
@@ -24,7 +25,7 @@ demo: $(STAMPS)/service ## import a sample issue and 1,000 readers, send it, sho
 	$(BIN)/tydzen demo
 
 test: $(STAMPS)/test $(STAMPS)/packages ## install what tests need and run them all
-	$(BIN)/python -m pytest -n $(JOBS) $(TESTS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 check: $(STAMPS)/test ## what CI checks besides the tests: style, types, floors, templates
 	$(BIN)/ruff check .
