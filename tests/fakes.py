@@ -48,6 +48,10 @@ class FakePace:
                 self._outstanding[bucket] = max(0.0, waits[bucket] * rates[bucket])
         return waits
 
+    def at_hand(self, rates: Mapping[str, float], count: int) -> None:
+        """Takes nothing ahead."""
+        return
+
     def _given_with(self, bucket: str, rate: float, count: int) -> float:
         """Up to when tokens are given away once `count` more are."""
         if bucket in self._given:

@@ -54,10 +54,15 @@ class Routes:
         self._apply(lines)
         while True:
             asked: list[Line] = []
-            found = self._room_now(lines if despite_caps else self._usable(lines, provider), want, asked)
+            found = self._look(lines if despite_caps else self._usable(lines, provider), want, asked)
             if found is not None:
                 return found
             await _any_change(asked, want)
+
+    def room_now(self, lines: Sequence[Line], want: Callable[[Line], int], provider: str) -> tuple[Line, int] | None:
+        """As `room`, without waiting: None where no line has room at present. Raises the same."""
+        self._apply(lines)
+        return self._look(self._usable(lines, provider), want, [])
 
     def learn(self, provider: str, domain: str) -> None:
         """A provider of which only a keyed hash is stored has this domain: letters name it so."""
@@ -110,9 +115,7 @@ class Routes:
             raise spent_error(relay_scope(lines[-1].relay), now)
         return usable
 
-    def _room_now(
-        self, lines: Sequence[Line], want: Callable[[Line], int], asked: list[Line]
-    ) -> tuple[Line, int] | None:
+    def _look(self, lines: Sequence[Line], want: Callable[[Line], int], asked: list[Line]) -> tuple[Line, int] | None:
         weighted = self._weighted(lines)
         now = suspended_monotonic()
         for line in self._by_part(lines, now) if weighted else lines:

@@ -241,10 +241,7 @@ class BatchRun:
         while True:
             if self._hindered:
                 await self._let_pass()
-            with self._waiting():
-                line, room = await self._patiently(
-                    self.means.routes.room(self.lines, self._group_size, self.claim.provider)
-                )
+            line, room = await self._room()
             faults.point("before-tokens")
             began = suspended_monotonic()
             taken = await self._tokens.take(line, room, lambda: self.mailing_rate)
@@ -254,6 +251,15 @@ class BatchRun:
                 room = min(room, line.wire.room_now(room))
             if taken and room:
                 return line, room
+
+    async def _room(self) -> tuple[Line, int]:
+        wanted = (self.lines, self._group_size, self.claim.provider)
+        # Each turn of the loop is a moment in which letters are written: to await what is there would starve the wire.
+        found = self.means.routes.room_now(*wanted)
+        if found is None:
+            with self._waiting():
+                found = await self._patiently(self.means.routes.room(*wanted))
+        return found
 
     def _group_size(self, line: Line) -> int:
         return min(self._most, group_size(lowest_rate(*self._tokens.rates(line, self.mailing_rate).values())))

@@ -80,6 +80,9 @@ class Tokens:
         return True
 
     async def _reserve(self, rates: dict[str, float], count: int, patience: float) -> dict[str, float]:
+        at_hand = self.pace.at_hand(rates, count) if patience == FOR_EVER else None
+        if at_hand is not None:
+            return at_hand
         return await self.offload.pace(lambda: self.pace.reserve_all(rates, count, patience))
 
     async def _until_good(

@@ -5,6 +5,7 @@ Losing Valkey's memory never raises a rate: a bucket that is missing starts empt
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,6 +76,10 @@ class Pace(Protocol):
         """
         ...
 
+    def at_hand(self, rates: Mapping[str, float], count: int) -> dict[str, float] | None:
+        """As `reserve_all`, of tokens that were taken ahead, without asking anybody; None where there are too few."""
+        ...
+
 
 @dataclass(slots=True)
 class _Stock:
@@ -89,7 +94,8 @@ class ValkeyPace:
     """Buckets in Valkey (or Redis), one call a group of letters.
 
     At high rates one call takes the tokens of some groups ahead, of at most a tenth of a second: a call costs as much
-    processor time as ten letters. Tokens that are not used are lost, which makes the rate no higher. Not thread-safe.
+    processor time as ten letters. Tokens that are not used are lost, which makes the rate no higher. One thread may
+    call `reserve_all` while another calls `at_hand`.
     """
 
     def __init__(self, url: str) -> None:
@@ -103,6 +109,7 @@ class ValkeyPace:
         # should Valkey forget them, what others were promised must not be given away a second time.
         self._outstanding: dict[str, float] = {}
         self._stocks: dict[tuple[tuple[str, float], ...], _Stock] = {}  # by buckets and their rates
+        self._lock = threading.Lock()  # around the stocks
 
     def reserve(self, bucket: str, rate: float, count: int) -> float:
         """As `Pace.reserve`; raises PaceAwayError where Valkey does not answer in two seconds."""
@@ -112,20 +119,31 @@ class ValkeyPace:
         """As `Pace.reserve_all`; raises PaceAwayError where Valkey does not answer in two seconds."""
         if patience < FOR_EVER:
             return self._ask(rates, count, patience)
-        key = tuple(rates.items())
-        stock = self._stocks.get(key)
+        at_hand = self.at_hand(rates, count)
+        if at_hand is not None:
+            return at_hand
+        ahead = max(0, min(_MOST_AHEAD, int(min(rates.values()) * _AHEAD_SECONDS)) - count)
         now = time.monotonic()
-        if stock is None or stock.left < count or now > stock.until:
-            ahead = max(0, min(_MOST_AHEAD, int(min(rates.values()) * _AHEAD_SECONDS)) - count)
-            waits = self._ask(rates, count + ahead, patience)
-            if not ahead:
-                return waits
-            good_at = {bucket: now + wait for bucket, wait in waits.items()}
+        waits = self._ask(rates, count + ahead, patience)
+        if not ahead:
+            return waits
+        good_at = {bucket: now + wait for bucket, wait in waits.items()}
+        stock = _Stock(good_at, now + BURST_SECONDS, ahead)
+        with self._lock:
             if len(self._stocks) >= _STOCKS:
                 self._stocks.clear()
-            stock = self._stocks[key] = _Stock(good_at, now + BURST_SECONDS, ahead + count)
-        stock.left -= count
-        return {bucket: stock.good_at[bucket] - stock.left / rate - now for bucket, rate in rates.items()}
+            self._stocks[tuple(rates.items())] = stock
+        return _waits(stock, rates, ahead, now)
+
+    def at_hand(self, rates: Mapping[str, float], count: int) -> dict[str, float] | None:
+        """As `Pace.at_hand`."""
+        now = time.monotonic()
+        with self._lock:
+            stock = self._stocks.get(tuple(rates.items()))
+            if stock is None or stock.left < count or now > stock.until:
+                return None
+            stock.left = left = stock.left - count
+        return _waits(stock, rates, left, now)
 
     def _ask(self, rates: Mapping[str, float], count: int, patience: float) -> dict[str, float]:
         arguments: list[float] = [count, BURST_SECONDS, _KEEP_SECONDS, patience]
@@ -144,3 +162,8 @@ class ValkeyPace:
     def close(self) -> None:
         """Give the connections back."""
         self._client.close()
+
+
+def _waits(stock: _Stock, rates: Mapping[str, float], left: int, now: float) -> dict[str, float]:
+    """By bucket, the seconds until the tokens are good that were taken last, where `left` of the stock come later."""
+    return {bucket: stock.good_at[bucket] - left / rate - now for bucket, rate in rates.items()}

@@ -102,6 +102,10 @@ class Site:
         self.pace.now = self.world.now
         return self.pace.reserve_all(rates, count, patience)
 
+    def at_hand(self, rates: Mapping[str, float], count: int) -> None:
+        """As `Pace.at_hand`: there is never anything."""
+        return
+
     def point(self, name: str) -> None:
         """A process has come to a named point of `service.faults`."""
         process = self.world.current or self.lone
