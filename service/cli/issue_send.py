@@ -11,6 +11,7 @@ import typer
 
 from service.cli.issue import DryRun, IssueId, Json
 from service.cli.output import actor, confirm, print_json, say
+from service.cli.rehearsing import changing
 from service.domain.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -45,11 +46,10 @@ def send(
         release.require_sendable(session, week, parts.blocking)
         readers = _audience(parts, audience)
     words = f"{len(readers)} readers of {audience}" if readers is not None else "all readers"
-    if dry_run:
-        say(f"issue {week} would go to {words}")
-        return
-    confirm(f"Send issue {week} to {words}{f' at {when.isoformat()}' if when else ''}?", yes=yes)
-    with parts.database.begin() as session:
+    words += f" at {when.isoformat()}" if when else ""
+    if not dry_run:
+        confirm(f"Send issue {week} to {words}?", yes=yes)
+    with changing(parts.database, dry_run=dry_run) as session:
         made = release.send(
             session,
             week,
@@ -62,10 +62,12 @@ def send(
             at=when,
         )
     if json:
-        print_json({"mailing": made, "issue": week})
+        print_json({"mailing": None if dry_run else made, "issue": week, "dry_run": dry_run})
+    elif dry_run:
+        say(f"issue {week} would go to {words}")
     else:
         say(f"issue {week} is mailing {made}; watch it with: tydzen mailing status {made} --watch")
-    if watch:
+    if watch and not dry_run:
         found = watching.watch(parts, made)
         if not json:
             mailing_status.show_status(found)

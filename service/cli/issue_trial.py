@@ -38,7 +38,10 @@ def trial(
         languages = Chain.parse(chain, publication.load(session).languages)
     rendition, domain = use_case.printed(parts.database, parts.press, week, languages)
     if dry_run:
-        say(f"issue {week} in ({languages}) would be mailed once, marked as a test, through {parts.relays[0].name}")
+        if json:
+            print_json({"issue": week, "edition": str(languages), "relay": parts.relays[0].name, "dry_run": True})
+        else:
+            say(f"issue {week} in ({languages}) would be mailed once, marked as a test, through {parts.relays[0].name}")
         return
     sending = use_case.send(parts.lines(), parts.stationery, rendition, domain, wanted, now=parts.clock.now())
     try:

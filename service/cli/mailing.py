@@ -18,6 +18,7 @@ from service.cli.output import (
     print_table,
     say,
 )
+from service.cli.rehearsing import changing
 from service.domain.delivery import RetryReason
 from service.domain.errors import NotFoundError
 
@@ -31,6 +32,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 Id = Annotated[str, typer.Argument(help="The mailing's number, or the week of its issue.", metavar="ID")]
+
+# The database's numbers end not much later.
+_DIGITS = 9
 
 mailing = typer.Typer(no_args_is_help=True, help="Mailings: watch, pause, resume, cancel, retry, account for.")
 
@@ -60,19 +64,12 @@ def pause(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     """Stop within a second; letters already handed over are finished."""
     from service.bootstrap import services
     from service.delivery import control
-    from service.domain.mailing import MailingEvent, require
-    from service.store import mailings
 
     parts = services()
     number = number_of(parts, mailing_id)
-    if dry_run:
-        with parts.database.read() as session:
-            require(number, mailings.get(session, number).state, MailingEvent.PAUSE)
-        say(f"mailing {number} would be paused")
-        return
-    with parts.database.begin() as session:
+    with changing(parts.database, dry_run=dry_run) as session:
         control.pause(session, number, actor=actor(), now=parts.clock.now())
-    _done(number, "paused", json=json)
+    _done(number, "paused", dry_run=dry_run, json=json)
 
 
 @mailing.command("resume")
@@ -80,22 +77,16 @@ def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     """Go on with a paused mailing; if its issue was corrected meanwhile, the rest gets the corrected one."""
     from service.bootstrap import services
     from service.delivery import control
-    from service.domain.mailing import MailingEvent, require
-    from service.store import mailings
 
     parts = services()
     number = number_of(parts, mailing_id)
-    if dry_run:
-        with parts.database.read() as session:
-            require(number, mailings.get(session, number).state, MailingEvent.RESUME)
-        say(f"mailing {number} would go on")
-        return
-    with parts.database.begin() as session:
+    with changing(parts.database, dry_run=dry_run) as session:
         now = parts.clock.now()
         corrected = control.resume(session, number, parts.bell, proofs=parts.proofs, actor=actor(), now=now)
     if corrected:
-        say(f"whoever was not mailed yet gets the corrected issue ({' · '.join(corrected)})")
-    _done(number, "sending", json=json, corrected=len(corrected))
+        gets = "would get" if dry_run else "gets"
+        say(f"whoever was not mailed yet {gets} the corrected issue ({' · '.join(corrected)})")
+    _done(number, "sending", dry_run=dry_run, json=json, corrected=len(corrected))
 
 
 @mailing.command("cancel")
@@ -112,12 +103,13 @@ def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json
     require(number, found.mailing.state, MailingEvent.CANCEL)
     waiting = found.counts.pending + found.counts.deferred
     if dry_run:
-        say(f"mailing {number} would be cancelled; {waiting} readers would not get it")
+        # Not rehearsed, as no change of many readers is: it would hold up those who send.
+        _done(number, "cancelled", dry_run=True, json=json, skipped=waiting)
         return
     confirm(f"Cancel mailing {number} of issue {found.mailing.week}? {waiting} readers will not get it.", yes=yes)
     with parts.database.begin() as session:
         skipped = control.cancel(session, number, actor=actor(), now=parts.clock.now())
-    _done(number, "cancelled", json=json, skipped=skipped)
+    _done(number, "cancelled", dry_run=False, json=json, skipped=skipped)
 
 
 @mailing.command("retry")
@@ -135,22 +127,19 @@ def retry(
     """Try again, now, whoever was not reached and may be: never hard refusals, never uncertain ones."""
     from service.bootstrap import services
     from service.delivery import control
-    from service.domain.mailing import MailingEvent, require
     from service.domain.providers import checked
-    from service.store import interventions, mailings
+    from service.store.interventions import Again
 
     parts = services()
     number = number_of(parts, mailing_id)
-    which = interventions.Again(frozenset(reason or ()), None if provider is None else checked(provider))
+    which = Again(frozenset(reason or ()), None if provider is None else checked(provider))
     if dry_run:
         with parts.database.read() as session:
-            require(number, mailings.get(session, number).state, MailingEvent.RETRY)
-            again = interventions.retryable(session, number, which)
-        say(f"{again} deliveries of mailing {number} would be tried again")
-        return
-    with parts.database.begin() as session:
-        again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now(), which=which)
-    _done(number, "retried", json=json, again=again)
+            again = control.retryable(session, number, which)
+    else:
+        with parts.database.begin() as session:
+            again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now(), which=which)
+    _done(number, "retried", dry_run=dry_run, json=json, again=again)
 
 
 @mailing.command("rate")
@@ -166,12 +155,9 @@ def rate(
 
     parts = services()
     number = number_of(parts, mailing_id)
-    with parts.database.begin() as session:
-        control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
-    if dry_run:
-        say(f"the rate of mailing {number} would become {mails_per_second:g} mails per second")
-        return
-    _done(number, "rate set", json=json, rate=mails_per_second)
+    with changing(parts.database, dry_run=dry_run) as session:
+        control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.clock.now())
+    _done(number, "rate set", dry_run=dry_run, json=json, rate=mails_per_second)
 
 
 @mailing.command("ledger")
@@ -200,6 +186,8 @@ def number_of(parts: Services, mailing_id: str) -> int:
     from service.store import mailings
 
     if mailing_id.isdecimal():
+        if len(mailing_id) > _DIGITS:
+            raise NotFoundError(f"there is no mailing {mailing_id[:_DIGITS]}…; see: tydzen mailing list")
         return int(mailing_id)
     week = str(Week.parse(mailing_id))
     with parts.database.read() as session:
@@ -260,12 +248,12 @@ def _row(one: Mailing) -> dict[str, Any]:
     }
 
 
-def _done(number: int, word: str, *, json: bool, **more: float) -> None:
+def _done(number: int, word: str, *, dry_run: bool, json: bool, **more: float) -> None:
     if json:
-        print_json({"mailing": number, "done": word, **more})
+        print_json({"mailing": number, "done": word, **more, "dry_run": dry_run})
         return
     extra = "".join(f", {name} {count:g}" for name, count in more.items())
-    say(f"mailing {number}: {word}{extra}")
+    say(f"mailing {number}: {word}{extra}{'; a dry run, nothing was changed' if dry_run else ''}")
 
 
 def _local(instant: dt.datetime) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +13,7 @@ from service.cli.output import print_fields, print_json, print_table, say
 if TYPE_CHECKING:
     import datetime as dt
 
+    from service.bootstrap import Services
     from service.delivery.hindrances import Hindrances
     from service.delivery.progress import Status
     from service.store.breakers import Breaker
@@ -24,30 +26,49 @@ def register(mailing: typer.Typer) -> None:
 
 def status(
     mailing_id: Id,
-    watch: Annotated[bool, typer.Option("--watch", help="Keep showing until nothing is left to do.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Keep showing until it is sent, cancelled or paused.")] = False,
     json: Json = False,
 ) -> None:
     """How far the mailing is, in numbers that add up."""
     from service.bootstrap import services
     from service.cli import watching
-    from service.delivery import hindrances, pacing, progress
+    from service.delivery import progress
 
     parts = services()
     number = number_of(parts, mailing_id)
-    if watch and not json:
+    if watch and json:
+        for look in watching.looks(parts, number):
+            _print_json(parts, look)
+            sys.stdout.flush()  # through a pipe, too, while it happens
+        return
+    if watch:
         watching.watch(parts, number)
     with parts.database.read() as session:
         found = progress.status(session, number)
-        hindered = hindrances.of_mailing(session, number, now=parts.clock.now())
-        day_spent = pacing.held_until(session, number, parts.limit_defaults, now=parts.clock.now())
     if json:
-        hindering = {**_hindrances_json(hindered), "day_spent": day_spent}
-        print_json({**status_json(found, parts.settings.rate), **hindering})
-    else:
-        show_status(found)
-        _show_hindrances(hindered)
-        if day_spent:
-            say(day_spent)
+        _print_json(parts, found)
+        return
+    hindered, day_spent = _in_the_way(parts, number)
+    show_status(found)
+    _show_hindrances(hindered)
+    if day_spent:
+        say(day_spent)
+
+
+def _in_the_way(parts: Services, number: int) -> tuple[Hindrances, str | None]:
+    """What keeps letters from going on by themselves, and whether that is the day's cap."""
+    from service.delivery import hindrances, pacing
+
+    with parts.database.read() as session:
+        now = parts.clock.now()
+        hindered = hindrances.of_mailing(session, number, now=now)
+        return hindered, pacing.held_until(session, number, parts.limit_defaults, now=now)
+
+
+def _print_json(parts: Services, found: Status) -> None:
+    hindered, day_spent = _in_the_way(parts, found.mailing.id)
+    hindering = {**_hindrances_json(hindered), "day_spent": day_spent}
+    print_json({**status_json(found, parts.settings.rate), **hindering})
 
 
 def show_status(found: Status) -> None:

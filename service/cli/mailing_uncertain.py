@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +11,12 @@ import typer
 
 from service.cli.mailing import DryRun, Id, Json, Yes, number_of, sender_domain
 from service.cli.output import Exit, actor, confirm, fail, print_json, print_json_lines, print_table, say
+from service.cli.rehearsing import changing
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
     from service.delivery.resolving import ByLog, Verdict
     from service.domain.maillog import Coverage, Finding, MailLog
-    from service.store import Session
     from service.store.uncertain import Uncertain
 
 _QUESTIONS = {
@@ -52,7 +51,7 @@ def uncertain(mailing_id: Id, json: Json = False) -> None:
     columns = ["subscriber", "try", "became uncertain", "relay", "phase", "why", "read", "batch", "message id"]
     rows = []
     for one in found:
-        shown = _fields(parts, one, domain)
+        shown = {**_fields(parts, one, domain), "at": _local(one.at)}
         names = ("subscriber", "attempt", "at", "relay", "phase", "reason", "read", "batch", "message_id")
         rows.append([shown[name] for name in names])
     print_table(columns, rows)
@@ -103,15 +102,15 @@ def _by_word(
     from service.delivery import resolving
 
     _ask(verdict.value, len(which), dry_run=dry_run, yes=yes)
-    with _changing(parts, dry_run=dry_run) as session:
+    with changing(parts.database, dry_run=dry_run) as session:
         done = resolving.resolve(session, number, verdict, which, parts.bell, actor=actor(), now=parts.clock.now())
     left = len(_found(parts, number))
     if json:
         print_json({"mailing": number, "resolved": verdict.value, "letters": done, "left": left, "dry_run": dry_run})
         return
-    word = {"resend": "are sent again", "accepted": "count as accepted", "refused": "count as refused"}[verdict.value]
+    word = {"resend": "to be sent again", "accepted": "counted as accepted", "refused": "counted as refused"}
     ending = "; a dry run, nothing was changed" if dry_run else ""
-    say(f"mailing {number}: {_letters(done)} {word}; {left} are uncertain{ending}")
+    say(f"mailing {number}: {_letters(done)} {word[verdict.value]}; {left} uncertain{ending}")
 
 
 def _by_log(
@@ -134,7 +133,7 @@ def _by_log(
     mail_logs.read_into(log, files)
     findings = {delivery: log.finding(name) for delivery, name in names.items()}
     _ask("log", len(which), dry_run=dry_run, yes=yes)
-    with _changing(parts, dry_run=dry_run) as session:
+    with changing(parts.database, dry_run=dry_run) as session:
         done = resolving.resolve_by_log(session, number, findings, parts.bell, actor=actor(), now=parts.clock.now())
     _tell(parts, number, which, findings, log, done, dry_run=dry_run, json=json)
 
@@ -185,19 +184,6 @@ def _outside(which: Sequence[Uncertain], findings: Mapping[int, Finding], covere
     if covered.first is None or covered.last is None:
         return len(unknown)
     return sum(not covered.first <= at <= covered.last for at in unknown)
-
-
-class _NothingDoneError(Exception):
-    """Rolls a dry run back."""
-
-
-@contextlib.contextmanager
-def _changing(parts: Services, *, dry_run: bool) -> Iterator[Session]:
-    """The one transaction of a command; a dry run does it all and takes it back, so it fails where the run would."""
-    with contextlib.suppress(_NothingDoneError), parts.database.begin() as session:
-        yield session
-        if dry_run:
-            raise _NothingDoneError
 
 
 def _ask(question: str, count: int, *, dry_run: bool, yes: bool) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.output import actor, confirm, print_json, print_table, say
+from service.cli.rehearsing import changing
 from service.domain.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -77,30 +78,30 @@ def _send_again(parts: Services, week: str, *, dry_run: bool, yes: bool, json: b
     from service.store import mailings
 
     wanted = str(Week.parse(week))
-    if dry_run:
-        say(f"issue {wanted} could be sent to everybody again")
-        return
-    confirm(f"Whoever got issue {wanted} before the backup was restored will get it again. Is that right?", yes=yes)
-    with parts.database.begin() as session:
+    if not dry_run:
+        confirm(f"Whoever got issue {wanted} before the backup was restored will get it again. Is that right?", yes=yes)
+    with changing(parts.database, dry_run=dry_run) as session:
         standing.send_again(session, wanted, actor=actor(), now=parts.clock.now())
         first = mailings.of_issue(session, wanted)
     command = f"tydzen mailing retry {first.id}" if first else f"tydzen issue send {wanted}"
     if json:
-        print_json({"issue": wanted, "done": "may be sent again"})
+        print_json({"issue": wanted, "done": "may be sent again", "dry_run": dry_run})
     else:
-        say(f"issue {wanted} may be sent again: {command}")
+        say(f"issue {wanted} {'could' if dry_run else 'may'} be sent again: {command}{_dry(dry_run)}")
 
 
 def _go_on_without(parts: Services, host: str, *, dry_run: bool, yes: bool, json: bool) -> None:
     from service.delivery import standing
 
-    if dry_run:
-        say(f"host {host} would not be waited for any longer")
-        return
-    confirm(f"Letters that only host {host} knows of will be sent again. Is it gone for good?", yes=yes)
-    with parts.database.begin() as session:
+    if not dry_run:
+        confirm(f"Letters that only host {host} knows of will be sent again. Is it gone for good?", yes=yes)
+    with changing(parts.database, dry_run=dry_run) as session:
         name = standing.go_on_without(session, host, actor=actor(), now=parts.clock.now())
     if json:
-        print_json({"host": name, "done": "not waited for"})
+        print_json({"host": name, "done": "not waited for", "dry_run": dry_run})
     else:
-        say(f"host {name} is not waited for any longer")
+        say(f"host {name} {'would' if dry_run else 'will'} not be waited for any longer{_dry(dry_run)}")
+
+
+def _dry(dry_run: bool) -> str:
+    return "; a dry run, nothing was changed" if dry_run else ""

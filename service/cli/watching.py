@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from service.cli.output import messages, say
@@ -20,6 +21,20 @@ _SAY_EVERY_SECONDS = 5.0
 def watch(parts: Services, mailing: int) -> Status:
     """Show the mailing until it is sent, cancelled or paused; on no terminal, a line every few seconds."""
     return _bar(parts, mailing) if messages.is_terminal else _lines(parts, mailing)
+
+
+def looks(parts: Services, mailing: int) -> Iterator[Status]:
+    """The mailing's status, now and whenever it has changed, until it is sent, cancelled or paused."""
+    before = None
+    while True:
+        status = _status(parts, mailing)
+        seen = (status.mailing, status.revisions)
+        if seen != before:
+            before = seen
+            yield status
+        if _over(status):
+            return
+        time.sleep(_EVERY_SECONDS)
 
 
 def _status(parts: Services, mailing: int) -> Status:

@@ -69,18 +69,22 @@ def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.dat
     return again
 
 
-def set_rate(
-    session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime, dry_run: bool = False
-) -> None:
+def retryable(session: Session, mailing: int, which: Again = EVERY) -> int:
+    """How many `retry` would try again; raises what it would raise."""
+    found = mailings.get(session, mailing)
+    require(mailing, found.state, MailingEvent.RETRY)
+    standing.refuse_unsettled(session, found.week)
+    return interventions.retryable(session, mailing, which)
+
+
+def set_rate(session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime) -> None:
     """Change the rate, in mails per second, effective with the next group; 0 leaves the installation's.
 
-    With `dry_run` only the arguments are checked. Raises InvalidInputError for a negative rate, NotFoundError.
+    Raises InvalidInputError for a negative rate, NotFoundError.
     """
     if not 0 <= rate < 1_000_000:
         raise InvalidInputError(f"rate {rate:g} is not a number of mails per second (0 = the installation's rate)")
     mailings.get(session, mailing)
-    if dry_run:
-        return
     mailings.set_rate(session, mailing, rate or None)
     _audit(session, mailing, "mailing.rate", actor, now, rate=rate)
 

@@ -10,6 +10,7 @@ import sys
 import uuid
 
 import pytest
+import structlog
 
 from service import bootstrap
 from service.cli import main
@@ -35,6 +36,7 @@ def tydzen(database, tmp_path, monkeypatch, capsys):
             made.append(self)
 
     monkeypatch.setattr(bootstrap, "Services", Kept)
+    logs = structlog.get_config()
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["tydzen", *map(str, arguments)])
@@ -54,7 +56,9 @@ def tydzen(database, tmp_path, monkeypatch, capsys):
         assert "Traceback" not in out + err
         return int(code), out, err
 
-    return run
+    yield run
+    # The stream that it logged to ends with this test.
+    structlog.configure(**logs)
 
 
 @contextlib.contextmanager

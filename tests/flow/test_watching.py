@@ -35,3 +35,14 @@ def test_doctor_looks_at_the_engine_while_it_runs(running):
     assert {"workers", "progress", "queues", "leases", "journals", "uncertain", "left alone"} <= set(told)
     wrong = [one for one in told.values() if not one["ok"] and one["what"] != "data directory"]
     assert wrong == []
+
+
+def test_a_script_that_watches_gets_a_line_for_each_change_and_the_end(running, week):
+    addresses = running.fill(60, week=week, prefix="looked-")
+    mailing = running.send(week, readers=addresses, rate=30)
+    lines = running.json_lines("mailing", "status", mailing, "--watch")
+    assert lines[-1]["state"] == "sent"
+    assert lines[-1]["accepted"] == 60
+    assert len(lines) > 1
+    assert [line["accepted"] for line in lines] == sorted(line["accepted"] for line in lines)
+    assert len({str(line) for line in lines}) == len(lines)

@@ -1,0 +1,120 @@
+"""`tydzen mailing …` as an operator's script uses it: rehearsed, answered in JSON, given what is wrong."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+
+import pytest
+
+from service.domain.content import TextStatus
+from service.domain.delivery import DeliveryState
+from service.store import tables
+from tests.factories import add_readers, save_issue
+from tests.installation import PROJECT
+from tests.unit.delivery.parts import WEEK, Run, accepted, result
+
+
+def mailing_of(tydzen, database, **more):
+    """A mailing; what is logged of its planning stands in the output of none of the test's commands."""
+    assert tydzen("mailing", "list")[0] == 0
+    run = Run(database, **more)
+    assert "planned" in tydzen("mailing", "list")[2]
+    return run
+
+
+def said(tydzen, *words, wants=0):
+    """The one object that a command prints."""
+    code, out, err = tydzen(*words, "--json")
+    assert code == wants, err
+    return json.loads(out)
+
+
+@pytest.mark.parametrize(
+    ("verb", "more", "done"),
+    [("pause", (), "paused"), ("cancel", (), "cancelled"), ("retry", (), "retried"), ("rate", (5,), "rate set")],
+)
+def test_a_rehearsal_answers_as_the_run_does_and_changes_nothing(tydzen, database, verb, more, done):
+    run = mailing_of(tydzen, database, readers=3)
+    first, *_ = run.gate(run.claim()).recipients
+    run.record(result(first, DeliveryState.EXPIRED))
+    before = run.counts()
+
+    answer = said(tydzen, "mailing", verb, run.mailing, *more, "--dry-run")
+
+    assert (answer["mailing"], answer["done"], answer["dry_run"]) == (run.mailing, done, True)
+    assert "dry run" in tydzen("mailing", verb, run.mailing, *more, "--dry-run")[2]
+    assert run.counts() == before
+    status = said(tydzen, "mailing", "status", run.mailing)
+    assert (status["state"], status["rate"]) == ("sending", 0)
+    # And then in earnest, with the same numbers.
+    again = said(tydzen, "mailing", verb, run.mailing, *more, *(("--yes",) if verb == "cancel" else ()))
+    assert again == {**answer, "dry_run": False}
+
+
+def test_a_rehearsed_resume_says_what_keeps_the_mailing_paused(tydzen, database):
+    run = mailing_of(tydzen, database, readers=2)
+    assert tydzen("mailing", "pause", run.mailing)[0] == 0
+    with database.begin() as session:
+        save_issue(session, WEEK, TextStatus.DRAFT)
+
+    rehearsed = tydzen("mailing", "resume", run.mailing, "--dry-run")
+    in_earnest = tydzen("mailing", "resume", run.mailing)
+
+    assert rehearsed[0] == 3
+    assert rehearsed == in_earnest
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "retry", "cancel"])
+def test_a_rehearsal_fails_where_the_run_would(tydzen, database, verb):
+    run = mailing_of(tydzen, database, readers=1)
+    run.record(*map(accepted, run.gate(run.claim()).recipients))
+    with database.begin() as session:
+        session.execute(tables.mailings.update().values(state="scheduled" if verb == "retry" else "sent"))
+    yes = ("--yes",) if verb == "cancel" else ()
+    rehearsed, in_earnest = (
+        tydzen("mailing", verb, run.mailing, "--dry-run"),
+        tydzen("mailing", verb, run.mailing, *yes),
+    )
+    assert rehearsed[0] == 5
+    assert rehearsed == in_earnest
+
+
+def test_a_decision_after_a_restored_backup_is_rehearsed_as_it_would_be_taken(tydzen, database):
+    mailing_of(tydzen, database, readers=1)
+    for words in (("reconcile", WEEK), ("reconcile", "--without", "nobody")):
+        code, out, err = tydzen("mailing", *words, "--dry-run", "--json")
+        assert (code, out) == (4, "")
+        assert "see: tydzen mailing reconcile" in err
+
+
+def test_a_rehearsed_sending_answers_in_json_and_makes_no_mailing(tydzen, database):
+    assert tydzen("publication", "import", PROJECT / "examples")[0] == 0
+    assert tydzen("issue", "import", PROJECT / "examples" / "issues" / "2019-W22")[0] == 0
+    add_readers(database, 2, chains=("en",))
+    tydzen("issue", "approve", "2019-W22")
+    answer = said(tydzen, "issue", "send", "2019-W22", "--dry-run")
+    assert answer == {"mailing": None, "issue": "2019-W22", "dry_run": True}
+    assert "would go to all readers" in tydzen("issue", "send", "2019-W22", "--dry-run")[2]
+    assert tydzen("mailing", "status", "2019-W22")[0] == 4
+    answer = said(tydzen, "issue", "test", "2019-W22", "canary@example.org", "--chain", "be,ru", "--dry-run")
+    assert (answer["issue"], answer["edition"], answer["dry_run"]) == ("2019-W22", "be,ru", True)
+
+
+@pytest.mark.parametrize("number", ["0", "77", "9" * 10, "9" * 19, "9" * 5000])
+def test_a_mailing_that_is_not_there_is_not_found_however_it_is_numbered(tydzen, number):
+    code, out, err = tydzen("mailing", "status", number)
+    assert (code, out) == (4, "")
+    assert "there is no mailing" in err
+    assert len(err) < 200
+
+
+def test_the_time_at_which_a_letter_became_uncertain_is_told_as_a_person_reads_it(tydzen, database):
+    run = mailing_of(tydzen, database, readers=1)
+    uncertain = [result(one, DeliveryState.UNCERTAIN, phase="dot") for one in run.gate(run.claim()).recipients]
+    run.record(*uncertain)
+    listed = said(tydzen, "mailing", "uncertain", run.mailing)
+    at = dt.datetime.fromisoformat(listed["at"]).astimezone()
+    shown = tydzen("mailing", "uncertain", run.mailing)[1]
+    assert f" {at:%Y-%m-%d %H:%M:%S} " in shown
+    assert listed["at"] not in shown
