@@ -108,12 +108,16 @@ def waiting(app: Celery) -> dict[str, int]:
     """How many hints wait in each queue; raises UnavailableError where the broker does not answer."""
     try:
         with app.connection_for_read(connect_timeout=2) as connection:
-            channel = connection.default_channel
-            return {name: channel.queue_declare(name, passive=True).message_count for name in (NOTICES, BULK)}
-    except ChannelError:
-        return {NOTICES: 0, BULK: 0}  # a queue that nobody used yet
+            return {name: _length(connection.default_channel, name) for name in (NOTICES, BULK)}
     except (OperationalError, OSError, *app.connection_for_read().transport.connection_errors) as error:
         raise UnavailableError(f"Redis does not answer ({type(error).__name__}); see TYDZEN_REDIS_URL") from None
+
+
+def _length(channel: Any, name: str) -> int:
+    try:
+        return int(channel.queue_declare(name, passive=True).message_count)
+    except ChannelError:
+        return 0  # Redis keeps no list that is empty
 
 
 def celery_settings(redis_url: str) -> dict[str, Any]:

@@ -50,6 +50,7 @@ def progress(parts: Services) -> str:
 
 def queues(parts: Services) -> str:
     """How many hints wait in Redis, and whether one was left lying."""
+    parts.require_redis()
     lengths = parts.queue_lengths()
     found = _read(parts)
     words = ", ".join(f"{name} {length}" for name, length in lengths.items())

@@ -111,7 +111,7 @@ class Account:
                 self._spoken = spoken + self._spoken
                 raise
             self.last_sign = suspended_monotonic()
-            self.meter.outcomes(self.claim.mailing, self.claim.provider, spoken)
+            self.meter.outcomes(self.claim.mailing, spoken)
             return value
 
     def _transaction(

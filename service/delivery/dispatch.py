@@ -125,6 +125,7 @@ class Dispatcher:
             for task in done:
                 del runs[task]
                 task.result()
+            self._note_dots(lines)
             now = suspended_monotonic()
             # Each looks, so that none is forgotten while another works.
             idle = [running.idle(now) for running in runs.values()]
@@ -139,6 +140,10 @@ class Dispatcher:
     def _start(self, lines: tuple[Line, ...], claim: Claim, runs: dict[asyncio.Task[None], _Running]) -> None:
         running = _Running(claim)
         runs[asyncio.get_running_loop().create_task(self._send(lines, running))] = running
+
+    def _note_dots(self, lines: tuple[Line, ...]) -> None:
+        for line in lines:
+            self.meter.dots(line.wire.dot_seconds)
 
     def _has_room(self, lines: tuple[Line, ...]) -> bool:
         if self.stopping():
@@ -164,6 +169,7 @@ class Dispatcher:
         faults.point("after-prepare")
         async with self.lines.accounted():
             await run.run()
+        self._note_dots(lines)
         faults.point("before-finish")
         await self.offload.database(lambda: self._finish(claim, run.objection))
         faults.point("after-finish")

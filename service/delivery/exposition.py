@@ -25,7 +25,7 @@ _COUNTS = {
 }
 _LATENCIES = {
     GATE: "How long the gate's transaction took",
-    DOT: "How long relays took to answer the final dot",
+    DOT: "How long relays took to answer the final dot, of a sample of letters",
 }
 _SIGNS = {
     "due_seconds": "Seconds since letters that may be sent now have seen no progress; 0 where none are due",

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from service.clock import suspended_monotonic
 from service.domain.providers import KNOWN
+from service.domain.replies import ReplyClass
 from service.domain.tally import Tally
 from service.mail.letter import Outcome
 from service.store import Session, measures
@@ -28,15 +29,16 @@ class Meter:
         self._stored_at = 0.0
         self._moved: set[int] = set()
 
-    def outcomes(self, mailing: int, provider: str, spoken: Iterable[Outcome]) -> None:
-        """Count what the relay said of letters of one mailing and provider, by class and relay."""
-        provider = provider if provider in KNOWN else OTHER
-        found = Counter((outcome.reply_class, outcome.relay) for outcome in spoken)
+    def outcomes(self, mailing: int, spoken: Iterable[Outcome]) -> None:
+        """Count what the relay said of letters of one mailing, by class, provider and relay."""
+        found = Counter((outcome.reply_class, outcome.provider, outcome.relay) for outcome in spoken)
         with self._lock:
-            for (reply_class, relay), times in found.items():
+            for (reply_class, named, relay), times in found.items():
+                provider = named if named in KNOWN else OTHER
                 self._tally.count(REPLIES, times, reply=reply_class.value, provider=provider, relay=relay)
-            if found:
-                self._moved.add(mailing)
+                # What is gated and given back, again and again, gets nowhere.
+                if reply_class is not ReplyClass.NOT_SENT:
+                    self._moved.add(mailing)
 
     def gate(self, seconds: float, letters: int) -> None:
         """Note how long one gate took, and how many letters it let through."""
@@ -44,11 +46,11 @@ class Meter:
             self._tally.observe(GATE, seconds)
             self._tally.count(GATED, letters)
 
-    def dots(self, seconds: Iterable[float]) -> None:
-        """Note how long replies to a dot took."""
+    def dots(self, seconds: deque[float]) -> None:
+        """Note how long replies to a dot took; `seconds` is empty then."""
         with self._lock:
-            for one in seconds:
-                self._tally.observe(DOT, one)
+            while seconds:
+                self._tally.observe(DOT, seconds.popleft())
 
     def count(self, name: str) -> None:
         """Note that something happened once."""

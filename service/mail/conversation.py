@@ -39,7 +39,7 @@ class Conversation:
         self._pool = pool
         self._timeouts = timeouts
         self._manner = manner
-        self._pen = Pen(channel, journal, on_full=self._journal_full)
+        self._pen = Pen(channel, journal, on_full=self._journal_full, dot_seconds=pool.dot_seconds)
         self._pipeline: deque[Transaction] = deque()
         self.under_way = self._pipeline  # for the owner to read
         self._must_reset = False

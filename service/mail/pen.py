@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 
+from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
 from service.domain.replies import Phase, Reply, ReplyClass
 from service.mail.channel import Channel
@@ -16,13 +18,24 @@ _LARGE = 1 << 18  # octets: more than that seldom fits into a socket's buffer at
 class Pen:
     """Collects what belongs in one write, so that a body, its dot and the next envelope cost one system call.
 
-    `on_full` is called, and nothing written, for a letter that the journal's disk has no room for.
+    `on_full` is called, and nothing written, for a letter that the journal's disk has no room for. How long replies to
+    a dot take is added to `dot_seconds`, of one letter at a time.
     """
 
-    def __init__(self, channel: Channel, journal: Journal, *, on_full: Callable[[Transaction, str], None]) -> None:
+    def __init__(
+        self,
+        channel: Channel,
+        journal: Journal,
+        *,
+        on_full: Callable[[Transaction, str], None],
+        dot_seconds: deque[float],
+    ) -> None:
         self._channel = channel
         self._journal = journal
         self._on_full = on_full
+        self._dot_seconds = dot_seconds
+        self._timed: Transaction | None = None
+        self._timed_from = 0.0
         self._out: list[bytes] = []
         self._slow = False  # the kernel's buffer was once too small for a write
 
@@ -67,17 +80,27 @@ class Pen:
             self._on_full(transaction, str(error))
             return
         transaction.past_dot = True
+        if self._timed is None:
+            self._timed, self._timed_from = transaction, suspended_monotonic()
         self._out += parts
 
     def record_reply(self, transaction: Transaction, reply: Reply, outcome: ReplyClass) -> None:
         """Record what became of a letter, if its dot was recorded."""
+        if transaction is self._timed:
+            self._stop_timing()
         if transaction.past_dot:
             self._journal.reply(transaction.letter.delivery_id, transaction.letter.attempt, reply, outcome)
 
     def record_accepted(self, transaction: Transaction) -> None:
         """As `record_reply`, for code 250."""
+        if transaction is self._timed:
+            self._stop_timing()
         if transaction.past_dot:
             self._journal.accepted(transaction.letter.delivery_id, transaction.letter.attempt)
+
+    def _stop_timing(self) -> None:
+        self._timed = None
+        self._dot_seconds.append(suspended_monotonic() - self._timed_from)
 
     def flush(self) -> bool:
         """Hand everything over; whether the kernel took it all."""

@@ -88,6 +88,8 @@ class Transaction:
 class Pool(Protocol):
     """The owner of conversations."""
 
+    dot_seconds: deque[float]  # how long replies to a dot took, of a sample of letters
+
     def take(self, under_way: deque[Transaction]) -> Transaction | None:
         """The next letter for the session that has `under_way` under way, with its gate still good, if there is one."""
 

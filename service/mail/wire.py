@@ -56,6 +56,7 @@ class Wire:
     ) -> None:
         self.relay = relay
         self.in_flight = 0  # letters submitted whose outcome is not known yet
+        self.dot_seconds: deque[float] = deque(maxlen=500)  # see Pool; for who takes them away
         self._relay_name = relay.name
         self._journal = journal
         self._timeouts = timeouts or Timeouts()

@@ -7,7 +7,16 @@ import time
 import pytest
 from celery import Celery
 
-from service.queue import SEND_BATCH, SEND_NOTICE, CeleryBell, celery_settings, ring_after_commit
+from service.queue import (
+    BULK,
+    NOTICES,
+    SEND_BATCH,
+    SEND_NOTICE,
+    CeleryBell,
+    celery_settings,
+    ring_after_commit,
+    waiting,
+)
 from tests.fakes import FakeBell
 
 
@@ -44,3 +53,20 @@ def test_a_lost_ring_says_so_raises_nothing_and_takes_no_time(broken):
 def test_ringing_after_commit_survives_a_lost_hint(sqlite_database, broken):
     with sqlite_database.begin() as session:
         ring_after_commit(session, broken, SEND_NOTICE, 7)
+
+
+@pytest.mark.parametrize(
+    ("rung", "found"),
+    [
+        ((), {NOTICES: 0, BULK: 0}),
+        ((SEND_BATCH, SEND_BATCH), {NOTICES: 0, BULK: 2}),
+        ((SEND_NOTICE,), {NOTICES: 1, BULK: 0}),
+        ((SEND_NOTICE, SEND_BATCH), {NOTICES: 1, BULK: 1}),
+    ],
+)
+def test_hints_that_wait_are_counted_also_where_the_other_queue_is_empty(valkey, rung, found):
+    app = Celery("tydzen")
+    app.conf.update(celery_settings(valkey.url))
+    for job in rung:
+        assert CeleryBell(app).ring(job, 7)
+    assert waiting(app) == found
