@@ -12,7 +12,7 @@ from service.delivery.plan import FIRST_RINGS
 from service.domain.errors import InvalidInputError
 from service.domain.mailing import MailingEvent, MailingState, require
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Session, audit, batches, interventions, mailings, notices
+from service.store import Session, audit, batches, interventions, mailings, measures, notices
 from service.store.instants import stored
 from service.store.interventions import EVERY, Again
 
@@ -93,6 +93,8 @@ def ring(session: Session, mailing: int, bell: Bell, *, now: dt.datetime) -> Non
     """Have the first batches of a mailing that has work again sent at once."""
     # Whoever resumes or retries has mended something: notices that wait for the same go at once, too.
     notices.hasten(session, now)
+    # It was not for want of progress that nothing happened before.
+    measures.note_progress(session, mailing, now)
     batches.forget_rings(session, mailing)
     for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS, mailing=mailing):
         ring_after_commit(session, bell, SEND_BATCH, batch)

@@ -270,10 +270,11 @@ class Dispatcher:
         now = self.clock.now()
         self.meter.count(BATCHES)
         with self.database.begin() as session:
-            self.meter.store(session, now, at_once=True)
             if objection is not None:
                 trouble.tell(session, self.bell, claim.mailing, trouble.REFUSED_CONTENT, objection, now=now)
             progress.finish(session, claim.mailing, now=now)
+            # After the mailing is locked, as whoever sets it going does: the other way round the two would deadlock.
+            self.meter.store(session, now, at_once=True)
             faults.point("finish-commit")
 
     def ring_next(self) -> None:

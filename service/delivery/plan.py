@@ -17,7 +17,7 @@ from service.domain.limits import INSTALLATION, NO_LIMIT, Limit
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, freezing, limits, locks, mailings
+from service.store import Database, Session, batches, freezing, limits, locks, mailings, measures
 from service.store.instants import stored
 
 _SLICE_READERS = 50_000
@@ -115,6 +115,7 @@ class Planner:
             now=self.clock.now(),
         )
         freezing.slices_done(session, planned.id, slices=slices, done=number + 1)
+        measures.note_progress(session, planned.id, self.clock.now())
 
     def _start(self, mailing: int) -> bool:
         now = self.clock.now()

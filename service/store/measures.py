@@ -33,7 +33,7 @@ def everything(session: Session) -> dict[tuple[str, str], float]:
 
 
 def note_progress(session: Session, mailing: int, now: dt.datetime) -> None:
-    """Remember that the relay said something about a letter of the mailing just now."""
+    """Remember that the relay said something about a letter of the mailing, or that it was set going, just now."""
     insert = (postgresql.insert if session.postgresql else sqlite.insert)(measures)
     statement = insert.values(name=_PROGRESS, labels=str(mailing), value=stored(now))
     session.execute(
@@ -42,7 +42,7 @@ def note_progress(session: Session, mailing: int, now: dt.datetime) -> None:
 
 
 def progress(session: Session, mailing: int) -> dt.datetime | None:
-    """When the relay last said something about a letter of the mailing, to within some seconds."""
+    """When that last was, to within some seconds."""
     found = session.scalar(
         sa.select(measures.c.value).where(measures.c.name == _PROGRESS, measures.c.labels == str(mailing))
     )

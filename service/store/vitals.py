@@ -23,7 +23,7 @@ _SILENT_MS = 120_000
 class Vitals:
     """Ages in seconds, by the database's clock; 0 where nothing waits."""
 
-    due_seconds: float  # since letters that may be sent now have seen no progress
+    due_seconds: float  # since letters that may be sent now, or a mailing to be planned, have seen no progress
     ring_seconds: float  # since the oldest hint was rung that no worker has taken up
     notice_seconds: float  # since the oldest notice that is due has been due
     lost_leases: int  # batches whose lease ran out with letters under way
@@ -44,7 +44,7 @@ def read(session: Session) -> Vitals:
     held = sa.select(breakers.c.kind, sa.func.count().label("found")).where(shut, breakers.c.kind != PROVEN)
     kinds = held.group_by(breakers.c.kind)
     return Vitals(
-        due_seconds=_due_seconds(session, clock),
+        due_seconds=max(_due_seconds(session, clock), _unplanned_seconds(session, clock)),
         ring_seconds=_ring_seconds(session, clock),
         notice_seconds=_notice_seconds(session, clock),
         lost_leases=_count(session, batches, unfinished, expired),
@@ -81,6 +81,20 @@ def _due_seconds(session: Session, clock: int) -> float:
     for row in session.execute(statement).all():
         moved = measures.progress(session, row.id)
         last = max(row.started_at or 0, row.since, stored(moved) if moved else 0)
+        oldest = max(oldest, clock - last)
+    return oldest / 1000
+
+
+def _unplanned_seconds(session: Session, clock: int) -> float:
+    """Of mailings that no worker has planned yet: their letters are not counted, but they wait."""
+    state, release_at = mailings.c.state, mailings.c.release_at
+    planning = state == MailingState.PLANNING.value
+    released = sa.and_(state == MailingState.SCHEDULED.value, release_at <= clock)
+    statement = sa.select(mailings.c.id, mailings.c.created_at, release_at).where(sa.or_(planning, released))
+    oldest = 0
+    for row in session.execute(statement).all():
+        moved = measures.progress(session, row.id)
+        last = max(row.created_at, row.release_at or 0, stored(moved) if moved else 0)
         oldest = max(oldest, clock - last)
     return oldest / 1000
 

@@ -59,6 +59,30 @@ def test_a_batch_that_is_held_back_is_not_due(run):
     assert 6 < read(run).due_seconds < 60
 
 
+def test_a_mailing_that_nobody_plans_is_due_since_it_was_made_or_released(database):
+    run = Run(database, planned=False)
+    change(run, tables.mailings.update().values(created_at=clock(run, -90)))
+    assert 89 < read(run).due_seconds < 120
+    change(run, tables.mailings.update().values(release_at=clock(run, -20)))
+    assert 19 < read(run).due_seconds < 50
+    change(run, tables.mailings.update().values(state="scheduled"))
+    assert 19 < read(run).due_seconds < 50
+    change(run, tables.mailings.update().values(release_at=clock(run, 60)))
+    assert read(run).due_seconds == 0
+    with database.begin() as session:
+        measures.note_progress(session, run.mailing, now(run))
+    change(run, tables.mailings.update().values(state="planning", release_at=None))
+    assert read(run).due_seconds < 30
+
+
+def test_a_mailing_that_an_operator_sets_going_again_has_just_begun_to_be_due(run):
+    run.control("pause")
+    with run.database.read() as session:
+        run.now = session.now()
+    run.control("resume")
+    assert read(run).due_seconds < 30
+
+
 def test_a_hint_that_nobody_took_up_grows_old(run):
     change(run, tables.batches.update().values(rung_at=clock(run, -90)))
     assert 89 < read(run).ring_seconds < 100
