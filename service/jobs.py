@@ -12,6 +12,7 @@ from celery import shared_task, signals
 from service import log, queue
 from service.bootstrap import preload, services
 from service.delivery.stopping import StopFlag
+from service.domain.errors import ConfigurationError
 from service.embedded.companion import Companion
 from service.pace.places import Places
 
@@ -75,7 +76,17 @@ def tick() -> None:
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def on_setup(sender: str, instance: Any, **_kwargs: Any) -> None:
-    """Before the pool forks: keep one process free of bulk where this worker also sends notices."""
+    """Before the pool forks: see that this worker can work at all, and load what its processes share."""
+    try:
+        _prepare(sender, instance)
+    except ConfigurationError as error:
+        # Celery takes an error here for a nuisance and goes on; nothing that this worker took up would get anywhere.
+        _log.error("worker-not-started", reason=str(error))
+        raise SystemExit(1) from None
+
+
+def _prepare(sender: str, instance: Any) -> None:
+    """Keep one process free of bulk where this worker also sends notices."""
     global _places  # noqa: PLW0603  # set once, before the fork
     both = {queue.BULK, queue.NOTICES} <= set(instance.app.amqp.queues.consume_from)
     processes = instance.concurrency or os.cpu_count() or 1

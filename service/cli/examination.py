@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, TydzenError
+from service.mail.relay import Tls
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -96,18 +96,18 @@ def _redis(parts: Services) -> str:
 
 
 def _relay(parts: Services) -> str:
-    for url in parts.settings.resolved_smtp_url().split(","):
-        host, port = urlsplit(url).hostname or "", urlsplit(url).port or 25
+    for relay in parts.relays:
+        relay.tls_context()
         try:
-            with socket.create_connection((host, port), timeout=5) as connection:
+            with socket.create_connection((relay.host, relay.port), timeout=5) as connection:
                 connection.settimeout(5)
-                greeting = connection.recv(3) if "tls=implicit" not in url else b"220"
+                greeting = connection.recv(3) if relay.tls is not Tls.IMPLICIT else b"220"
         except OSError as error:
             mend = "start it with: tydzen up" if parts.settings.smtp_url is None else "see TYDZEN_SMTP_URL"
-            raise CheckFailedError(f"{host}:{port} cannot be reached ({error.strerror or error}); {mend}") from None
+            raise CheckFailedError(f"{relay.name} cannot be reached ({error.strerror or error}); {mend}") from None
         if greeting != b"220":
-            raise CheckFailedError(f"{host}:{port} does not greet like a mail relay; see TYDZEN_SMTP_URL")
-    return "greets"
+            raise CheckFailedError(f"{relay.name} does not greet like a mail relay; see TYDZEN_SMTP_URL")
+    return "greets" if len(parts.relays) == 1 else f"all {len(parts.relays)} greet"
 
 
 def _dkim(parts: Services) -> str:

@@ -1,0 +1,79 @@
+"""A worker that can do nothing does not start, and says what to mend; the doctor says the same."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from service import bootstrap
+from service.domain.keys import Keyring
+from service.store.tables import meta
+from tests.flow.conftest import database_url
+from tests.installation import installed
+
+START_SECONDS = 60
+
+
+@pytest.fixture
+def made(request, tmp_path):
+    with database_url(request, "sqlite", tmp_path) as url, installed(tmp_path / "run", url) as one:
+        yield one
+
+
+def unreadable_key(made):
+    return {"dkim": "w1=/nowhere/key.pem"}, "TYDZEN_DKIM: /nowhere/key.pem cannot be read"
+
+
+def half_a_relay(made):
+    return {"smtp_url": f"smtp://127.0.0.1:{made.sink.port}?tls=perhaps"}, "tls is none, starttls or implicit"
+
+
+def keyring_of_another(made):
+    path = made.folder / "other.key"
+    bootstrap.write_keyring(path, Keyring({1: bytes(32)}))
+    return {"secret_key_file": path}, "the keyring is not the one this database was sealed with"
+
+
+def no_schema(made):
+    return {"database_url": f"sqlite:///{made.folder / 'empty.sqlite3'}"}, "no schema yet; run: tydzen db upgrade"
+
+
+def schema_of_a_later_program(made):
+    with made.database.begin() as session:
+        session.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+        session.execute(meta.update().where(meta.c.key == "compatible_from").values(value="9999"))
+    return {}, "install the newer program here, too"
+
+
+TROUBLES = [unreadable_key, half_a_relay, keyring_of_another, no_schema, schema_of_a_later_program]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trouble", TROUBLES)
+def test_a_worker_that_can_do_nothing_does_not_start_and_says_what_to_mend(made, trouble):
+    settings, wanted = trouble(made)
+    worker = made.start_worker(concurrency=2, **settings)
+    assert worker.process.wait(START_SECONDS) == 1
+    said = worker.log.read_text()
+    assert "worker-not-started" in said
+    assert wanted in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("options", ["tls=perhaps", "tls=none&connections=0", "tls=starttls&ca=/nowhere.pem"])
+def test_the_doctor_objects_to_a_relay_with_which_no_worker_could_send(made, tydzen, monkeypatch, options):
+    monkeypatch.setenv("TYDZEN_SMTP_URL", f"smtp://127.0.0.1:{made.sink.port}?{options}")
+    code, out, _ = tydzen("doctor", "--json")
+    (relay,) = (one for one in json.loads(out)["checks"] if one["what"] == "relay")
+    assert code == 3
+    assert not relay["ok"]
+    assert "127.0.0.1" in relay["found"]
+
+
+def test_the_doctor_says_of_one_trouble_the_same_wherever_it_meets_it(tydzen):
+    _, out, _ = tydzen("doctor", "--json")
+    found = {one["what"]: one["found"] for one in json.loads(out)["checks"]}
+    assert "start it with: tydzen up" in found["redis"]
+    assert found["queues"] == found["redis"]
