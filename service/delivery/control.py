@@ -93,11 +93,11 @@ def ring(session: Session, mailing: int, bell: Bell, *, now: dt.datetime) -> Non
     """Have the first batches of a mailing that has work again sent at once."""
     # Whoever resumes or retries has mended something: notices that wait for the same go at once, too.
     notices.hasten(session, now)
-    # It was not for want of progress that nothing happened before.
-    measures.note_progress(session, mailing, now)
     batches.forget_rings(session, mailing)
     for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS, mailing=mailing):
         ring_after_commit(session, bell, SEND_BATCH, batch)
+    # It was not for want of progress that nothing happened before. Last, as workers do: measures are locked after all.
+    measures.note_progress(session, mailing, now)
 
 
 def _audit(session: Session, mailing: int, action: str, actor: str, now: dt.datetime, **details: Any) -> None:
