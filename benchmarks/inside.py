@@ -71,6 +71,7 @@ def main() -> int:
                 places = Places(made.folder / "places", 1)
                 places.prepare()
                 process = services.sending_process(places, lambda: False)
+                process.dispatcher.follow_seconds = 0  # batch by batch, to look in between
                 with services.database.read() as session:
                     wanted = sa.select(batches.c.id, batches.c.pending).order_by(batches.c.pending, batches.c.id)
                     todo = [(row.id, row.pending) for row in session.execute(wanted)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -15,12 +15,13 @@ from service.delivery.idleness import IDLE_SECONDS, Idleness
 from service.delivery.letters import Stationery
 from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
+from service.delivery.means import Means
 from service.delivery.meter import BATCHES, Meter
 from service.delivery.offload import Offload
 from service.delivery.press import Press
 from service.delivery.reconciling import Look, Reconciler
 from service.delivery.routes import Routes
-from service.delivery.send import BatchRun, Means
+from service.delivery.send import BatchRun
 from service.delivery.watch import Watch
 from service.domain.delivery import SkipReason
 from service.domain.errors import UnavailableError
@@ -50,6 +51,8 @@ RING_QUIET_SECONDS = 60.0
 # Batches in work at once in one process; how often it is looked whether they only wait.
 _RUNS = 8
 _LOOK_SECONDS = 0.25
+# So long one call goes on with further batches; then the process may be recycled, or has another task.
+_FOLLOW_SECONDS = 10.0
 
 _log = log.get("dispatch")
 
@@ -59,20 +62,30 @@ class _Running:
     """One batch in work, and whether it only waits."""
 
     claim: Claim
+    _run: BatchRun | None = None
     _idleness: Idleness | None = None
 
     def watch(self, run: BatchRun) -> None:
         """It has begun."""
-        self._idleness = Idleness(lambda: run.waited)
+        self._run, self._idleness = run, Idleness(lambda: run.waited)
+
+    @property
+    def ending(self) -> bool:
+        """Whether all its letters have been handed over."""
+        return self._run is not None and self._run.ending
 
     def idle(self, now: float) -> bool:
-        """Whether another batch may be taken up beside it."""
+        """Whether it has waited for long, so that another batch may be taken up beside it."""
         return self._idleness is not None and self._idleness.look(now)
 
 
 @dataclass(slots=True)
 class Dispatcher:
-    """Belongs to one process and one event loop; sends one batch, and others beside it while that one only waits."""
+    """Belongs to one process and one event loop; sends one batch, others beside it while it waits, and others after it.
+
+    The next batch begins as soon as the last letter of the one before is handed over: to claim and to finish one takes
+    a dozen round trips to the database, in which the wire would lie idle.
+    """
 
     database: Database
     pace: Pace
@@ -88,9 +101,12 @@ class Dispatcher:
     meter: Meter = field(default_factory=Meter)
     # None where nothing can set the database back: there is no journal but this process's.
     books: Reconciler | None = None
+    follow_seconds: float = _FOLLOW_SECONDS
     _routes: Routes = field(init=False)
     _renditions: dict[int, Rendition] = field(default_factory=dict)
     _watch: Watch = field(init=False)
+    # Of the call at work: done once a run has handed over its last letter.
+    _handed_over: asyncio.Future[None] | None = None
 
     def __post_init__(self) -> None:
         """What outlives each batch: which relay had how much, and what was refused."""
@@ -100,7 +116,8 @@ class Dispatcher:
     async def send_batch(self, batch: int) -> bool:
         """Whether the batch was ours to send; a hint about one that is closed, held or paused does nothing.
 
-        While it only waits, for a slow domain or a slow relay, other due batches are sent beside it.
+        While it only waits, for a slow domain or a slow relay, other due batches are sent beside it; and for
+        `follow_seconds` others begin where one ends.
         """
         lines = await self.lines.ready()
         faults.point("before-claim")
@@ -119,23 +136,33 @@ class Dispatcher:
 
     async def _all(self, lines: tuple[Line, ...], runs: dict[asyncio.Task[None], _Running]) -> None:
         """Until every run has ended; raises what one of them raised."""
-        ask_at = 0.0
+        ask_at, follow_until = 0.0, suspended_monotonic() + self.follow_seconds
         while runs:
-            done, _ = await asyncio.wait(runs, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
+            await self._wait(runs)
+            for task in [task for task in runs if task.done()]:
                 del runs[task]
                 task.result()
-            self._note_dots(lines)
             now = suspended_monotonic()
             # Each looks, so that none is forgotten while another works.
             idle = [running.idle(now) for running in runs.values()]
-            if not idle or not all(idle) or len(runs) >= _RUNS or now < ask_at or not self._has_room(lines):
+            ending = now < follow_until and all(running.ending for running in runs.values())
+            if not idle or not (ending or all(idle)) or len(runs) >= _RUNS or now < ask_at or not self._has_room(lines):
                 continue
-            ask_at = now + IDLE_SECONDS
-            without = {running.claim.provider for running in runs.values()} - {""}
+            without = {running.claim.provider for running in runs.values() if not running.ending} - {""}
             another = await self.offload.database(partial(self._claim_another, lines[0].sender, without))
             if another is not None:
                 self._start(lines, another, runs)
+            if another is None or not ending:
+                ask_at = now + IDLE_SECONDS
+
+    async def _wait(self, runs: Iterable[asyncio.Task[None]]) -> None:
+        """Until something has happened, or for a moment."""
+        self._handed_over = asyncio.get_running_loop().create_future()
+        await asyncio.wait((*runs, self._handed_over), timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+
+    def _note_handed_over(self) -> None:
+        if self._handed_over is not None and not self._handed_over.done():
+            self._handed_over.set_result(None)
 
     def _start(self, lines: tuple[Line, ...], claim: Claim, runs: dict[asyncio.Task[None], _Running]) -> None:
         running = _Running(claim)
@@ -244,7 +271,7 @@ class Dispatcher:
             self._watch,
             lambda: self._compare(Look.OPEN),
         )
-        return BatchRun(means, lines, claim, rendition, domain, mailing.rate)
+        return BatchRun(means, lines, claim, rendition, domain, self._note_handed_over, mailing.rate)
 
     def _rendition(self, session: Session, claim: Claim) -> Rendition | None:
         number = claim.rendition

@@ -17,24 +17,19 @@ from service import faults, log
 from service.clock import suspended_monotonic
 from service.delivery.account import Account, Doubtful
 from service.delivery.breaking import Guard
-from service.delivery.letters import Stationery
-from service.delivery.limits import DaySpentError, Limits
+from service.delivery.limits import DaySpentError
 from service.delivery.line import Line
-from service.delivery.meter import LEASES_LOST, Meter
-from service.delivery.offload import Offload
+from service.delivery.means import Means
+from service.delivery.meter import LEASES_LOST
 from service.delivery.passage import Passage
-from service.delivery.routes import Routes
 from service.delivery.tokens import Tokens
-from service.delivery.watch import Watch
 from service.domain.errors import UnavailableError
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
-from service.pace.bucket import Pace
 from service.pace.groups import GROUP_LIMIT, group_size, lowest_rate
-from service.queue import Bell
-from service.store import Database, Session, batches, gate, mailings
+from service.store import Session, batches, gate, mailings
 from service.store.batches import Claim
 from service.store.gate import Gated
 from service.store.instants import stored
@@ -56,26 +51,6 @@ class ClaimLostError(Exception):
     """The batch is no longer ours, or its mailing is not sending: nothing more may be gated."""
 
 
-@dataclass(frozen=True, slots=True)
-class Means:
-    """What one worker process sends with."""
-
-    database: Database
-    pace: Pace
-    stationery: Stationery
-    offload: Offload
-    now: Callable[[], dt.datetime]
-    stopping: Callable[[], bool]
-    limits: Limits
-    routes: Routes
-    lease_seconds: float
-    meter: Meter
-    bell: Bell
-    watch: Watch
-    # Called in the database's thread once it is back: it may be a copy that lagged behind.
-    returned: Callable[[], object] = lambda: None
-
-
 @dataclass(slots=True)
 class BatchRun:
     """One claimed batch on its way through the lines of this process; several may run beside each other."""
@@ -85,8 +60,12 @@ class BatchRun:
     claim: Claim
     rendition: Rendition
     sender_domain: str
+    # Called each time all that is due has been handed over, and only replies are waited for.
+    handed_over: Callable[[], None]
     mailing_rate: float | None = None
     sent: int = 0
+    # Whether that is so: another batch may begin beside it.
+    ending: bool = False
     # What a relay found wrong with the mail itself: an operator must hear of it, the reader cannot help it.
     objection: str | None = None
     _account: Account = field(init=False)
@@ -137,6 +116,7 @@ class BatchRun:
         """
         try:
             while ids := await self._due():
+                self.ending = False
                 before = self._returned
                 await self._send(ids)
                 if self._returned - before >= len(ids):
@@ -216,6 +196,8 @@ class BatchRun:
             self._out += len(held_back)
             for outcome in held_back:
                 self._on_outcome(outcome)
+        self.ending = True
+        self.handed_over()
         with self._waiting():
             await self._patiently(self._all_in.wait())
 

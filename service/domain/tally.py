@@ -12,6 +12,8 @@ BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.
 # The measures that hold latencies have these parts; a count is stored under its own name.
 SECONDS, TIMES, WITHIN = "_sum", "_count", "_bucket"
 
+_BOUNDS = (*(f"le={bound:g}" for bound in BUCKETS), "le=+Inf")
+
 Sums = Mapping[tuple[str, str], float]
 
 
@@ -35,13 +37,12 @@ class Tally:
         """Add `amount` to a count."""
         self._sums[name, labels_of(labels)] += amount  # type: ignore[assignment]  # a Counter holds decimals as well
 
-    def observe(self, name: str, seconds: float, times: int = 1) -> None:
-        """Note that something took `seconds`, so many times."""
-        at = bisect_left(BUCKETS, seconds)
-        bound = f"{BUCKETS[at]:g}" if at < len(BUCKETS) else "+Inf"
-        self.count(name + WITHIN, times, le=bound)
-        self.count(name + SECONDS, seconds * times)
-        self.count(name + TIMES, times)
+    def observe(self, name: str, seconds: float) -> None:
+        """Note that something took `seconds`."""
+        sums = self._sums
+        sums[name + WITHIN, _BOUNDS[bisect_left(BUCKETS, seconds)]] += 1
+        sums[name + SECONDS, ""] += seconds  # type: ignore[assignment]
+        sums[name + TIMES, ""] += 1
 
     def sums(self) -> dict[tuple[str, str], float]:
         """What was noted and not yet forgotten."""

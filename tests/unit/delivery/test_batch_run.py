@@ -8,6 +8,7 @@ import time
 import pytest
 
 from service.delivery.recovery import Recovery
+from service.domain.delivery import DeliveryState
 from service.store import DatabaseAwayError, gate
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
@@ -200,3 +201,28 @@ def test_readers_who_move_to_a_chain_without_an_edition_are_skipped(sqlite_datab
     assert run.counts() == {"accepted": 1, "skipped": 1}
     assert run.delivery_of(1).reason == "no edition"
     assert run.state() == "sent"
+
+
+def test_the_next_batch_begins_when_the_last_letter_of_one_is_handed_over(database, tmp_path, sink):
+    run = Run(database, readers=60, chains=("en",), batch_limit=20)
+    first = run.batch_ids()[0]
+    slow = next(run.delivery_of(number).id for number in range(60) if run.delivery_of(number).batch_id == first)
+    address = next(run.addresses[number] for number in range(60) if run.delivery_of(number).id == slow)
+    sink.set_rules(Rule("DOT", recipient=address, delay=1.5))
+    seen = []
+
+    def meanwhile():
+        wait_for(lambda: len([one for one in recipients(sink) if one != address]) == 59)
+        seen.append(run.states()[slow])
+
+    assert Worker(run, tmp_path, sink, follow=10.0).send(first, meanwhile=meanwhile)
+
+    assert seen == [DeliveryState.ATTEMPTING]
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_after_its_time_a_call_takes_up_no_other_batch(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=60, chains=("en",), batch_limit=20)
+    assert Worker(run, tmp_path, sink, follow=0.0).send()
+    assert run.counts() == {"accepted": 20, "pending": 40}

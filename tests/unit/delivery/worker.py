@@ -72,9 +72,9 @@ class Troubled:
 
 
 class Worker:
-    """One sending process in this one."""
+    """One sending process in this one; it sends no batch that it is not told of, unless it may for `follow` seconds."""
 
-    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0, urls=None, connections=2):
+    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0, urls=None, connections=2, follow=0.0):
         self.run = run
         self.database = Troubled(run.database)
         self.pace = FakePace()
@@ -97,6 +97,7 @@ class Worker:
             lambda: self.stop,
             self.limits,
             lease,
+            follow_seconds=follow,
         )
 
     def send(self, batch=None, meanwhile=None):
