@@ -183,11 +183,11 @@ class Installation:
         """A command that goes on beside the test; ended with the installation."""
         return self.start_module("service.cli", *words)
 
-    def start_module(self, module: str, *words: object) -> subprocess.Popen:
-        """As `start_command`, a module of the tests' own."""
+    def start_module(self, module: str, *words: object, within: Sequence[str] = ()) -> subprocess.Popen:
+        """As `start_command`, a module of the tests' own; `within` is a command that runs it."""
         with (self.folder / f"command-{len(self._others)}.log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", module, *map(str, words)],
+                [*within, sys.executable, "-m", module, *map(str, words)],
                 env=self.environment,
                 cwd=PROJECT,
                 stdin=subprocess.DEVNULL,

