@@ -1,11 +1,10 @@
-"""What a worker needs and does not get: room on a disk, file handles, memory, a right clock, a database."""
+"""What a worker needs and does not get: file handles, memory, a right clock, a database."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -40,57 +39,6 @@ def everybody_has_one(made, mailing, readers=400):
     found.complain()
     assert found.uncertain == 0
     assert found.taken == readers
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A disk of eight megabytes."""
-    place = tmp_path / "small"
-    place.mkdir()
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", place], capture_output=True, check=False)
-    if done.returncode:
-        pytest.skip("no tmpfs can be mounted here")
-    yield place
-    subprocess.run(["umount", "-l", place], check=False)
-
-
-def fill_up(disk):
-    """Leave not an octet free; what fills it."""
-    ballast = disk / "ballast"
-    file = os.open(ballast, os.O_WRONLY | os.O_CREAT)
-    for size in (65536, 512, 1):
-        with contextlib.suppress(OSError):
-            while True:
-                os.write(file, b"x" * size)
-    os.close(file)
-    return ballast
-
-
-def test_where_the_disk_of_the_log_is_full_everything_goes_on(postgresql_database, tmp_path, small_disk):
-    with sending(tmp_path / "run", url_of(postgresql_database), 120) as made:
-        log = small_disk / "worker.log"
-        worker = made.start_worker(concurrency=2, within=("sh", "-c", f'exec "$@" >{log} 2>&1', "sh"))
-        made.wait_for(lambda: log.exists() and "worker-starting" in log.read_text(), 60)
-        fill_up(small_disk)
-        mailing = made.send()
-        made.wait_for(lambda: is_sent(made, mailing), 60)
-        assert worker.alive
-        everybody_has_one(made, mailing, 120)
-
-
-def test_where_the_journals_disk_is_full_nothing_is_sent_until_there_is_room(postgresql_database, tmp_path, small_disk):
-    with sending(tmp_path / "run", url_of(postgresql_database), 200) as made:
-        (small_disk / "secret.key").write_bytes((tmp_path / "run" / "data" / "secret.key").read_bytes())
-        made.start_worker(concurrency=2, data_dir=small_disk)
-        made.wait_for(lambda: list(small_disk.glob("places/*")), 60)
-        ballast = fill_up(small_disk)
-        mailing = made.send()
-        time.sleep(6)
-        assert made.taken() == 0
-        assert mailing_state(made, mailing) in {"planning", "sending"}
-        ballast.unlink()
-        made.wait_for(lambda: is_sent(made, mailing), 90)
-        everybody_has_one(made, mailing, 200)
 
 
 @pytest.mark.long
