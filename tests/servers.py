@@ -75,6 +75,8 @@ def postgresql_server(tmp_path_factory, sealer, folder=None):
             server.cleanup()
             if not (folder / "postmaster.pid").exists():
                 shutil.rmtree(folder, ignore_errors=True)
+                # Whoever comes later in this run finds a new server, without a template.
+                (shared / "postgresql.json").unlink(missing_ok=True)
 
 
 def _prepare_template(running: PostgresqlServer, sealer, done: Path, *, fsync: bool) -> None:

@@ -33,6 +33,8 @@ def compose(
     letter: Letter, can: Capabilities, *, stuffed: bool, signer: Signer | None = None
 ) -> tuple[bytes, bytes, Segments | Signed]:
     """The MAIL command, the RCPT command, and what joins the letter, `stuffed` for DATA. Raises `UnmailableError`."""
+    if not letter.recipient:
+        raise UnmailableError(ReplyClass.CONTENT, "5.6.0", "the address in the database is damaged; enter it anew")
     try:
         recipient = envelope_address(letter.recipient)
     except InvalidInputError as error:

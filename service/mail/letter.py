@@ -15,9 +15,9 @@ from service.mail.segments import Rendition
 class Letter(NamedTuple):
     """One gated attempt of one delivery.
 
-    `recipient` is the address as typed; `mail_from` the envelope sender, empty for the null sender; `good_until` the
-    end of its gate by `service.clock.suspended_monotonic`, in seconds; `provider` who keeps the mailbox (see
-    `domain.providers`), for pacing: a domain says too much to be logged.
+    `recipient` is the address as typed, empty where it is not known any more; `mail_from` the envelope sender, empty
+    for the null sender; `good_until` the end of its gate by `service.clock.suspended_monotonic`, in seconds;
+    `provider` who keeps the mailbox (see `domain.providers`), for pacing: a domain says too much to be logged.
     """
 
     delivery_id: int

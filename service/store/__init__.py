@@ -1,7 +1,7 @@
 """Tables and all SQL. Addresses are sealed and opened here, and nothing above imports SQLAlchemy."""
 
 from service.store.database import Database, Session
-from service.store.errors import DatabaseAwayError, DuplicateError
+from service.store.errors import DatabaseAwayError, DuplicateError, SpoiledAddressError
 from service.store.sealing import Sealer
 
-__all__ = ["Database", "DatabaseAwayError", "DuplicateError", "Sealer", "Session"]
+__all__ = ["Database", "DatabaseAwayError", "DuplicateError", "Sealer", "Session", "SpoiledAddressError"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from service.domain.errors import ConflictError, UnavailableError
+from service.domain.errors import ConfigurationError, ConflictError, UnavailableError
 
 
 class DatabaseAwayError(UnavailableError):
@@ -11,3 +11,7 @@ class DatabaseAwayError(UnavailableError):
 
 class DuplicateError(ConflictError):
     """A row that must be unique is there already."""
+
+
+class SpoiledAddressError(ConfigurationError):
+    """A sealed address is not what was sealed: its octets are damaged, or they are another row's or keyring's."""

@@ -8,8 +8,9 @@ statements.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -20,6 +21,7 @@ from service.domain.subscriber import SubscriberStatus
 from service.store.arrays import array_literal
 from service.store.batches import Claim, add_counts, hold, move_readers
 from service.store.database import Database, Session
+from service.store.errors import SpoiledAddressError
 from service.store.instants import database_now
 from service.store.sealing import Sealer
 from service.store.tables import batches, deliveries, mailings, subscribers, suppressions
@@ -29,7 +31,7 @@ _PENDING, _ATTEMPTING = int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING
 
 # One for every letter: a named tuple is made in a third of the time of a frozen dataclass.
 class Recipient(NamedTuple):
-    """One reader who has passed the gate; the address is as it was typed."""
+    """One reader who has passed the gate; the address is as it was typed, and empty where it cannot be opened."""
 
     delivery: int
     attempt: int
@@ -262,12 +264,26 @@ def _found(rows: Sequence[Sequence[Any]]) -> _Found | None:
 
 
 def _gated(sealer: Sealer, found: _Found) -> Gated:
-    unseal = sealer.open
-    recipients = [
+    try:
+        recipients = _recipients(sealer.open, found)
+    except SpoiledAddressError:
+        # One damaged row must not keep the others of its group waiting for ever.
+        recipients = _recipients(partial(_opened, sealer), found)
+    return Gated(recipients, found.rate)
+
+
+def _recipients(unseal: Callable[[bytes, bytes], str], found: _Found) -> list[Recipient]:
+    return [
         Recipient(delivery, attempt, subscriber, epoch, unseal(subscriber, sealed))
         for _, _, delivery, attempt, subscriber, epoch, sealed in found.rows
     ]
-    return Gated(recipients, found.rate)
+
+
+def _opened(sealer: Sealer, subscriber: bytes, sealed: bytes) -> str:
+    try:
+        return sealer.open(subscriber, sealed)
+    except SpoiledAddressError:
+        return ""
 
 
 def _sqlite(

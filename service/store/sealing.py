@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from service.domain.errors import ConfigurationError, InvalidInputError
 from service.domain.keys import Keyring, Purpose, keyed_digest
+from service.store.errors import SpoiledAddressError
 
 _NONCE_OCTETS = 12
 
@@ -50,14 +51,19 @@ class Sealer:
         return bytes((self._number,)) + nonce + self._ciphers[self._number].encrypt(nonce, address.encode(), row_id)
 
     def open(self, row_id: bytes, sealed: bytes) -> str:
-        """The address; raises ConfigurationError where the key is not in the keyring or the blob is not this row's."""
-        cipher = self._ciphers.get(sealed[0])
+        """The address; raises ConfigurationError where its key is not in the keyring.
+
+        Raises SpoiledAddressError where the blob is not this row's, or damaged.
+        """
+        cipher = self._ciphers.get(sealed[0] if sealed else self._number)
         if cipher is None:
             raise ConfigurationError(f"key {sealed[0]} is not in the keyring; restore the full keyring file")
         try:
             return cipher.decrypt(sealed[1:13], sealed[13:], row_id).decode()
-        except InvalidTag:
-            raise ConfigurationError("a sealed address does not open with the keyring; is it another one's?") from None
+        except (InvalidTag, ValueError):
+            raise SpoiledAddressError(
+                "a sealed address does not open with the keyring; is it another one's, or damaged?"
+            ) from None
 
     def address_hash(self, address: str) -> bytes:
         """The keyed hash (32 octets) under which an address is found. Raises InvalidInputError as `normalised` does."""

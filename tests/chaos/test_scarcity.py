@@ -15,6 +15,7 @@ from service.store import Database, Sealer, tables
 from tests.chaos.run import hurried
 from tests.chaos.test_faults import is_sent, url_of
 from tests.conftest import KEYRING
+from tests.factories import CHAINS
 from tests.installation import audit, installed, mailing_state
 from tests.servers import postgresql_server
 from tests.smtp_sink import Rule
@@ -25,10 +26,10 @@ SLOW = [Rule("DOT", delay=0.02)]
 
 
 @contextlib.contextmanager
-def sending(folder, url, readers=400, **settings):
+def sending(folder, url, readers=400, *, chains=CHAINS, **settings):
     """An installation with so many readers, sweeps, and seconds that pass for minutes."""
-    with installed(folder, url, own_process=True, batch_size=40, **{"rules": SLOW, **settings}) as made:
-        made.fill(readers)
+    with installed(folder, url, **{"rules": SLOW, "own_process": True, "batch_size": 40, **settings}) as made:
+        made.fill(readers, chains=chains)
         with hurried(made):
             made.start_sweeps()
             yield made

@@ -329,7 +329,7 @@ def test_an_international_domain_needs_no_extension(loop, sink, tmp_path):
 
 @pytest.mark.parametrize(
     "recipient",
-    ["", "nobody", "a b@example.net", "a@b@example.net>\r\nRCPT TO:<x@y.example", "a@-x.example", "a\0@b.example"],
+    ["nobody", "a b@example.net", "a@b@example.net>\r\nRCPT TO:<x@y.example", "a@-x.example", "a\0@b.example"],
 )
 def test_an_address_that_is_none_is_refused_here(loop, sink, tmp_path, recipient):
     server = sink(hide=PIPELINED)
@@ -337,7 +337,15 @@ def test_an_address_that_is_none_is_refused_here(loop, sink, tmp_path, recipient
     run = send(loop, local(server.port), [odd, letter(2)], tmp_path)
     assert run.classes() == ["hard", "accepted"]
     assert run.outcomes[1].enhanced == "5.1.3"
-    assert recipient not in run.outcomes[1].text or not recipient
+    assert recipient not in run.outcomes[1].text
+
+
+def test_an_address_that_is_not_known_any_more_is_our_fault_and_refused_here(loop, sink, tmp_path):
+    server = sink(hide=PIPELINED)
+    run = send(loop, local(server.port), [letter(1)._replace(recipient=""), letter(2)], tmp_path)
+    assert run.classes() == ["content", "accepted"]
+    assert run.outcomes[1].enhanced == "5.6.0"
+    assert "damaged" in run.outcomes[1].text
 
 
 @pytest.mark.parametrize(

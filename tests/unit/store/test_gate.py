@@ -34,6 +34,18 @@ def test_the_gate_marks_and_returns_the_readers_with_the_address_as_it_was_typed
     assert {run.delivery_of(number).sender_id for number in range(6)} == {run.sender}
 
 
+def test_a_damaged_address_is_handed_out_as_none_and_the_others_as_they_are(run):
+    with run.database.begin() as session:
+        victim = subscribers.find(session, run.addresses[2]).id
+        session.execute(tables.subscribers.update().where(tables.subscribers.c.id == victim).values(sealed=b"\x01torn"))
+
+    gated = run.gate(run.claim())
+
+    others = sorted(address for number, address in enumerate(run.addresses) if number != 2)
+    assert sorted(recipient.address for recipient in gated.recipients) == ["", *others]
+    assert [recipient.subscriber for recipient in gated.recipients if not recipient.address] == [victim]
+
+
 def test_only_pending_deliveries_pass(run):
     claim = run.claim()
     ids = run.due(claim)

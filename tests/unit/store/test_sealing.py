@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from service.domain.errors import ConfigurationError, InvalidInputError
 from service.domain.keys import Keyring
+from service.store import SpoiledAddressError
 from service.store.sealing import Sealer, normalised
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -34,6 +35,12 @@ def test_a_blob_with_one_other_bit_does_not_open(place, bit):
     blob[place] ^= 1 << bit
     with pytest.raises(ConfigurationError):
         SEALER.open(ROW, bytes(blob))
+
+
+@pytest.mark.parametrize("blob", [b"", b"\x01", b"\x01short", bytes([1]) * 40])
+def test_what_is_left_of_a_blob_is_said_to_be_damaged(blob):
+    with pytest.raises(SpoiledAddressError, match="damaged"):
+        SEALER.open(ROW, blob)
 
 
 def test_after_a_new_key_old_blobs_open_and_new_ones_are_sealed_by_it():
