@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from service.domain.content import Edition
+from service.domain.content import Edition, ShownArticle
+from service.domain.errors import InvalidInputError, TydzenError
 from service.domain.slots import MARKERS, Slot
 from service.mail.message import Body, InlineImage, Letterhead, ListHeaders, Mailbox, issue_rendition
 from service.mail.segments import Rendition
@@ -22,8 +23,21 @@ class Press:
     def printed(self, edition: Edition, *, mark: str = "") -> tuple[RenderedEdition, Rendition]:
         """The edition as a person reads it, and as it is frozen, with `mark` before its subject.
 
-        Raises InvalidInputError or ConfigurationError naming what cannot be mailed as it is.
+        Raises InvalidInputError or ConfigurationError naming what cannot be mailed as it is, and whose article it is.
         """
+        try:
+            return self._printed(edition, mark)
+        except MemoryError:
+            raise  # the machine's trouble, and no edition's
+        except Exception as error:  # whatever it is, it would be the same at each try
+            words = str(error) if isinstance(error, TydzenError) else f"it breaks the press ({type(error).__name__})"
+            culprit = self._culprit(edition)
+            if culprit is None and isinstance(error, TydzenError):
+                raise
+            place = f'article "{culprit.article.slug}" in {culprit.text.language}: ' if culprit else ""
+            raise InvalidInputError(f"{place}{words.removeprefix(place)}") from None
+
+    def _printed(self, edition: Edition, mark: str) -> tuple[RenderedEdition, Rendition]:
         base = (self.base_url or edition.publication.base_url).rstrip("/")
         rendered = render_edition(edition, self.catalogues, base_url=base)
         rendered = replace(rendered, subject=mark + rendered.subject)
@@ -33,6 +47,22 @@ class Press:
         )
         body = Body(rendered.html, rendered.text, images)
         return rendered, issue_rendition(_letterhead(edition, rendered, base), body)
+
+    def _culprit(self, edition: Edition) -> ShownArticle | None:
+        """The first article that cannot be printed even by itself; None where a plain one could not be, either."""
+        first = edition.articles[0]
+        if not self._prints(edition, replace(first, text=replace(first.text, title="-", lead="", body="-"))):
+            return None
+        return next((shown for shown in edition.articles if not self._prints(edition, shown)), None)
+
+    def _prints(self, edition: Edition, shown: ShownArticle) -> bool:
+        try:
+            self._printed(replace(edition, articles=(shown,)), "")
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001  # as in `printed`
+            return False
+        return True
 
 
 def _letterhead(edition: Edition, rendered: RenderedEdition, base: str) -> Letterhead:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from service.domain.content import Asset, Edition
-from service.domain.errors import ConfigurationError
+from service.domain.errors import ConfigurationError, InvalidInputError
 from service.render.addresses import Addresses
 from service.render.catalogue import Catalogues
 from service.render.folding import fold
@@ -21,6 +21,9 @@ from service.render.preheader import PADDING, preheader
 from service.render.templates import Templates, load_templates
 from service.render.tokens import DARK, LIGHT, MONO, SANS, SERIF
 from service.render.view import EditionView, edition_view
+
+# Gmail shows 102 KB of a mail: whoever writes more than this has pasted something else.
+_LONGEST_TEXT = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +44,10 @@ def render_edition(
     """`edition` as a mail whose links lead below `base_url`.
 
     The unsubscribe and preference links hold the markers of `domain.slots.MARKERS`. Raises ConfigurationError for a
-    word, template value or MJML that is missing or wrong, and InvalidInputError for a base URL that is not one.
+    word, template value or MJML that is missing or wrong, and InvalidInputError for a base URL that is not one, or an
+    article that is too long.
     """
+    _refuse_too_long(edition)
     templates = templates or load_templates()
     addresses = Addresses.of(edition.publication, base_url)
     words = catalogues[edition.language]
@@ -62,6 +67,16 @@ def render_edition(
         text=templates.render("edition/issue.txt.j2", rule="=" * 72, thin_rule="-" * 72, **values).strip() + "\n",
         images=placement.inside,
     )
+
+
+def _refuse_too_long(edition: Edition) -> None:
+    for shown in edition.articles:
+        text = shown.text
+        if len(text.title) + len(text.lead) + len(text.body) > _LONGEST_TEXT:
+            raise InvalidInputError(
+                f'article "{shown.article.slug}" in {text.language}: it is longer than {_LONGEST_TEXT // 1000},000 '
+                "characters, which no mail can hold; shorten it"
+            )
 
 
 def look() -> dict[str, object]:

@@ -47,6 +47,10 @@ _FETCHED_FONTS = re.compile(r"Roboto|Open Sans|Lato|Ubuntu|Droid Sans", re.IGNOR
 _JINJA = re.compile(r"\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\}", re.DOTALL)
 _TAG = re.compile(r"<(/?)(mj-[\w-]+|mjml)((?:\s+[\w:-]+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'))?)*)\s*(/?)>")
 _ATTRIBUTE = re.compile(r"([\w:-]+)(?:\s*=\s*(?:\"([^\"]*)\"|'([^']*)'))?")
+_ELEMENT = re.compile(r"<(/?)([A-Za-z][\w:-]*)[^<>]*?(/?)>")
+_VOID = frozenset({"br", "col", "hr", "img", "input", "link", "meta", "source", "wbr"})
+# A mail of 95 KB is too heavy already (render/inspect); a text may nest 40 quotes or lists.
+_LARGEST, _DEEPEST = 2_000_000, 500
 _COMMENT = re.compile(r"<!--.*?-->", re.DOTALL)
 
 
@@ -129,9 +133,27 @@ def check_templates(folder: Path) -> list[MjmlFinding]:
 def to_html(source: str, name: str) -> str:
     """The HTML of MJML `source`, with no font fetched; `name` is for the message where MJML refuses it.
 
-    Raises ConfigurationError: what MJML cannot read is a mistake in a template, never in a text.
+    Raises ConfigurationError: what MJML cannot read is a mistake in a template, seldom in a text. What would be too
+    much for it is not given to it: it ends the process where elements stand some ten thousand deep.
     """
+    if len(source) > _LARGEST or _depth(source) > _DEEPEST:
+        raise ConfigurationError(
+            f"{name} would have more than {_LARGEST // 1000} KB of MJML, or elements more than {_DEEPEST} deep; "
+            "shorten or flatten the texts"
+        )
     try:
         return str(mjml.mjml2html(source, disable_comments=False, fonts={}))
     except ValueError as error:
         raise ConfigurationError(f"{name} is not MJML that can be rendered: {error}; check its tags") from error
+
+
+def _depth(source: str) -> int:
+    """How deep elements stand in one another at the most."""
+    deepest = depth = 0
+    for tag in _ELEMENT.finditer(source):
+        if tag[1]:
+            depth = max(0, depth - 1)
+        elif not tag[3] and tag[2].lower() not in _VOID:
+            depth += 1
+            deepest = max(deepest, depth)
+    return deepest

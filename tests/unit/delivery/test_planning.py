@@ -1,5 +1,7 @@
 """Planning: who is in the audience, in which edition, once, whatever interrupts it."""
 
+import dataclasses
+
 import pytest
 import sqlalchemy as sa
 
@@ -182,6 +184,30 @@ def test_an_edition_that_cannot_be_printed_stops_the_mailing_before_anybody_is_p
     assert run.state() == "cancelled"
     assert run.counts() == {}
     assert "the en edition of 2019-W22 cannot be mailed" in status(run).mailing.reason
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        {"body": "*a **b " * 1000 + "x" + "***" * 1000},
+        {"body": "word " * 200_000},
+        {"title": "A title with a \0 in it"},
+    ],
+    ids=["nested", "huge", "nul"],
+)
+def test_an_article_that_breaks_the_press_stops_the_mailing_and_is_named(sqlite_database, words):
+    run = Run(sqlite_database, readers=3, planned=False)
+    issue = samples.issue()
+    first, *others = issue.articles
+    spoiled = dataclasses.replace(first, texts={**first.texts, "en": dataclasses.replace(first.texts["en"], **words)})
+    with sqlite_database.begin() as session:
+        issues.save(session, dataclasses.replace(issue, articles=(spoiled, *others)), MADE_AT)
+
+    assert not run.planner().plan(run.mailing)
+
+    assert run.state() == "cancelled"
+    assert run.counts() == {}
+    assert f'article "{first.slug}" in en: ' in status(run).mailing.reason
 
 
 def test_a_mailing_to_chosen_readers_reaches_no_other(database):

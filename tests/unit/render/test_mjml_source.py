@@ -59,6 +59,17 @@ def test_mjml_that_cannot_be_read_names_its_template():
         to_html("<mjml><mj-body><mj-section></mj-body></mjml>", "body.mjml.j2")
 
 
+@pytest.mark.parametrize(
+    "inside", ["<div>" * 50_000 + "x" + "</div>" * 50_000, "<p>word</p>" * 500_000], ids=["deep", "huge"]
+)
+def test_what_would_end_the_process_is_not_given_to_mjml(inside):
+    source = (
+        f"<mjml><mj-body><mj-section><mj-column><mj-text>{inside}</mj-text></mj-column></mj-section></mj-body></mjml>"
+    )
+    with pytest.raises(ConfigurationError, match=r"edition/issue\.mjml\.j2"):
+        to_html(source, "edition/issue.mjml.j2")
+
+
 def test_fonts_that_mjml_would_fetch_are_not_fetched():
     source = "<mjml><mj-head></mj-head><mj-body><mj-section><mj-column><mj-text>x</mj-text></mj-column></mj-section></mj-body></mjml>"
     assert "fonts.googleapis" not in to_html(source.replace("<mj-text>", '<mj-text font-family="Roboto">'), "x")
