@@ -1,0 +1,110 @@
+"""A database that is there and says no: deadlocks, locks that are not given, transactions that collide, no connection."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import uuid
+
+import pytest
+import sqlalchemy as sa
+
+from service.store import Database, DatabaseAwayError, Sealer, tables
+from tests.chaos.test_faults import is_sent, url_of
+from tests.chaos.test_scarcity import everybody_has_one, sending
+from tests.conftest import KEYRING
+
+pytestmark = pytest.mark.long
+
+
+def settle_for(database, **settings):
+    """What every session of this database has from now on."""
+    with database.begin() as session:
+        for name, value in settings.items():
+            session.execute(sa.text(f"ALTER DATABASE \"{database.url.database}\" SET {name} = '{value}'"))
+
+
+@contextlib.contextmanager
+def somebody(url, deed):
+    """A stranger who does that again and again, in transactions of his own."""
+    over = threading.Event()
+    stranger = Database(url, Sealer(KEYRING))
+
+    def meddle():
+        while not over.wait(0.05):
+            with contextlib.suppress(DatabaseAwayError), stranger.begin() as session:
+                deed(session, over)
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        stranger.close()
+
+
+def lock_the_wrong_way_round(session, over):
+    """Deliveries before their batch: everybody else does it in the other order."""
+    d, b = tables.deliveries, tables.batches
+    session.execute(sa.text("SET LOCAL deadlock_timeout = '10s'"))  # the others are the ones to give up
+    session.execute(sa.select(d.c.id).where(d.c.state <= 1).with_for_update())
+    over.wait(0.05)
+    session.execute(sa.select(b.c.id).with_for_update())
+
+
+def lock_for_long(session, over):
+    session.execute(sa.select(tables.batches.c.id).with_for_update())
+    over.wait(0.2)
+
+
+def change_beneath(session, over):
+    """Rows that others are about to change are others since."""
+    session.execute(tables.batches.update().values(rung_at=tables.batches.c.rung_at + 1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "deed", "said"),
+    [
+        pytest.param({"deadlock_timeout": "30ms"}, lock_the_wrong_way_round, "DeadlockDetected", id="deadlock"),
+        pytest.param({"lock_timeout": "30ms"}, lock_for_long, "LockNotAvailable", id="lock-time-out"),
+        pytest.param(
+            {"default_transaction_isolation": "serializable"}, change_beneath, "SerializationFailure", id="collision"
+        ),
+    ],
+)
+def test_who_is_refused_by_the_database_asks_again(postgresql_database, tmp_path, settings, deed, said):
+    url = url_of(postgresql_database)
+    with sending(tmp_path / "run", url, 400) as made:
+        settle_for(made.database, **settings)
+        made.start_worker(concurrency=3)
+        mailing = made.send()
+        made.wait_for(lambda: made.taken() > 20, 60)
+        with somebody(url, deed):
+            made.wait_for(lambda: made.taken() > 120, 120)
+        made.wait_for(lambda: is_sent(made, mailing), 120)
+        everybody_has_one(made, mailing)
+        assert said in "".join(worker.log.read_text("utf-8", "replace") for worker in made.workers)
+
+
+def test_too_few_connections_to_the_database_cost_time_and_no_letters(postgresql_database, tmp_path):
+    few = f"few_{uuid.uuid4().hex[:12]}"
+    with sending(tmp_path / "run", url_of(postgresql_database), 300) as made:
+        with made.database.begin() as session:
+            session.execute(sa.text(f"CREATE ROLE {few} LOGIN CONNECTION LIMIT 3"))
+            for kind in ("TABLES", "SEQUENCES"):
+                session.execute(sa.text(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {few}"))
+        try:
+            url = made.database.url.set(username=few).render_as_string(hide_password=False)
+            worker = made.start_worker(concurrency=5, database_url=url)
+            mailing = made.send()
+            made.wait_for(lambda: is_sent(made, mailing), 120)
+            everybody_has_one(made, mailing, 300)
+            assert "away or busy (OperationalError)" in worker.log.read_text("utf-8", "replace")
+        finally:
+            for each in made.workers:
+                each.kill()
+            with made.database.begin() as session:
+                session.execute(sa.text(f"DROP OWNED BY {few}"))
+                session.execute(sa.text(f"DROP ROLE {few}"))
