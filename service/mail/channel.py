@@ -70,15 +70,20 @@ class Channel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Octets came: hand on the replies they complete."""
-        replies = self._reader.feed(data)
-        if self._reader.overflown:
-            self.abort("the relay's reply has no end")
-        elif self._listener is not None:
-            if replies:
-                self._listener.on_replies(replies)
-        else:
-            self._replies.extend(replies)
-            self._wake()
+        try:
+            replies = self._reader.feed(data)
+            if self._reader.overflown:
+                self.abort("the relay's reply has no end")
+            elif self._listener is not None:
+                if replies:
+                    self._listener.on_replies(replies)
+            else:
+                self._replies.extend(replies)
+                self._wake()
+        except BaseException:
+            # No memory, most likely. What comes next would be taken for another letter's reply, or never come.
+            self.abort("the worker failed at a reply")
+            raise
 
     def eof_received(self) -> bool:
         """The relay will say no more; whether it still listens makes no difference."""
@@ -100,7 +105,11 @@ class Channel(asyncio.Protocol):
         """The kernel has taken all that was written."""
         self.paused = False
         if self._listener is not None:
-            self._listener.on_drained()
+            try:
+                self._listener.on_drained()
+            except BaseException:
+                self.abort("the worker failed at a letter")
+                raise
 
     # What sessions and conversations call
 

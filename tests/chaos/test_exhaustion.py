@@ -1,0 +1,40 @@
+"""The machine runs out of ports while an issue is sent."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from tests.chaos.hosts import hindrance, hosts
+from tests.chaos.proxy import Proxy
+from tests.chaos.test_faults import is_sent, url_of
+from tests.chaos.test_full_disk import stands_still
+from tests.chaos.test_scarcity import everybody_has_one, sending
+
+pytestmark = pytest.mark.long
+
+
+def test_too_few_ports_cost_connections_and_no_letters(postgresql_database, tmp_path):
+    why = hindrance()
+    if why:
+        pytest.skip(why)
+    with (
+        sending(tmp_path / "run", url_of(postgresql_database), 600) as made,
+        hosts(1) as (host,),
+        Proxy(("127.0.0.1", made.sink.port), host=host.gateway) as relay,
+    ):
+        # Four connections to any one place, of the eighteen that are wanted.
+        few = ("sysctl", "-q", "-w", "net.ipv4.ip_local_port_range=40000 40003")
+        subprocess.run([*host.within, *few], check=True)
+        url = f"smtp://{host.gateway}:{relay.port}?tls=none&connections=6"
+        worker = made.start_worker("-Q", "bulk", concurrency=3, within=host.within, smtp_url=url)
+        mailing = made.send()
+        # Who has sessions keeps them; who has none holds what it had claimed, until there are ports.
+        made.wait_for(made.taken, 60)
+        stands_still(made)
+        assert 0 < relay.connections <= 4
+        assert "Cannot assign requested address" in worker.log.read_text("utf-8", "replace")
+        subprocess.run([*host.within, *(word.replace("40003", "49999") for word in few)], check=True)
+        made.wait_for(lambda: is_sent(made, mailing), 150)
+        everybody_has_one(made, mailing, 600)
