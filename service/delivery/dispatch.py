@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -132,6 +133,7 @@ class Dispatcher:
         finally:
             # One has failed: the others have been told, and end as soon as they are owed no reply.
             await asyncio.gather(*runs, return_exceptions=True)
+        await self.offload.database(self._store_measures)
         return True
 
     async def _all(self, lines: tuple[Line, ...], runs: dict[asyncio.Task[None], _Running]) -> None:
@@ -301,8 +303,13 @@ class Dispatcher:
                 trouble.tell(session, self.bell, claim.mailing, trouble.REFUSED_CONTENT, objection, now=now)
             progress.finish(session, claim.mailing, now=now)
             # After the mailing is locked, as whoever sets it going does: the other way round the two would deadlock.
-            self.meter.store(session, now, at_once=True)
+            self.meter.store(session, now)
             faults.point("finish-commit")
+
+    def _store_measures(self) -> None:
+        # What is not stored now is with the next batch.
+        with suppress(DatabaseAwayError), self.database.begin() as session:
+            self.meter.store(session, self.clock.now(), at_once=True)
 
     def ring_next(self) -> None:
         """Ring for one more batch of the installation, if there is one: work goes on even where hints were lost."""

@@ -119,7 +119,10 @@ class BatchRun:
                 self.ending = False
                 before = self._returned
                 await self._send(ids)
-                if self._returned - before >= len(ids):
+                came_back = self._returned - before
+                if not came_back:
+                    break  # what is left is due another time
+                if came_back >= len(ids):
                     # Nothing could be handed over: whatever is the matter, it is not mended by haste.
                     with self._waiting():
                         await self._patiently(asyncio.sleep(_AWAY_SECONDS))

@@ -59,8 +59,8 @@ def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, no
 def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
     """The ids of the batch's pending deliveries, deferred ones that are due among them."""
     # Batches are locked before their deliveries, everywhere: a cancel does the same, and would deadlock otherwise.
-    hold(session, claimed.batch)
-    woken = session.execute(_WAKE, {"batch": claimed.batch, "now": now_ms}).rowcount
+    deferred = session.scalar(_HELD_DEFERRED, {"batch": claimed.batch})
+    woken = session.execute(_WAKE, {"batch": claimed.batch, "now": now_ms}).rowcount if deferred else 0
     if woken:
         add_counts(session, claimed.batch, {DeliveryState.DEFERRED: -woken, DeliveryState.PENDING: woken})
     return list(session.execute(_PENDING_IDS, {"batch": claimed.batch}).scalars())
@@ -83,6 +83,7 @@ _PENDING_IDS = (
     .order_by(deliveries.c.id)
 )
 _HOLD = sa.select(batches.c.id).where(batches.c.id == _BATCH).with_for_update()
+_HELD_DEFERRED = sa.select(batches.c.deferred).where(batches.c.id == _BATCH).with_for_update()
 _EARLIEST = (
     sa.select(sa.func.min(deliveries.c.due_at))
     .where(deliveries.c.batch_id == _BATCH, deliveries.c.state == int(DeliveryState.DEFERRED))
