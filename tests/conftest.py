@@ -7,11 +7,16 @@ import os
 import uuid
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from service.domain.keys import Keyring
 from service.store import Database, Sealer, schema
 from tests.servers import postgresql_server, valkey_server
+
+# A busy machine is no error of what is tested.
+hypothesis.settings.register_profile("tydzen")
+hypothesis.settings.load_profile("tydzen")
 
 KEYRING = Keyring({1: bytes(range(32))})
 

@@ -37,16 +37,14 @@ def status(
     parts = services()
     number = number_of(parts, mailing_id)
     if watch and json:
-        for look in watching.looks(parts, number):
-            _print_json(parts, look)
-            sys.stdout.flush()  # through a pipe, too, while it happens
+        _stream_json(parts, number)
         return
     if watch:
         watching.watch(parts, number)
     with parts.database.read() as session:
         found = progress.status(session, number)
     if json:
-        _print_json(parts, found)
+        print_json(_as_json(parts, found))
         return
     hindered, day_spent = _in_the_way(parts, number)
     show_status(found)
@@ -65,10 +63,21 @@ def _in_the_way(parts: Services, number: int) -> tuple[Hindrances, str | None]:
         return hindered, pacing.held_until(session, number, parts.limit_defaults, now=now)
 
 
-def _print_json(parts: Services, found: Status) -> None:
+def _as_json(parts: Services, found: Status) -> dict[str, Any]:
     hindered, day_spent = _in_the_way(parts, found.mailing.id)
     hindering = {**_hindrances_json(hindered), "day_spent": day_spent}
-    print_json({**status_json(found, parts.settings.rate), **hindering})
+    return {**status_json(found, parts.settings.rate), **hindering}
+
+
+def _stream_json(parts: Services, number: int) -> None:
+    """A line now and whenever it would be another one."""
+    before = None
+    for look in watching.looks(parts, number):
+        line = _as_json(parts, look)
+        if line != before:
+            print_json(line)
+            sys.stdout.flush()  # through a pipe, too, while it happens
+        before = line
 
 
 def show_status(found: Status) -> None:

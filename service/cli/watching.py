@@ -24,14 +24,10 @@ def watch(parts: Services, mailing: int) -> Status:
 
 
 def looks(parts: Services, mailing: int) -> Iterator[Status]:
-    """The mailing's status, now and whenever it has changed, until it is sent, cancelled or paused."""
-    before = None
+    """The mailing's status, now and each half a second, until it is sent, cancelled or paused."""
     while True:
         status = _status(parts, mailing)
-        seen = (status.mailing, status.revisions)
-        if seen != before:
-            before = seen
-            yield status
+        yield status
         if _over(status):
             return
         time.sleep(_EVERY_SECONDS)

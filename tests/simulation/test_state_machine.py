@@ -270,7 +270,7 @@ def test_every_order_of_events_follows_the_tables(shelf):
     OnThisShelf.shelf = shelf
     case = OnThisShelf.TestCase
     case.settings = settings(
-        max_examples=12, stateful_step_count=20, deadline=None, database=None, derandomize=True,
+        max_examples=12, stateful_step_count=20, database=None, derandomize=True,
         suppress_health_check=list(HealthCheck),
     )  # fmt: skip
     case("runTest").debug()

@@ -198,9 +198,7 @@ def explore(database, fresh, examples):
     first = run.batch_ids()
     assert len(first) == 3
 
-    @settings(
-        max_examples=examples, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck), database=None
-    )
+    @settings(max_examples=examples, derandomize=True, suppress_health_check=list(HealthCheck), database=None)
     @given(STEPS)
     def whatever(steps):
         fresh(run, first)

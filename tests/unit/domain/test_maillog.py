@@ -247,7 +247,7 @@ _lives = st.lists(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(_lives, st.sampled_from(FORMS), st.randoms(use_true_random=False), st.binary(max_size=60))
 def test_whatever_the_order_of_the_lines_a_letter_is_taken_only_if_the_relay_took_it(lives, form, rng, garbage):
     lines, was_taken, was_seen, bounced = [], set(), set(), set()
@@ -280,7 +280,7 @@ def test_whatever_the_order_of_the_lines_a_letter_is_taken_only_if_the_relay_too
         assert (found.status == "bounced") == (message in bounced)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data())
 def test_no_line_however_broken_stops_the_reading(data):
     lines = [line for form in FORMS for line in taken(form=form)]

@@ -80,7 +80,7 @@ def issues(draw):
     )
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 @given(issues())
 def test_an_exported_issue_is_imported_as_the_same_issue(written):
     with tempfile.TemporaryDirectory() as parent:

@@ -162,7 +162,7 @@ texts = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]) | 
 recipients = st.sampled_from(["r@example.net", '"a  b\t"@example.net'.replace("\t", " "), "чытач@прыклад.бел"])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(texts, texts, st.booleans(), recipients)
 def test_any_text_verifies(keys, signer, text, html, narrow, recipient):
     body = Body(f"{html}\n<a href='{UNSUBSCRIBE}'>x</a>\n{html}\n", f"{text}\n{UNSUBSCRIBE}\n{text}\n")

@@ -72,7 +72,7 @@ def test_after_a_reboot_only_a_reply_decides(journal):
     assert contents.verdict(3, 1).fate is Fate.UNCERTAIN
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.integers(1, RECORD.size), st.integers(0, 2))
 def test_a_torn_last_record_was_never_acted_upon(tmp_path_factory, length, whole):
     with Journal(tmp_path_factory.mktemp("journal"), sender_id=1) as journal:

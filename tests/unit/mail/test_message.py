@@ -185,7 +185,7 @@ HEADER_TEXT = st.text(st.characters(exclude_categories=["Cs", "Cc", "Zl", "Zp"])
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(HEADER_TEXT)
 def test_subjects_and_names_read_back_and_fold(text):
     for value in (text_words("Subject", text), mailbox_words("From", text, "a@b.example").rpartition(" ")[0]):
@@ -198,7 +198,7 @@ def test_subjects_and_names_read_back_and_fold(text):
             assert all(len(word) <= 75 for word in value.split())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(HEADER_TEXT)
 def test_whatever_is_accepted_reads_back_as_written(text):
     head = dataclasses.replace(LETTERHEAD, subject=text, sender=Mailbox(text, "news@example.org"))

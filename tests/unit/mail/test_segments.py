@@ -58,7 +58,7 @@ def content(part):
     return part.get_payload(decode=True).decode().removesuffix("\r\n").replace("\r\n", "\n").rstrip("\n")
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXT, TEXT, VALUES)
 def test_what_is_joined_reads_back_as_what_was_meant(html, text, filled):
     rendition = issue_rendition(LETTERHEAD, Body(html, text))
@@ -79,7 +79,7 @@ def test_what_is_joined_reads_back_as_what_was_meant(html, text, filled):
     assert rendition.seven_bit.join(filled).isascii()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(TEXT, VALUES)
 def test_stuffing_the_segments_is_stuffing_the_letter(text, filled):
     rendition = issue_rendition(LETTERHEAD, Body(text, text))
@@ -89,7 +89,7 @@ def test_stuffing_the_segments_is_stuffing_the_letter(text, filled):
         assert b"\r\n.\r\n" not in stuffed
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(TEXT, VALUES)
 def test_a_rendition_is_stored_and_read_back(text, filled):
     rendition = issue_rendition(LETTERHEAD, Body(text, text))
@@ -107,7 +107,7 @@ def test_the_same_edition_freezes_to_the_same_octets():
     assert issue_rendition(LETTERHEAD, Body("<p>y</p>", "x")).digest != issue_rendition(LETTERHEAD, body).digest
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.data())
 def test_damaged_storage_is_noticed(data):
     stored = RENDITION.to_bytes()
