@@ -6,6 +6,7 @@ import datetime as dt
 import importlib
 import os
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -108,13 +109,12 @@ class Services:
         from service.store import Database, Sealer, schema
 
         keyring = Keyring.create(os.urandom)
-        database = Database(self.settings.resolved_database_url(), Sealer(keyring))
-        if schema.exists(database):
-            raise ConfigurationError(
-                f"{self.settings.keyring_path}: no keyring, but the database was sealed with one; restore the file "
-                "from your backup or point TYDZEN_SECRET_KEY_FILE at it"
-            )
-        database.close()
+        with closing(Database(self.settings.resolved_database_url(), Sealer(keyring))) as database:
+            if schema.exists(database):
+                raise ConfigurationError(
+                    f"{self.settings.keyring_path}: no keyring, but the database was sealed with one; restore the file "
+                    "from your backup or point TYDZEN_SECRET_KEY_FILE at it"
+                )
         write_keyring(self.settings.keyring_path, keyring)
 
     @cached_property

@@ -71,6 +71,8 @@ def _as_json(parts: Services, found: Status) -> dict[str, Any]:
 
 def _stream_json(parts: Services, number: int) -> None:
     """A line now and whenever it would be another one."""
+    from service.cli import watching
+
     before = None
     for look in watching.looks(parts, number):
         line = _as_json(parts, look)

@@ -208,7 +208,7 @@ def test_the_next_batch_begins_when_the_last_letter_of_one_is_handed_over(databa
     first = run.batch_ids()[0]
     slow = next(run.delivery_of(number).id for number in range(60) if run.delivery_of(number).batch_id == first)
     address = next(run.addresses[number] for number in range(60) if run.delivery_of(number).id == slow)
-    sink.set_rules(Rule("DOT", recipient=address, delay=1.5))
+    sink.set_rules(Rule("DOT", recipient=address, delay=5.0))
     seen = []
 
     def meanwhile():
