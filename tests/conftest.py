@@ -15,10 +15,15 @@ from service.store import Database, Sealer, schema
 from tests.servers import postgresql_server, valkey_server
 
 # A busy machine is no error of what is tested.
-hypothesis.settings.register_profile("tydzen")
+hypothesis.settings.register_profile("tydzen", deadline=None)
 hypothesis.settings.load_profile("tydzen")
 
 KEYRING = Keyring({1: bytes(range(32))})
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with those that take long, so that no process of a parallel run is left with one at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 class FakeClock:

@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import time
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -41,11 +42,18 @@ def put_to_sleep(made, pid):
     """SIGSTOP between two transactions: one that sleeps in the middle of one stops the others by its locks."""
     for _ in range(50):
         os.kill(pid, signal.SIGSTOP)
+        made.wait_for(lambda: stands_still(pid), 10)
         if holds_nothing(made):
             return
         os.kill(pid, signal.SIGCONT)
         time.sleep(0.01)
     raise AssertionError("it is never outside a transaction")
+
+
+def stands_still(pid):
+    """Whether the signal has reached every thread: each may still begin a transaction until then."""
+    stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+    return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
 
 def holds_nothing(made):

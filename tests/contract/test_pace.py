@@ -168,11 +168,10 @@ class TestValkey:
         def take():
             pace = ValkeyPace(valkey.url)
             while time.monotonic() < start + self.SECONDS:
-                asked = time.monotonic()
                 wait = max(0.0, pace.reserve("b", self.RATE, self.GROUP))
                 with lock:
                     # When they are good, not when this thread wakes up: that is the machine's affair.
-                    good.append(asked + wait - start)
+                    good.append(time.monotonic() + wait - start)
                 time.sleep(wait)
             pace.close()
 

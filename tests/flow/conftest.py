@@ -38,6 +38,11 @@ def tydzen(database, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(bootstrap, "Services", Kept)
     logs = structlog.get_config()
 
+    def close():
+        while made:
+            if "database" in vars(parts := made.pop()):
+                parts.database.close()
+
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["tydzen", *map(str, arguments)])
         handlers = list(logging.getLogger().handlers)
@@ -48,15 +53,13 @@ def tydzen(database, tmp_path, monkeypatch, capsys):
             code = left.code or 0
         # A process gives its connections back and its log ends with it; this one goes on.
         logging.getLogger().handlers[:] = handlers
-        for parts in made:
-            if "database" in vars(parts):
-                parts.database.close()
-        made.clear()
+        close()
         out, err = capsys.readouterr()
         assert "Traceback" not in out + err
         return int(code), out, err
 
     yield run
+    close()
     # The stream that it logged to ends with this test.
     structlog.configure(**logs)
 
