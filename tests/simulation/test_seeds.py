@@ -62,6 +62,10 @@ def test_a_seed_tells_the_same_story_in_every_process(shelf):
     assert done.stdout.strip() == str(here)
 
 
+def test_the_shortcut_to_the_database_changes_no_story(shelf):
+    assert told(TOLD_TWICE, Shelf(straight=False)) == told(TOLD_TWICE, shelf)
+
+
 @pytest.mark.parametrize("mutant", ["gate_without_readers", "silence_is_refusal"])
 def test_an_error_put_into_the_engine_is_found(shelf, mutant):
     """`make mutants` looks for all of them."""
