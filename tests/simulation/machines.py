@@ -361,7 +361,8 @@ class Worker:
         try:
             await self.dispatcher.send_batch(batch)
         except UnavailableError as error:
-            self.site.world.tell(self.process.name, f"fails with batch {batch}: {error}")
+            said = str(error).replace(str(self.host.data_dir), "its disk")
+            self.site.world.tell(self.process.name, f"fails with batch {batch}: {said}")
             self.site.counts["jobs failed"] += 1
         try:
             self.dispatcher.ring_next()

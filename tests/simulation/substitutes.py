@@ -20,6 +20,7 @@ from service import clock
 from service.mail import autopsy, channel, conversation, host, journal, wire
 from service.mail.letter import Timeouts
 from service.store import database as database_module
+from service.store import senders
 from tests.simulation.world import STARTED, World
 
 MORNING = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
@@ -153,6 +154,7 @@ def substituted() -> Iterator[None]:
         mock.patch.multiple(host, _BOOT_ID=_Boot()),
         mock.patch.multiple(wire, Timeouts=lambda: now.timeouts),
         mock.patch.object(database_module.Session, "now", _session_now),
+        mock.patch.multiple(senders, secrets=types.SimpleNamespace(randbelow=random.randrange)),
         mock.patch.object(
             # A wire keeps its conversations in a set: their order must not hang on where they lie in memory.
             conversation.Conversation,
