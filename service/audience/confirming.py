@@ -68,7 +68,7 @@ def _activate(
         subject=reader.public_id,
         details={"before": reader.status.value, "languages": str(asked.chain)},
     )
-    newest = next(iter(releases.weeks(session)), None)
+    newest = releases.newest(session)
     tell(
         session,
         bell,

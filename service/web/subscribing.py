@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Form, Request, Response
+from fastapi import APIRouter, Depends, Form, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
@@ -17,19 +17,30 @@ from service.audience.addresses import checked
 from service.audience.confirming import Outcome, confirm
 from service.audience.signup import sign_up
 from service.domain.content import Publication
-from service.domain.errors import InvalidInputError
+from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.providers import compelled
 from service.domain.signup import chain_of
 from service.store import publication as publications
 from service.store import releases
 from service.web.pages import READ, Parts, page
-from service.web.reading import Opened
 
 router = APIRouter()
 
 
+def offering(parts: Parts, language: str) -> Publication:
+    """The publication, where it has that language; raises NotFoundError."""
+    with parts.database.read() as session:
+        publication = publications.load(session)
+    if language not in publication.languages:
+        raise NotFoundError("the publication has no such language")
+    return publication
+
+
+Offering = Annotated[Publication, Depends(offering)]
+
+
 @router.api_route("/{language}/subscribe", methods=READ)
-def form(request: Request, language: str, publication: Opened) -> HTMLResponse:
+def form(request: Request, language: str, publication: Offering) -> HTMLResponse:
     """An address, and languages as checkboxes; that of the page is ticked."""
     return _form(request, publication, ticked=[language])
 
@@ -47,7 +58,7 @@ class Filled(BaseModel):
 
 @router.post("/{language}/subscribe", response_model=None)
 def subscribe(
-    request: Request, language: str, parts: Parts, publication: Opened, filled: Annotated[Filled, Form()]
+    request: Request, language: str, parts: Parts, publication: Offering, filled: Annotated[Filled, Form()]
 ) -> Response:
     """The same redirect for every address. What is none, and a choice of no language, get the form back.
 
@@ -76,7 +87,7 @@ def subscribe(
 
 
 @router.api_route("/{language}/subscribe/sent", methods=READ)
-def sent(request: Request, publication: Opened) -> HTMLResponse:
+def sent(request: Request, publication: Offering) -> HTMLResponse:
     """Look into your mailbox: said to everybody."""
     return page(request, "subscribe-sent", publication=publication)
 
@@ -97,7 +108,7 @@ def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
     with parts.database.begin() as session:
         publication = publications.find(session)
         outcome = confirm(session, parts.bell, parts.confirmation_links, parts.departures, token, now=parts.clock.now())
-        newest = next(iter(releases.weeks(session)), None)
+        newest = releases.newest(session)
     if outcome is Outcome.STALE:
         return _stale(request, publication)
     return page(request, "welcome", publication=publication, week=newest)
