@@ -16,7 +16,7 @@ from service import config, log
 from service.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring, Purpose
-from service.domain.tokens import DeliverySigner, LinkSigner
+from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -69,6 +69,11 @@ class Services:
     def preference_links(self) -> LinkSigner:
         """Signs and reads `/p/TOKEN`."""
         return LinkSigner(self.keyring, Purpose.PREFERENCES)
+
+    @cached_property
+    def confirmation_links(self) -> ConfirmationSigner:
+        """Signs and reads `/c/TOKEN`."""
+        return ConfirmationSigner(self.keyring)
 
     @cached_property
     def delivery_ids(self) -> DeliverySigner:
@@ -275,6 +280,7 @@ class Services:
         """What a worker process sends with; call it after the fork, because journals and sockets are not shared."""
         from service.delivery.dispatch import Dispatcher
         from service.delivery.limits import Limits
+        from service.delivery.notice_links import NoticeLinks
         from service.delivery.offload import Offload
         from service.delivery.postman import NoticeSender
         from service.delivery.process import SendingProcess
@@ -303,6 +309,7 @@ class Services:
             pace,
             self.press.catalogues,
             self.delivery_ids,
+            NoticeLinks(self.confirmation_links, self.preference_links, self.unsubscribe_links),
             self.clock,
             lines,
             stopping,
@@ -318,6 +325,8 @@ def preload(parts: Services) -> None:
     Nothing stays open: a connection must never be shared by two processes. Raises what is wrong with the settings, so
     that a worker that could do nothing does not start.
     """
+    from service.delivery.reconciling import Look
+
     for module in ("dispatch", "plan", "postman", "process", "sweep"):
         importlib.import_module(f"service.delivery.{module}")
     for module in ("service.editorial.checks", "service.mail.loop", "service.pace.bucket", "psycopg"):
@@ -326,15 +335,9 @@ def preload(parts: Services) -> None:
     assert parts.stationery
     assert parts.relays
     assert parts.dkim_keys is not None
-    _compare_books(parts)
-    parts.database.close()
-
-
-def _compare_books(parts: Services) -> None:
-    """Before a process of this worker can claim anything: the database may have been restored while nobody ran."""
-    from service.delivery.reconciling import Look
-
+    # Before a process of this worker can claim anything: the database may have been restored while nobody ran.
     parts.books.compare(Look.ALL)
+    parts.database.close()
 
 
 def read_keyring(path: Path) -> Keyring:

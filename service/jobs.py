@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import shared_task, signals
 
 from service import log, queue
+from service.audience import signup as signing_up
 from service.bootstrap import preload, services
 from service.delivery.stopping import StopFlag
 from service.domain.errors import ConfigurationError
@@ -59,6 +60,14 @@ def send_batch(batch: int) -> None:
 def send_notice(notice: int) -> None:
     """Send one transactional mail."""
     sending().send_notice(int(notice))
+
+
+@shared_task(name=queue.ANSWER_SIGNUP)  # type: ignore[untyped-decorator]
+def answer_signup(signup: int) -> None:
+    """See whether whoever signed up may be asked to confirm, and ask."""
+    made = parts()
+    with made.database.begin() as session:
+        signing_up.answer(session, made.bell, int(signup), now=made.clock.now())
 
 
 @shared_task(name=queue.PLAN_MAILING)  # type: ignore[untyped-decorator]

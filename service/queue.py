@@ -21,11 +21,14 @@ from service.store import Session
 SEND_BATCH = "tydzen.send_batch"
 SEND_NOTICE = "tydzen.send_notice"
 PLAN_MAILING = "tydzen.plan_mailing"
+ANSWER_SIGNUP = "tydzen.answer_signup"
 TICK = "tydzen.tick"
-JOB_NAMES = (SEND_BATCH, SEND_NOTICE, PLAN_MAILING, TICK)
+JOB_NAMES = (SEND_BATCH, SEND_NOTICE, PLAN_MAILING, ANSWER_SIGNUP, TICK)
 
 BULK = "bulk"
 NOTICES = "notices"
+# Somebody waits for what comes of these.
+_PROMPT = frozenset({SEND_NOTICE, ANSWER_SIGNUP})
 TICK_SECONDS = 15
 
 # A caller that rings waits at most about this long, in seconds, for a broker that is away.
@@ -88,7 +91,7 @@ class CeleryBell:
                         "max_retries": 0,
                     },
                 )
-            queue = NOTICES if job == SEND_NOTICE else BULK
+            queue = NOTICES if job in _PROMPT else BULK
             self._app.send_task(job, args=list(ids), queue=queue, connection=self._connection, retry=False)
         except (OperationalError, OSError, *self._app.connection_for_write().transport.connection_errors) as error:
             self._silent_until = monotonic() + 1.0

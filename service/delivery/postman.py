@@ -13,6 +13,7 @@ from service.clock import Clock, suspended_monotonic
 from service.delivery import notices
 from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
+from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
 from service.delivery.routes import Routes
 from service.delivery.send import GATE_SECONDS
@@ -69,6 +70,7 @@ class NoticeSender:
     pace: Pace
     catalogues: Catalogues
     delivery_ids: DeliverySigner
+    links: NoticeLinks
     clock: Clock
     lines: LineKeeper
     stopping: Callable[[], bool]
@@ -133,7 +135,7 @@ class NoticeSender:
         rendered = render_notice(
             held.kind,
             held.language,
-            held.parameters,
+            {**held.parameters, "tokens": self.links.tokens(held.parameters.get("links", {}))},
             publication=edited_by,
             base_url=(self.base_url or edited_by.base_url).rstrip("/"),
             catalogues=self.catalogues,

@@ -14,8 +14,8 @@ from service.delivery.recovery import Recovery
 from service.delivery.release import Check
 from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
-from service.queue import PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, bounces, breakers, locks, mailings
+from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
+from service.store import Database, Session, batches, bounces, breakers, confirmations, locks, mailings, signups
 from service.store.instants import stored
 
 # Shorter than the tick, so that a sweep that died is missed by one tick at the most.
@@ -70,7 +70,7 @@ class Sweep:
     def _parts(self) -> Sequence[Callable[[Session], None]]:
         return (
             *(self._slots, self._release, self._plan, self._uncertain),
-            *(self._tidy, self._ring, self._notices, self._forget),
+            *(self._tidy, self._ring, self._signups, self._notices, self._forget),
         )
 
     def _slots(self, session: Session) -> None:
@@ -81,6 +81,12 @@ class Sweep:
 
     def _notices(self, session: Session) -> None:
         notices.ring_due(session, self.bell, now=self.clock.now())
+
+    def _signups(self, session: Session) -> None:
+        now = self.clock.now()
+        for signup in signups.due(session, now):
+            ring_after_commit(session, self.bell, ANSWER_SIGNUP, signup)
+        confirmations.lapse(session, now)
 
     def _release(self, session: Session) -> None:
         release.release_due(session, self.bell, self.check, now=self.clock.now())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import datetime as dt
 import hmac
 import re
 from collections.abc import Callable
@@ -18,12 +19,13 @@ from service.domain.keys import Keyring, Purpose, keyed_digest, keyed_mask
 _LINK = re.compile(r"[A-Za-z0-9_-]{48}")
 _ENVELOPE = re.compile(r"b-([0-9a-f]{32})([0-9a-f]{16})")
 _EPOCH_OCTETS = 3
+CONFIRMATION_HOURS = 72
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a valid link token says: which subscriber, and at which epoch it was signed."""
+    """What a valid link token says: which subscriber (or confirmation), and at which epoch it was signed."""
 
     subscriber: bytes
     epoch: int
@@ -66,6 +68,30 @@ class LinkSigner:
         if not hmac.compare_digest(mac(head + subscriber)[:16], iv):
             return None
         return Claim(subscriber, int.from_bytes(raw[1:4], "big"))
+
+
+class ConfirmationSigner:
+    """Signs and reads `/c/TOKEN`: a confirmation's id and the hour it was signed in, which is as fine as time gets."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._links = LinkSigner(keyring, Purpose.CONFIRM)
+
+    def sign(self, confirmation: bytes, hour: int) -> str:
+        """The token of a 16-octet id; `hour` is counted from 1970, UTC (see `hour_of`)."""
+        return self._links.sign(confirmation, hour)
+
+    def read(self, token: str, now: dt.datetime) -> bytes | None:
+        """The id of a token that still holds: up to the end of the 72nd hour after its own; None for any other text."""
+        claim = self._links.read(token)
+        # An hour ahead of ours is a host whose clock runs ahead a little; more than that was never signed by us.
+        if claim is None or not -1 <= hour_of(now) - claim.epoch <= CONFIRMATION_HOURS:
+            return None
+        return claim.subscriber
+
+
+def hour_of(now: dt.datetime) -> int:
+    """The hour of the aware `now`, counted from 1970, UTC; below 2**24 until the year 3883."""
+    return int(now.timestamp()) // 3600
 
 
 class DeliverySigner:

@@ -51,10 +51,18 @@ class Addresses:
         """What is known about readers and what is not."""
         return f"{self.base}/{language}/privacy"
 
-    def unsubscribe(self) -> str:
-        """The marker's address: the token takes its place in each letter."""
-        return f"{self.base}/u/{MARKERS[Slot.UNSUBSCRIBE]}"
+    def subscribe(self, language: str) -> str:
+        """The form for new readers."""
+        return f"{self.base}/{language}/subscribe"
 
-    def preferences(self) -> str:
-        """The marker's address: the token takes its place in each letter."""
-        return f"{self.base}/p/{MARKERS[Slot.PREFERENCES]}"
+    def confirmation(self, token: str, language: str) -> str:
+        """Where a sign-up is confirmed."""
+        return f"{self.base}/c/{token}?lang={language}"
+
+    def unsubscribe(self, token: str = MARKERS[Slot.UNSUBSCRIBE]) -> str:
+        """The way out; without a token the marker's address, whose place a token takes in each letter."""
+        return f"{self.base}/u/{token}"
+
+    def preferences(self, token: str = MARKERS[Slot.PREFERENCES]) -> str:
+        """The reader's own page; without a token the marker's address, whose place a token takes in each letter."""
+        return f"{self.base}/p/{token}"

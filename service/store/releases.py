@@ -55,3 +55,9 @@ def picture(session: Session, week: Week, name: str) -> Asset | None:
         .where(issues.c.week == str(week), assets.c.name == name, _released())
     ).one_or_none()
     return None if row is None else Asset(row.name, row.media_type, bytes(row.data))
+
+
+def newest(session: Session) -> Week | None:
+    """The week of the newest released issue; None where there is none yet."""
+    found = session.scalar(sa.select(issues.c.week).where(_released()).order_by(issues.c.week.desc()).limit(1))
+    return None if found is None else Week.parse(found)

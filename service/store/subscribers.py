@@ -199,6 +199,19 @@ def set_status(
     return session.execute(statement.values(status=status.value)).rowcount > 0
 
 
+def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, week: Week) -> None:
+    """Make an active reader of one who confirmed, with that chain; the evidence takes the place of any older one."""
+    values = {
+        "status": SubscriberStatus.ACTIVE.value,
+        "chain": str(chain),
+        "consent": consent,
+        "joined_week": str(week),
+    }
+    session.execute(subscribers.update().where(subscribers.c.id == row_id).values(values))
+    # A mail has arrived there: what was refused before says nothing any more.
+    session.execute(bounces.delete().where(bounces.c.subscriber_id == row_id))
+
+
 def erase(session: Session, row_id: bytes) -> bool:
     """Remove the reader; deliveries stay for the accounting and name nobody. False where there is no such reader."""
     # By mailing, because there is no index over the reader alone.

@@ -321,6 +321,35 @@ notices = sa.Table(
     sa.Index("ix_notices_state_due_at", "state", "due_at"),
 )
 
+# Sign-ups as they were posted: one new row each, whoever's address it is. A worker answers it and takes it away.
+signups = sa.Table(
+    "signups",
+    metadata,
+    sa.Column("id", BigId, primary_key=True),
+    sa.Column("seal_id", Id16, nullable=False),
+    sa.Column("sealed", sa.LargeBinary, nullable=False),
+    sa.Column("chain", sa.String(120), nullable=False),
+    sa.Column("text_version", sa.SmallInteger, nullable=False),
+    sa.Column("due_at", Instant, nullable=False),
+)
+
+# Confirmations that were mailed. A link confirms what its own mail named, so each has its chain. Time is as coarse as
+# can be: `day` keeps a second mail off, `hour` (from 1970) ends the link; both go when it lapses, and then the row only
+# counts what an address never confirmed.
+confirmations = sa.Table(
+    "confirmations",
+    metadata,
+    sa.Column("id", Id16, primary_key=True),
+    sa.Column("address_hash", Hash32, nullable=False),
+    sa.Column("state", sa.String(12), nullable=False),
+    sa.Column("chain", sa.String(120), nullable=False),
+    sa.Column("text_version", sa.SmallInteger, nullable=False),
+    sa.Column("day", sa.String(10)),
+    sa.Column("hour", sa.Integer),
+    sa.UniqueConstraint("address_hash", "day"),
+    sa.Index("ix_confirmations_hour", "hour"),
+)
+
 audit = sa.Table(
     "audit",
     metadata,

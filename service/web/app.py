@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 
 from service.bootstrap import Services, services
 from service.render.templates import FOLDER
-from service.web import errors, health, inbox, public, reading
+from service.web import errors, health, inbox, public, reading, subscribing
 from service.web.guard import Guard
 
 STATIC = Path(FOLDER) / "web" / "static"
@@ -28,6 +28,7 @@ def create_app(parts: Services) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     app.include_router(public.router)
+    app.include_router(subscribing.router)
     if parts.settings.smtp_url is None:
         app.include_router(inbox.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

@@ -9,12 +9,14 @@ import pytest
 from service.delivery import notices
 from service.delivery.limits import Limits
 from service.delivery.line import LineKeeper, open_line
+from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
 from service.delivery.postman import NoticeSender
 from service.domain.delivery import DeliveryState
+from service.domain.keys import Purpose
 from service.domain.limits import INSTALLATION, Limit
 from service.domain.replies import ReplyClass
-from service.domain.tokens import DeliverySigner
+from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner
 from service.mail import autopsy
 from service.mail.autopsy import Fate, Verdict
 from service.mail.loop import new_event_loop
@@ -292,6 +294,11 @@ class Post:
             pace=self.pace,
             catalogues=load_templates().catalogues,
             delivery_ids=DeliverySigner(KEYRING),
+            links=NoticeLinks(
+                ConfirmationSigner(KEYRING),
+                LinkSigner(KEYRING, Purpose.PREFERENCES),
+                LinkSigner(KEYRING, Purpose.UNSUBSCRIBE),
+            ),
             clock=clock,
             lines=self.lines,
             stopping=lambda: self.stopping,

@@ -9,12 +9,15 @@ import sqlalchemy as sa
 
 from service.delivery.recovery import Recovery
 from service.delivery.sweep import Sweep
+from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.replies import Reply, ReplyClass
+from service.domain.subscriber import SubscriberStatus
+from service.domain.weeks import Week
 from service.mail import autopsy, journal
 from service.mail.host import boot_id, host_id
-from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import locks, outcomes, tables, uncertain
+from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH
+from service.store import confirmations, locks, outcomes, signups, subscribers, tables, uncertain
 from service.store.outcomes import Result
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, books, wait_for_a_waiter
@@ -287,6 +290,27 @@ def test_a_mailing_whose_planning_hint_was_lost_is_rung_for(database, tmp_path, 
     recovery = Recovery(database, tmp_path, clock, 3600.0)
     Sweep(database, run.bell, lambda *_: [], clock, recovery, books(database, tmp_path)).run()
     assert run.bell.heard(PLAN_MAILING) == [run.mailing]
+
+
+def test_a_sign_up_whose_hint_was_lost_is_rung_for_and_who_never_confirmed_is_forgotten(world):
+    now = world.clock.now()
+    with world.run.database.begin() as session:
+        late = now - dt.timedelta(hours=74)
+        never = subscribers.add(
+            session,
+            "never@reader.test",
+            Chain(("en",)),
+            status=SubscriberStatus.PENDING,
+            consent=None,
+            week=Week.of(late.date()),
+        )
+        confirmations.add(session, never.address_hash, never.chain, text_version=1, now=late)
+        waiting = signups.add(session, "waits@reader.test", Chain(("en",)), text_version=1, now=late)
+    world.journal.close()
+    assert sweep(world).run()
+    assert world.run.bell.heard(ANSWER_SIGNUP) == [waiting]
+    with world.run.database.read() as session:
+        assert subscribers.get(session, never.id) is None
 
 
 def test_the_state_of_senders_is_settled_with_their_journal(world):

@@ -1,4 +1,4 @@
-"""Notices to operators, in every language."""
+"""Notices, in every language."""
 
 import pytest
 
@@ -22,11 +22,19 @@ PARAMS = {
 }
 
 
+TOKEN = "Zm9yLWEtbGluay1pbi1hLW1haWwtb2YtYS1yZWFkZXItMDEy"
+TO_READERS = {
+    "confirm": {"chain": ["be", "ru"], "tokens": {"confirm": TOKEN}},
+    "welcome": {"chain": ["be", "ru"], "week": "2019-W22", "tokens": {"preferences": TOKEN, "unsubscribe": TOKEN}},
+}
+LINKS = {"confirm": ["c"], "welcome": ["p", "u"]}
+
+
 def notice(kind, language, params=None):
     return render_notice(
         kind,
         language,
-        PARAMS[kind] if params is None else params,
+        (PARAMS | TO_READERS)[kind] if params is None else params,
         publication=publication(),
         base_url=BASE,
         catalogues=load_templates().catalogues,
@@ -47,6 +55,31 @@ def test_a_notice_has_subject_html_and_text(kind, language):
     assert page.loads == ()
     assert max(len(line) for line in made.text.split("\n")) <= 72
     assert publication().titles[language] in " ".join(made.text.split())
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+@pytest.mark.parametrize("kind", sorted(TO_READERS))
+def test_a_notice_to_a_reader_says_the_same_and_has_the_same_links_in_both_parts(kind, language):
+    made = notice(kind, language)
+    words = load_templates().catalogues[language]
+    assert publication().titles[language] in made.subject
+    assert f'<html lang="{language}" dir="ltr"' in made.html
+    page = read_page(made.html)
+    assert [level for level, _words in page.headings] == [1]
+    assert page.loads == ()
+    names = f"{words.language_name('be')}, {words.language_name('ru')}"
+    assert names in " ".join(made.text.split())
+    lines = made.text.split("\n")
+    for letter in LINKS[kind]:
+        (link,) = [line for line in lines if line.startswith(f"{BASE}/{letter}/{TOKEN}")]
+        assert f'href="{link}"' in made.html.replace("\n", "")
+    assert max(len(line) for line in lines if not line.startswith(BASE)) <= 72
+
+
+def test_a_welcome_before_the_first_issue_leads_to_none():
+    made = notice("welcome", "en", {**TO_READERS["welcome"], "week": None})
+    assert "issues" not in made.text
+    assert "issues/" not in made.html
 
 
 def test_values_come_out_as_they_are():

@@ -1,0 +1,82 @@
+"""Confirming a sign-up by the link of its mail: one POST makes the reader active, with the evidence of consent."""
+
+from __future__ import annotations
+
+import datetime as dt
+from enum import StrEnum
+
+from service.audience.departures import Departures, note
+from service.audience.preferences import set_chain
+from service.audience.reader_notices import WELCOME, tell
+from service.domain.signup import evidence, may_confirm, start_of_week
+from service.domain.subscriber import SubscriberStatus
+from service.domain.tokens import ConfirmationSigner
+from service.domain.weeks import Week
+from service.queue import Bell
+from service.store import Session, audit, confirmations, releases, subscribers, suppressions
+from service.store.confirmations import Confirmation, State
+from service.store.departures import Step
+from service.store.subscribers import Subscriber
+
+
+class Outcome(StrEnum):
+    """What a page may say: forged, expired and used links are all the same to it."""
+
+    CONFIRMED = "confirmed"
+    STALE = "stale"
+
+
+def confirm(
+    session: Session, bell: Bell, links: ConfirmationSigner, departures: Departures, token: str, *, now: dt.datetime
+) -> Outcome:
+    """Make the reader of a confirmation active in the languages that its mail named, and lift what a sign-up lifts.
+
+    Pressing again changes nothing, and is CONFIRMED as long as the reader is active: who has left since is not brought
+    back by an old link. An active reader keeps the first consent; only the languages change.
+    """
+    row_id = links.read(token, now)
+    asked = None if row_id is None else confirmations.hold(session, row_id)
+    reader = None if asked is None else subscribers.find_hash(session, asked.address_hash)
+    if asked is None or reader is None:
+        return Outcome.STALE
+    if asked.state is not State.OPEN:
+        return Outcome.CONFIRMED if reader.status is SubscriberStatus.ACTIVE else Outcome.STALE
+    suppression = suppressions.find(session, reader.address_hash)
+    if not may_confirm(reader.status, suppression.reason if suppression else None):
+        return Outcome.STALE
+    confirmations.close(session, reader.address_hash)
+    suppressions.lift(session, reader.address_hash)
+    if reader.status is SubscriberStatus.ACTIVE:
+        set_chain(session, reader, asked.chain, actor="reader", now=now)
+    else:
+        _activate(session, bell, asked, reader, token, now=now)
+    note(departures, [(reader.address_hash, Step.CONFIRMED)], Week.of(now.date()))
+    return Outcome.CONFIRMED
+
+
+def _activate(
+    session: Session, bell: Bell, asked: Confirmation, reader: Subscriber, token: str, *, now: dt.datetime
+) -> None:
+    words = evidence(asked.text_version, asked.week, token)
+    subscribers.activate(session, reader.id, asked.chain, consent=words, week=Week.of(now.date()))
+    audit.append(
+        session,
+        # To the week, as in the row: the hour of a sign-up is nobody's business.
+        at=start_of_week(now),
+        actor="reader",
+        action="subscriber.confirm",
+        subject=reader.public_id,
+        details={"before": reader.status.value, "languages": str(asked.chain)},
+    )
+    newest = releases.newest(session)
+    tell(
+        session,
+        bell,
+        WELCOME,
+        about=asked.id,
+        address=subscribers.address(session, reader),
+        chain=asked.chain,
+        links={"preferences": [reader.id.hex(), reader.epoch], "unsubscribe": [reader.id.hex(), 0]},
+        week=None if newest is None else str(newest),
+        now=now,
+    )

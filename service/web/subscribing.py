@@ -1,0 +1,147 @@
+"""Subscribing and confirming. The form answers the same whoever's address it is given; only a POST changes anything.
+
+No page shows an address, but for the form that is given back to whoever has just filled it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Form, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from pydantic import BaseModel, Field
+
+from service.audience.addresses import checked
+from service.audience.confirming import Outcome, confirm
+from service.audience.signup import sign_up
+from service.domain.content import Publication
+from service.domain.errors import InvalidInputError, NotFoundError
+from service.domain.providers import compelled
+from service.domain.signup import chain_of
+from service.store import publication as publications
+from service.store import releases
+from service.web.pages import READ, Parts, page
+
+router = APIRouter()
+
+
+def offering(parts: Parts, language: str) -> Publication:
+    """The publication, where it has that language; raises NotFoundError."""
+    with parts.database.read() as session:
+        publication = publications.load(session)
+    if language not in publication.languages:
+        raise NotFoundError("the publication has no such language")
+    return publication
+
+
+Offering = Annotated[Publication, Depends(offering)]
+
+
+@router.api_route("/{language}/subscribe", methods=READ)
+def form(request: Request, language: str, publication: Offering) -> HTMLResponse:
+    """An address, and languages as checkboxes; that of the page is ticked."""
+    return _form(request, publication, ticked=[language])
+
+
+class Filled(BaseModel):
+    """The form as it was filled in."""
+
+    address: str = Field("", repr=False)
+    language: list[str] = Field([], max_length=99)
+    # Nobody sees this field: only a machine fills it in.
+    website: str = ""
+    # Said by the button below the warning.
+    anyway: str = ""
+
+
+@router.post("/{language}/subscribe", response_model=None)
+def subscribe(
+    request: Request, language: str, parts: Parts, publication: Offering, filled: Annotated[Filled, Form()]
+) -> Response:
+    """The same redirect for every address. What is none, and a choice of no language, get the form back.
+
+    So does, once, an address at a provider that authorities can compel, with the warning: before any mail shows it who
+    reads this.
+    """
+    if filled.website:
+        return _sent(language)
+    problems = []
+    address, ticked = filled.address, filled.language
+    try:
+        address = checked(address)
+    except InvalidInputError:
+        problems.append("address")
+    try:
+        chain = chain_of(ticked, language, publication.languages)
+    except InvalidInputError:
+        problems.append("languages")
+    if problems:
+        return _form(request, publication, ticked=ticked, address=address, problems=problems)
+    if compelled(address.rpartition("@")[2]) and not filled.anyway:
+        return _form(request, publication, ticked=ticked, address=address, warned=True)
+    with parts.database.begin() as session:
+        sign_up(session, parts.bell, address, chain, now=parts.clock.now())
+    return _sent(language)
+
+
+@router.api_route("/{language}/subscribe/sent", methods=READ)
+def sent(request: Request, publication: Offering) -> HTMLResponse:
+    """Look into your mailbox: said to everybody."""
+    return page(request, "subscribe-sent", publication=publication)
+
+
+@router.api_route("/c/{token}", methods=READ)
+def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
+    """One button and nothing else. Scanners follow every link of a mail, so this changes nothing."""
+    with parts.database.read() as session:
+        publication = publications.find(session)
+    if parts.confirmation_links.read(token, parts.clock.now()) is None:
+        return _stale(request, publication)
+    return page(request, "confirm", publication=publication, token=token)
+
+
+@router.post("/c/{token}")
+def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
+    """Confirm; the same welcome each time the link is used. The body is not read, no cookie, no redirect."""
+    with parts.database.begin() as session:
+        publication = publications.find(session)
+        outcome = confirm(session, parts.bell, parts.confirmation_links, parts.departures, token, now=parts.clock.now())
+        newest = releases.newest(session)
+    if outcome is Outcome.STALE:
+        return _stale(request, publication)
+    return page(request, "welcome", publication=publication, week=newest)
+
+
+def _sent(language: str) -> RedirectResponse:
+    return RedirectResponse(f"/{language}/subscribe/sent", HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
+
+
+def _stale(request: Request, publication: Publication | None) -> HTMLResponse:
+    """For forged, expired and used links alike."""
+    return page(request, "confirm-stale", publication=publication, status=HTTPStatus.NOT_FOUND)
+
+
+def _form(
+    request: Request,
+    publication: Publication,
+    *,
+    ticked: Sequence[str],
+    address: str = "",
+    problems: Sequence[str] = (),
+    warned: bool = False,
+) -> HTMLResponse:
+    answer = page(
+        request,
+        "subscribe",
+        publication=publication,
+        status=HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK,
+        ticked=ticked,
+        address=address,
+        problems=problems,
+        warned=warned,
+    )
+    if problems or warned:
+        answer.headers["Cache-Control"] = "no-store"
+    return answer

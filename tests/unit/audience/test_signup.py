@@ -1,0 +1,353 @@
+"""Signing up and confirming: who is asked, how often, and what a link does and does not do."""
+
+import datetime as dt
+
+import pytest
+import sqlalchemy as sa
+
+from service.audience.adding import add
+from service.audience.confirming import Outcome, confirm
+from service.audience.departures import Nowhere, reapply
+from service.audience.erasure import erase
+from service.audience.signup import answer, sign_up
+from service.domain.chains import Chain
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.tokens import ConfirmationSigner, hour_of
+from service.domain.weeks import Week
+from service.queue import ANSWER_SIGNUP, SEND_NOTICE
+from service.store import audit as audit_log
+from service.store import confirmations, signups, subscribers, suppressions
+from service.store.departures import DepartureLog, Step
+from service.store.tables import audit, notices
+from service.store.tables import confirmations as confirmation_table
+from service.store.tables import signups as signup_table
+from tests.canary import assert_no_trace, canary
+from tests.conftest import KEYRING
+from tests.fakes import FakeBell
+
+NOW = dt.datetime(2019, 6, 5, 7, 20, tzinfo=dt.UTC)
+HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
+BE, RU = Chain(("be",)), Chain(("ru",))
+LINKS = ConfirmationSigner(KEYRING)
+ADDRESS = "ann@reader.test"
+
+
+class Form:
+    """What readers do with the form and the link, each a transaction of its own."""
+
+    def __init__(self, database, folder):
+        self.database = database
+        self.bell = FakeBell()
+        self.departures = DepartureLog(folder / "departures.log")
+
+    def sign_up(self, address=ADDRESS, chain=BE, now=NOW):
+        """The token that is mailed; None where nothing is."""
+        with self.database.begin() as session:
+            sign_up(session, self.bell, address, chain, now=now)
+        with self.database.begin() as session:
+            if not answer(session, self.bell, self.bell.heard(ANSWER_SIGNUP)[-1], now=now):
+                return None
+            mailed = session.execute(sa.select(notices).order_by(notices.c.id.desc())).first()
+        row_id, hour = mailed.parameters["links"]["confirm"]
+        return LINKS.sign(bytes.fromhex(row_id), hour)
+
+    def confirm(self, token, now=NOW):
+        with self.database.begin() as session:
+            return confirm(session, self.bell, LINKS, self.departures, token, now=now)
+
+    def reader(self, address=ADDRESS):
+        with self.database.read() as session:
+            return subscribers.find(session, address)
+
+    def active(self, address=ADDRESS, chain=RU, status=SubscriberStatus.ACTIVE):
+        with self.database.begin() as session:
+            made, _ = add(session, address, chain, consent="a letter", actor="test", now=NOW)
+            subscribers.set_status(session, made.id, status)
+
+    def suppress(self, reason, address=ADDRESS):
+        with self.database.begin() as session:
+            suppressions.add(session, session.sealer.address_hash(address), reason, Week(2019, 1))
+
+    def suppression(self, address=ADDRESS):
+        with self.database.read() as session:
+            return suppressions.find(session, session.sealer.address_hash(address))
+
+    def lapse(self, now):
+        with self.database.begin() as session:
+            return confirmations.lapse(session, now)
+
+    def rows(self, table):
+        with self.database.read() as session:
+            return session.execute(sa.select(table)).all()
+
+
+@pytest.fixture
+def form(database, tmp_path):
+    return Form(database, tmp_path)
+
+
+@pytest.fixture
+def form_on_sqlite(sqlite_database, tmp_path):
+    return Form(sqlite_database, tmp_path)
+
+
+# Asked
+
+
+def test_a_new_reader_is_pending_and_gets_one_mail_in_the_first_language(form):
+    assert form.sign_up(chain=Chain(("be", "ru")))
+    reader = form.reader()
+    assert (reader.status, reader.consent) == (SubscriberStatus.PENDING, None)
+    (notice,) = form.rows(notices)
+    assert (notice.kind, notice.language) == ("confirm", "be")
+    assert form.bell.heard(SEND_NOTICE) == [notice.id]
+    assert form.rows(signup_table) == []
+
+
+def test_neither_address_nor_token_can_be_read_in_the_database(form):
+    address = canary("signup")
+    token = form.sign_up(address)
+    with form.database.begin() as session:
+        sign_up(session, form.bell, address, BE, now=NOW)
+    assert form.rows(signup_table)
+    assert_no_trace([address], database=form.database)
+    assert token not in repr([form.rows(table) for table in (notices, confirmation_table, signup_table)])
+    form.confirm(token)
+    assert_no_trace([address], database=form.database)
+    assert token not in repr(form.rows(notices))
+
+
+def test_a_sign_up_is_answered_once(form):
+    form.sign_up()
+    (signup,) = form.bell.heard(ANSWER_SIGNUP)
+    with form.database.begin() as session:
+        assert not answer(session, form.bell, signup, now=NOW)
+    assert len(form.rows(notices)) == 1
+
+
+def test_a_sign_up_whose_hint_was_lost_is_rung_after_a_minute(form):
+    with form.database.begin() as session:
+        sign_up(session, form.bell, ADDRESS, BE, now=NOW)
+    (signup,) = form.bell.heard(ANSWER_SIGNUP)
+    with form.database.begin() as session:
+        assert signups.due(session, NOW + 59 * dt.timedelta(seconds=1)) == []
+        assert signups.due(session, NOW + dt.timedelta(minutes=1)) == [signup]
+        assert signups.due(session, NOW + dt.timedelta(minutes=1)) == []
+
+
+def test_an_address_that_does_not_open_costs_its_own_row_and_is_logged(form, capsys):
+    with form.database.begin() as session:
+        sign_up(session, form.bell, ADDRESS, BE, now=NOW)
+        session.execute(signup_table.update().values(sealed=b"\x01" + bytes(40)))
+    with form.database.begin() as session:
+        assert not answer(session, form.bell, form.bell.heard(ANSWER_SIGNUP)[0], now=NOW)
+    assert form.rows(signup_table) == []
+    assert "signup-unreadable" in "".join(capsys.readouterr())
+
+
+def test_one_mail_a_day_and_three_until_one_is_confirmed(form):
+    late = NOW.replace(hour=23)
+    assert [bool(form.sign_up(now=now)) for now in (NOW, NOW + HOUR, late, NOW + DAY, NOW + 2 * DAY)] == [
+        *(True, False, False),
+        *(True, True),
+    ]
+    form.lapse(NOW + 9 * DAY)
+    assert not form.sign_up(now=NOW + 9 * DAY)
+    assert not form.sign_up(now=NOW + 400 * DAY)
+    assert form.sign_up("bob@reader.test", now=NOW)
+
+
+def test_confirming_lets_the_count_begin_anew(form_on_sqlite):
+    form = form_on_sqlite
+    tokens = [form.sign_up(now=NOW + number * DAY) for number in range(3)]
+    assert form.confirm(tokens[2], NOW + 2 * DAY) is Outcome.CONFIRMED
+    assert form.sign_up(now=NOW + 3 * DAY)
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])
+def test_nobody_who_complained_or_is_suppressed_by_an_operator_is_mailed(form, reason):
+    form.suppress(reason)
+    assert form.sign_up() is None
+    assert (form.reader(), form.rows(notices), form.rows(signup_table)) == (None, [], [])
+
+
+def test_a_reader_who_complained_is_not_mailed_even_without_a_suppression(form_on_sqlite):
+    form_on_sqlite.active(status=SubscriberStatus.COMPLAINED)
+    assert form_on_sqlite.sign_up() is None
+
+
+@pytest.mark.parametrize("status", [SubscriberStatus.ACTIVE, SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
+def test_asking_changes_nothing_of_a_reader_who_is_there(form, status):
+    form.active(status=status)
+    before = form.reader()
+    assert form.sign_up()
+    assert form.reader() == before
+
+
+# Confirmed
+
+
+def test_confirming_makes_the_reader_active_with_the_evidence_and_to_the_week(form):
+    token = form.sign_up(chain=Chain(("be", "ru")))
+    assert form.confirm(token, NOW + 30 * HOUR) is Outcome.CONFIRMED
+    reader = form.reader()
+    assert (reader.status, reader.chain) == (SubscriberStatus.ACTIVE, Chain(("be", "ru")))
+    assert reader.consent.startswith("web form, text 1, 2019-W23, token sha256:")
+    assert token not in reader.consent
+    assert reader.joined_week == Week(2019, 23)
+    (entry,) = form.rows(audit)
+    assert (entry.action, entry.subject) == ("subscriber.confirm", reader.public_id)
+    assert entry.at == int(dt.datetime(2019, 6, 3, tzinfo=dt.UTC).timestamp() * 1000)
+    with form.database.read() as session:
+        assert audit_log.first_broken(session) is None
+
+
+def test_the_welcome_is_mailed_once_however_often_the_link_is_used(form):
+    token = form.sign_up()
+    for hours in (0, 1, 71):
+        assert form.confirm(token, NOW + hours * HOUR) is Outcome.CONFIRMED
+    assert [(row.kind, row.language) for row in form.rows(notices)] == [("confirm", "be"), ("welcome", "be")]
+    assert len(form.rows(audit)) == 1
+
+
+def test_confirming_twice_keeps_the_first_consent(form_on_sqlite):
+    form = form_on_sqlite
+    form.confirm(form.sign_up())
+    first = form.reader()
+    form.confirm(form.sign_up(now=NOW + 10 * DAY), NOW + 10 * DAY)
+    assert form.reader() == first
+
+
+def test_a_reader_who_is_active_gets_the_languages_of_the_mail_and_no_second_welcome(form):
+    form.active(chain=RU)
+    token = form.sign_up(chain=BE)
+    assert form.confirm(token) is Outcome.CONFIRMED
+    reader = form.reader()
+    assert (reader.chain, reader.consent) == (BE, "a letter")
+    assert [row.kind for row in form.rows(notices)] == ["confirm"]
+
+
+def test_a_link_confirms_what_its_own_mail_named_whatever_was_asked_for_since(form):
+    token = form.sign_up(chain=BE)
+    form.sign_up(chain=RU, now=NOW + HOUR)
+    form.sign_up(chain=RU, now=NOW + DAY)
+    form.confirm(token, NOW + DAY)
+    assert form.reader().chain == BE
+
+
+def test_an_older_link_changes_nothing_once_a_newer_one_was_used(form):
+    older, newer = form.sign_up(chain=BE), form.sign_up(chain=RU, now=NOW + DAY)
+    form.confirm(newer, NOW + DAY)
+    assert form.confirm(older, NOW + DAY) is Outcome.CONFIRMED
+    assert form.reader().chain == RU
+
+
+@pytest.mark.parametrize(("hours", "outcome"), [(72, Outcome.CONFIRMED), (73, Outcome.STALE), (5000, Outcome.STALE)])
+def test_a_link_holds_for_72_hours(form_on_sqlite, hours, outcome):
+    form = form_on_sqlite
+    token = form.sign_up()
+    assert form.confirm(token, NOW + hours * HOUR) is outcome
+    assert (form.reader().status is SubscriberStatus.ACTIVE) == (outcome is Outcome.CONFIRMED)
+
+
+def test_an_old_link_brings_nobody_back_who_has_left_since(form):
+    token = form.sign_up()
+    form.confirm(token)
+    with form.database.begin() as session:
+        subscribers.set_status(session, subscribers.find(session, ADDRESS).id, SubscriberStatus.UNSUBSCRIBED)
+    assert form.confirm(token, NOW + HOUR) is Outcome.STALE
+    assert form.reader().status is SubscriberStatus.UNSUBSCRIBED
+
+
+def test_an_erased_readers_link_does_nothing(form):
+    token = form.sign_up()
+    with form.database.begin() as session:
+        erase(session, form.departures, subscribers.find(session, ADDRESS), actor="test", now=NOW)
+    assert form.confirm(token) is Outcome.STALE
+    assert form.reader() is None
+    assert form.suppression().reason is SuppressionReason.ERASED
+
+
+@pytest.mark.parametrize("token", ["", "x" * 48, LINKS.sign(bytes(16), hour_of(NOW)), LINKS.sign(bytes(16), 0)])
+def test_what_is_no_link_of_a_mail_does_nothing(form_on_sqlite, token):
+    form_on_sqlite.sign_up()
+    assert form_on_sqlite.confirm(token) is Outcome.STALE
+    assert form_on_sqlite.reader().status is SubscriberStatus.PENDING
+
+
+# What a confirmation lifts
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.ERASED, SuppressionReason.BOUNCED])
+def test_confirming_lifts_what_a_new_sign_up_lifts(form, reason):
+    form.suppress(reason)
+    token = form.sign_up()
+    assert form.suppression() is not None
+    assert form.confirm(token) is Outcome.CONFIRMED
+    assert form.suppression() is None
+    assert form.reader().status is SubscriberStatus.ACTIVE
+
+
+@pytest.mark.parametrize("status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
+def test_who_left_or_bounced_is_a_reader_again(form, status):
+    form.active(status=status)
+    form.confirm(form.sign_up(chain=BE))
+    reader = form.reader()
+    assert (reader.status, reader.chain) == (SubscriberStatus.ACTIVE, BE)
+    assert reader.consent.startswith("web form")
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])
+def test_a_complaint_or_an_operators_word_after_the_mail_outlives_the_link(form, reason):
+    token = form.sign_up()
+    form.suppress(reason)
+    assert form.confirm(token) is Outcome.STALE
+    assert form.suppression().reason is reason
+    assert form.reader().status is SubscriberStatus.PENDING
+
+
+def test_a_restored_backup_does_not_send_away_who_came_back(form):
+    form.active()
+    with form.database.begin() as session:
+        erase(session, form.departures, subscribers.find(session, ADDRESS), actor="test", now=NOW)
+    form.confirm(form.sign_up())
+    assert [one.step for one in form.departures.read()] == [Step.ERASED, Step.CONFIRMED]
+    with form.database.begin() as session:
+        reapply(session, form.departures, actor="test", now=NOW)
+    assert form.reader().status is SubscriberStatus.ACTIVE
+
+
+# Forgotten
+
+
+def test_who_never_confirms_is_forgotten_after_72_hours_but_for_a_count(form):
+    address = canary("never")
+    form.sign_up(address)
+    assert form.lapse(NOW + 72 * HOUR) == 0
+    assert form.reader(address).status is SubscriberStatus.PENDING
+    assert form.lapse(NOW + 73 * HOUR) == 1
+    assert form.reader(address) is None
+    (left,) = form.rows(confirmation_table)
+    assert (left.chain, left.day, left.hour) == ("", None, None)
+    assert form.lapse(NOW + 99 * DAY) == 0
+
+
+def test_a_younger_mail_keeps_the_pending_reader(form_on_sqlite):
+    form = form_on_sqlite
+    form.sign_up()
+    younger = form.sign_up(now=NOW + DAY)
+    assert form.lapse(NOW + 74 * HOUR) == 1
+    assert form.confirm(younger, NOW + 74 * HOUR) is Outcome.CONFIRMED
+
+
+def test_of_who_confirmed_nothing_is_left_that_tells_the_day(form):
+    form.confirm(form.sign_up())
+    form.lapse(NOW + 73 * HOUR)
+    assert form.rows(confirmation_table) == []
+    assert form.reader().status is SubscriberStatus.ACTIVE
+
+
+def test_a_dry_log_of_departures_keeps_nobody_from_confirming(form_on_sqlite):
+    form = form_on_sqlite
+    form.departures = Nowhere()
+    assert form.confirm(form.sign_up()) is Outcome.CONFIRMED
