@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from service.domain.archive import ListedArticle
 from service.domain.content import Article, Publication
 from service.domain.errors import InvalidInputError
 from service.domain.slots import MARKERS, Slot
@@ -25,6 +26,11 @@ class Addresses:
             raise InvalidInputError(f'base URL "{base_url}" is not absolute; set TYDZEN_BASE_URL to https://…')
         return cls(base_url.rstrip("/"), publication)
 
+    @classmethod
+    def here(cls, publication: Publication) -> Addresses:
+        """The same without scheme and host, for links inside the site: they also lead somewhere on a mirror of it."""
+        return cls("", publication)
+
     def home(self, language: str) -> str:
         """The site's first page."""
         return f"{self.base}/{language}/"
@@ -33,19 +39,31 @@ class Addresses:
         """An issue to read in the browser; its images lie below."""
         return f"{self.base}/{language}/issues/{week}/"
 
-    def article(self, language: str, article: Article) -> str:
+    def section(self, language: str, key: str, year: int | None = None) -> str:
+        """A section's page, or that of one of its years."""
+        section = self.publication.section(key)
+        slug = section.slugs.get(language, key) if section else key
+        return f"{self.base}/{language}/{quote(slug)}/" + (f"{year}/" if year else "")
+
+    def article(self, language: str, article: Article | ListedArticle) -> str:
         """The permalink of an article in one language."""
-        section = self.publication.section(article.section)
-        slug = section.slugs.get(language, article.section) if section else article.section
-        return f"{self.base}/{language}/{quote(slug)}/{quote(article.slug)}"
+        return self.section(language, article.section) + quote(article.slug)
 
-    def archive(self, language: str) -> str:
-        """All issues."""
-        return f"{self.base}/{language}/issues/"
+    def archive(self, language: str, year: int | None = None) -> str:
+        """All issues, or those of one year."""
+        return f"{self.base}/{language}/issues/" + (f"{year}/" if year else "")
 
-    def feed(self, language: str) -> str:
-        """The Atom or RSS feed."""
-        return f"{self.base}/{language}/feed.xml"
+    def feed(self, language: str, section: str | None = None) -> str:
+        """The Atom feed of all issues, or of the articles of one section."""
+        return (self.section(language, section) if section else self.home(language)) + "feed.xml"
+
+    def subscribe(self, language: str) -> str:
+        """Where a reader signs up."""
+        return f"{self.base}/{language}/subscribe"
+
+    def stylesheet(self) -> str:
+        """The one stylesheet of all pages."""
+        return f"{self.base}/static/style.css"
 
     def privacy(self, language: str) -> str:
         """What is known about readers and what is not."""

@@ -24,7 +24,7 @@ class Templates:
     catalogues: Catalogues
     _environment: Environment
 
-    def render(self, name: str, **values: object) -> str:
+    def render(self, name: str, /, **values: object) -> str:
         """The template `name`; all that is not Markup is escaped, unless the name says `.txt`.
 
         Raises ConfigurationError with file and line for a template that is missing, wrong or names no given value.
@@ -61,4 +61,6 @@ def _environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["bind"] = bind
+    # Letters stay letters: escaped, a Cyrillic one is six octets instead of two.
+    environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment

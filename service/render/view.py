@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from service.domain.content import Edition, ShownArticle, Trend
+from service.domain.content import Edition, Publication, ShownArticle, Trend
 from service.domain.errors import ConfigurationError
 from service.domain.weeks import Week
 from service.render.addresses import Addresses
 from service.render.catalogue import Catalogue, Catalogues
 from service.render.dates import direction, week_range
-from service.render.markdown_html import Dress, body_html
+from service.render.fragments import Fragments
+from service.render.markdown_html import MAIL, Dress, body_html
 from service.render.markdown_text import body_text
 from service.render.pictures import PlacedImage
 from service.render.tokens import SYMBOLS
@@ -42,7 +43,10 @@ class TrendView:
 
 @dataclass(frozen=True, slots=True)
 class ArticleView:
-    """One article; `foreign` where its text is not in the edition's language, and then `note` says so."""
+    """One article; `foreign` where its text is not in the edition's language, and then `note` says so.
+
+    `text` is the body of a mail's plain part, and empty for pages.
+    """
 
     number: int
     slug: str
@@ -86,12 +90,16 @@ def edition_view(
     *,
     dress: Dress,
     images: Mapping[str, PlacedImage],
+    fragments: Fragments | None = None,
 ) -> EditionView:
-    """What the templates show of `edition`; raises ConfigurationError for a word that the publication lacks."""
+    """What the templates show of `edition`; raises ConfigurationError for a word that the publication lacks.
+
+    Bodies that `fragments` holds are taken from there.
+    """
     language = edition.language
     words = catalogues[language]
     publication, week = edition.publication, edition.issue.week
-    desk = _Desk(edition, catalogues, addresses, dress, images)
+    desk = _Desk(edition, catalogues, addresses, dress, images, fragments or Fragments())
     with_text = {code for article in edition.issue.articles for code in article.approved()}
     return EditionView(
         language=language,
@@ -127,6 +135,7 @@ class _Desk:
     addresses: Addresses
     dress: Dress
     images: Mapping[str, PlacedImage]
+    fragments: Fragments
 
 
 def _article(number: int, shown: ShownArticle, desk: _Desk) -> ArticleView:
@@ -148,11 +157,14 @@ def _article(number: int, shown: ShownArticle, desk: _Desk) -> ArticleView:
         foreign=text.language != language,
         title=text.title,
         lead=text.lead,
-        trend=trend_view(edition, article.trend) if article.trend else None,
+        trend=trend_view(edition.publication, article.trend, language) if article.trend else None,
         note=words(_NOTE, **_note_values(words, text.language)) if shown.fallback else None,
         note_html=words.html(_NOTE, **_unbroken(_note_values(words, text.language))) if shown.fallback else None,
-        html=body_html(text.body, desk.dress, desk.images, files),
-        text=body_text(text.body, files, picture=words("Picture")),
+        html=desk.fragments.markup(
+            (text.content_hash, desk.dress, desk.images, files),
+            lambda: body_html(text.body, desk.dress, desk.images, files),
+        ),
+        text=body_text(text.body, files, picture=words("Picture")) if desk.dress is MAIL else "",
         byline=_byline(words, article.authors),
         url=addresses.article(text.language, article),
         others=tuple(
@@ -161,13 +173,13 @@ def _article(number: int, shown: ShownArticle, desk: _Desk) -> ArticleView:
     )
 
 
-def trend_view(edition: Edition, trend: Trend) -> TrendView:
-    """The words of `trend` in the edition's language, from the publication's scale."""
-    wording = edition.publication.trends.get(trend)
+def trend_view(publication: Publication, trend: Trend, language: str) -> TrendView:
+    """The words of `trend` in that language, from the publication's scale."""
+    wording = publication.trends.get(trend)
     if wording is None:
         raise ConfigurationError(f"publication.toml: [trend] has no words for {trend.value}; add them")
     where = f"publication.toml: [trend] {trend.value}"
-    long, short = (_worded(by, edition.language, where) for by in (wording.long, wording.short))
+    long, short = (_worded(by, language, where) for by in (wording.long, wording.short))
     return TrendView(trend.value, SYMBOLS[trend], long, short)
 
 

@@ -2,41 +2,122 @@
 
 from __future__ import annotations
 
-from service.domain.content import Edition
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from service.domain.content import Article, Edition
+from service.domain.errors import NotFoundError
 from service.render.addresses import Addresses
-from service.render.catalogue import Catalogues
 from service.render.edition import used_assets
-from service.render.markdown_html import WEB_ISSUE
+from service.render.markdown_html import WEB_ARTICLE, WEB_ISSUE, Dress
 from service.render.pictures import place_linked
 from service.render.preheader import preheader
-from service.render.templates import Templates, load_templates
-from service.render.view import edition_view
-
-STYLESHEET = "/static/style.css"
+from service.render.site import Site, frame, periodical
+from service.render.view import ArticleView, EditionView, edition_view
 
 
-def render_web_issue(
-    edition: Edition,
-    catalogues: Catalogues,
-    *,
-    base_url: str,
-    templates: Templates | None = None,
-    stylesheet: str = STYLESHEET,
-) -> str:
+def render_web_issue(site: Site, edition: Edition, *, released_at: dt.datetime) -> str:
     """`edition` as a complete HTML page, with no marker and nothing about a reader in it.
 
     Raises as `render_edition` does.
     """
-    templates = templates or load_templates()
-    addresses = Addresses.of(edition.publication, base_url)
+    language, week = edition.language, edition.issue.week
+    view = page_view(site, edition, WEB_ISSUE, site.here)
+    framed = frame(
+        site,
+        language,
+        partial(Addresses.issue, week=week),
+        offered=_with_text(site, edition.issue.articles),
+        description=preheader(view, ""),
+        kind="article",
+        data={
+            "@type": "PublicationIssue",
+            "name": f"{view.title}, {view.range}",
+            "issueNumber": str(week),
+            "datePublished": released_at.date().isoformat(),
+            "isPartOf": periodical(site, language),
+            "hasPart": [
+                {"@type": "Article", "headline": article.title, "inLanguage": article.language, "url": address}
+                for article, address in zip(view.articles, _permalinks(site, edition), strict=True)
+            ],
+        },
+    )
+    return site.render("issue", framed, view=view, released=released_at.date().isoformat())
+
+
+def _permalinks(site: Site, edition: Edition) -> list[str]:
+    return [site.out.article(shown.text.language, shown.article) for shown in edition.articles]
+
+
+def render_web_article(
+    site: Site, edition: Edition, slug: str, *, released_at: dt.datetime, changed_at: dt.datetime
+) -> str:
+    """One article of `edition` as a page of its own; where its text is not in the page's language, it says so.
+
+    Raises as `render_edition` does, and NotFoundError for a slug that is not in the edition.
+    """
+    shown = next((each for each in edition.articles if each.article.slug == slug), None)
+    if shown is None:
+        raise NotFoundError(f"issue {edition.issue.week} shows no article {slug}")
+    language, article = edition.language, shown.article
+    whole = page_view(site, replace(edition, articles=(shown,)), WEB_ARTICLE, site.here)
+    (view,) = whole.articles
+    framed = frame(
+        site,
+        language,
+        partial(Addresses.article, article=article),
+        offered=_with_text(site, [article]),
+        description=view.lead,
+        kind="article",
+        section=article.section,
+        data=_article_data(site, view, article, language)
+        | {
+            "datePublished": released_at.date().isoformat(),
+            "dateModified": changed_at.date().isoformat(),
+            "isPartOf": {
+                "@type": "PublicationIssue",
+                "issueNumber": str(edition.issue.week),
+                "url": site.out.issue(view.language, edition.issue.week),
+                "isPartOf": periodical(site, view.language),
+            },
+        },
+    )
+    return site.render(
+        "article",
+        framed,
+        article=view,
+        whole=whole,
+        section_url=site.here.section(language, article.section),
+        released=released_at.date().isoformat(),
+    )
+
+
+def _with_text(site: Site, articles: Iterable[Article]) -> list[str]:
+    """The languages in which at least one of these articles can be read."""
+    approved = {code for article in articles for code in article.approved()}
+    return [code for code in site.publication.languages if code in approved]
+
+
+def _article_data(site: Site, view: ArticleView, article: Article, language: str) -> dict[str, Any]:
+    data: dict[str, Any] = {
+        "@type": "Article",
+        "headline": view.title,
+        "description": view.lead,
+        "articleSection": view.section,
+        "publisher": {"@type": "Organization", "name": site.title(language)},
+    }
+    if article.authors:
+        data["author"] = [{"@type": "Person", "name": name} for name in article.authors]
+    return data
+
+
+def page_view(site: Site, edition: Edition, dress: Dress, addresses: Addresses) -> EditionView:
+    """The edition as pages and feeds show it: its pictures stay on the site."""
     folder = addresses.issue(edition.language, edition.issue.week)
     images = place_linked(used_assets(edition), folder_url=folder).placed
-    view = edition_view(edition, catalogues, addresses, dress=WEB_ISSUE, images=images)
-    return templates.render(
-        "web/issue.html",
-        t=catalogues[edition.language],
-        view=view,
-        to=addresses,
-        stylesheet=stylesheet,
-        description=preheader(view, ""),
+    return edition_view(
+        edition, site.templates.catalogues, addresses, dress=dress, images=images, fragments=site.fragments
     )

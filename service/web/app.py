@@ -11,6 +11,7 @@ from service.bootstrap import Services, services
 from service.render.templates import FOLDER
 from service.web import errors, health, inbox, public, reading, subscribing
 from service.web.guard import Guard
+from service.web.shelf import FromShelf, Shelf
 
 STATIC = Path(FOLDER) / "web" / "static"
 
@@ -24,6 +25,8 @@ def create_app(parts: Services) -> FastAPI:
     """The site over these parts. It describes itself to nobody: there is no schema and no documentation page."""
     app = FastAPI(title="Tydzen", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.services = parts
+    app.state.shelf = Shelf(parts)
+    app.add_middleware(FromShelf, shelf=app.state.shelf)
     app.add_middleware(Guard)
     errors.install(app)
     app.include_router(health.router)

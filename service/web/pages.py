@@ -54,12 +54,13 @@ def page(
     publication: Publication | None,
     status: HTTPStatus = HTTPStatus.OK,
     own_language: str | None = None,
+    language: str | None = None,
     **values: Any,
 ) -> HTMLResponse:
-    """The template as a page, in the visitor's language; `own_language` is that of a reader who is known by a link."""
+    """The template as a page, in `language` or else the visitor's; a reader known by a link has an `own_language`."""
     templates = load_templates()
     offered = publication.languages if publication else tuple(sorted(templates.catalogues, key="en be ru".find))
-    language = language_of(request, offered, own_language)
+    language = language if language in offered else language_of(request, offered, own_language)
     html = templates.render(
         f"web/{template}.html",
         t=templates.catalogues[language],
@@ -79,7 +80,9 @@ def error_page(request: Request, status: HTTPStatus) -> HTMLResponse:
             publication = publications.find(session)
     except TydzenError:
         publication = None
-    answer = page(request, "error", publication=publication, status=status, code=status.value)
+    # Also where no route was found, and so no language of one.
+    asked = request.query_params.get("lang") or request.url.path.split("/")[1]
+    answer = page(request, "error", publication=publication, status=status, language=asked, code=status.value)
     if status is HTTPStatus.SERVICE_UNAVAILABLE:
         answer.headers["Retry-After"] = "30"
     return answer

@@ -1,6 +1,7 @@
 """Pictures of the sample issue as readers see it: `python -m tests.browser.pictures OUTDIR` (part of `make pictures`)."""
 
 import base64
+import datetime as dt
 import re
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from service.editorial.issue_folder import read_issue
 from service.editorial.publication_file import read_publication
 from service.render.edition import RenderedEdition, render_edition
 from service.render.notice import render_notice
+from service.render.site import Site
 from service.render.templates import FOLDER, load_templates
 from service.render.web_issue import render_web_issue
 
@@ -29,6 +31,7 @@ QUIET = [
     "--no-first-run",
 ]
 BASE = "https://weekly.example.org"
+RELEASED = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 CHAINS = (Chain(("en",)), Chain(("be", "ru")), Chain(("ru", "be", "en")))
 WIDTHS = (600, 360)
 STYLES = re.compile(r"<style\b.*?</style>", re.DOTALL)
@@ -109,7 +112,7 @@ def notices() -> dict[str, str]:
 
 def web_page(made: Edition) -> str:
     """The issue to read in the browser, its stylesheet inside and its images from the folder."""
-    html = render_web_issue(made, load_templates().catalogues, base_url=BASE)
+    html = render_web_issue(Site(made.publication, BASE), made, released_at=RELEASED)
     css = (FOLDER / "web/static/style.css").read_text("utf-8")
     html = re.sub(r'<link rel="stylesheet"[^>]*>', lambda _match: f"<style>{css}</style>", html)
     for asset in made.issue.assets:

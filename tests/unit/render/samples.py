@@ -1,5 +1,6 @@
 """A small publication and issue for the tests of rendering; every word is made up."""
 
+import datetime as dt
 import struct
 import zlib
 
@@ -18,9 +19,12 @@ from service.domain.content import (
     edition,
 )
 from service.domain.weeks import Week
+from service.render.site import Site
+from service.render.web_issue import render_web_issue
 
 BASE = "https://weekly.example.org"
 WEEK = Week.parse("2019-W22")
+RELEASED = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 
 
 def png(width=8, height=8, noise=0):
@@ -230,3 +234,13 @@ def made_edition(*languages, **changes) -> Edition:
     found = edition(of_publication, of, Chain(languages))
     assert found is not None
     return found
+
+
+def site(of=None):
+    """The publication as a site below BASE."""
+    return Site(of or publication(), BASE)
+
+
+def web_issue(made):
+    """The edition as a page."""
+    return render_web_issue(site(made.publication), made, released_at=RELEASED)

@@ -1,12 +1,21 @@
+import json
+import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import pytest
 
+from service.domain.content import Article, Text, TextStatus, Trend
 from service.domain.mailing import MailingState
-from service.store import mailings
-from tests.unit.web.conftest import NOW
+from service.domain.weeks import Week
+from service.store import issues, mailings
+from service.store import publication as publications
+from tests.unit.render import samples
+from tests.unit.web.conftest import NOW, WEEK
 
 ISSUE = "/en/issues/2019-W22/"
+HOST = "http://localhost:8000"
+ATOM = "{http://www.w3.org/2005/Atom}"
 
 
 @pytest.mark.parametrize("state", [MailingState.SENDING, MailingState.PAUSED, MailingState.SENT])
@@ -23,10 +32,43 @@ def test_an_issue_is_read_in_the_browser_once_its_mailing_has_begun(site, publis
 def test_an_issue_that_was_not_released_is_not_there_nor_is_anything_of_it(site, published, state):
     if state is not None:
         published(state)
-    for path in (ISSUE, ISSUE + "bridge.png", "/en/elite/council"):
-        assert site.get(path).status_code == 404
-    assert "2019-W22" not in site.get("/en/issues/").text
-    assert "2019-W22" not in site.get("/en/feed.xml").text
+    gone = (
+        ISSUE,
+        ISSUE + "bridge.png",
+        "/en/elite/council-drafts",
+        "/en/elite/",
+        "/en/elite/2019/",
+        "/en/issues/2019/",
+    )
+    for path in gone:
+        assert site.get(path).status_code == 404, path
+    for path in ("/en/", "/en/issues/", "/en/feed.xml", "/en/elite/feed.xml", "/sitemap.xml"):
+        answer = site.get(path)
+        assert answer.status_code == 200
+        assert "2019-W22" not in answer.text
+        assert "council" not in answer.text
+
+
+def test_nothing_of_a_draft_is_to_be_seen_in_an_issue_that_was_released(site, published, parts):
+    hidden = {
+        language: Text(language, f"Unseen {language}", "Unseen lead", "Unseen ![x](secret.png)", status)
+        for language, status in (("en", TextStatus.DRAFT), ("be", TextStatus.READY), ("ru", TextStatus.EMPTY))
+    }
+    council, *rest = samples.articles()
+    council = replace(council, texts={**council.texts, "ru": hidden["ru"]})
+    draft = Article("unseen-article", "security", "en", Trend.WORSE, ("Unseen Author",), hidden)
+    secret = replace(samples.issue().assets[0], name="secret.png")
+    with parts.database.begin() as session:
+        changed = samples.issue(articles=(council, *rest, draft))
+        issues.save(session, replace(changed, assets=(*changed.assets, secret)), NOW)
+    published(MailingState.SENT)
+    assert site.get(ISSUE + "secret.png").status_code == 404
+    assert site.get(ISSUE + "bridge.png").status_code == 200
+    assert site.get("/en/security/unseen-article").status_code == 404
+    seen = crawl(site)
+    assert len(seen) > 30
+    for path, answer in seen.items():
+        assert "nseen" not in answer.text, path
 
 
 def test_an_issue_cancelled_on_its_way_stays_readable_for_those_who_have_it(site, published, parts):
@@ -38,31 +80,42 @@ def test_an_issue_cancelled_on_its_way_stays_readable_for_those_who_have_it(site
     assert site.get(ISSUE).status_code == 200
 
 
-def test_every_link_of_an_issue_page_to_this_site_leads_somewhere(site, published):
-    published(MailingState.SENT)
-    seen, waiting = set(), ["/"]
+def crawl(site, start="/"):
+    """Every page that a link of any kind leads to, by its path; what answers with an error fails."""
+    seen, waiting = {}, [start, "/sitemap.xml", "/robots.txt"]
     while waiting:
         path = waiting.pop()
-        if path in seen:
+        if path in seen or re.fullmatch(r"/\w+/subscribe", path):
             continue
-        seen.add(path)
-        answer = site.get(path)
+        answer = seen[path] = site.get(path)
         if answer.is_redirect:
             waiting.append(answer.headers["location"].partition("#")[0])
             continue
         assert answer.status_code == 200, path
-        if answer.headers["content-type"].startswith("text/html"):
+        if "html" in answer.headers["content-type"] or "xml" in answer.headers["content-type"]:
             waiting += local_links(answer.text)
-    assert {ISSUE, "/be/issues/2019-W22/", "/ru/issues/", "/en/privacy", "/be/feed.xml", "/static/style.css"} <= seen
-    assert ISSUE + "bridge.png" in seen
+    return seen
 
 
-def local_links(html: str) -> list[str]:
-    import re
-
-    found = re.findall(r'(?:href|src)="([^"#]*)', html)
-    paths = [link.removeprefix("http://localhost:8000") for link in found]
+def local_links(text):
+    found = re.findall(r'(?:href|src)="([^"#]*)', text) + re.findall(r"<loc>([^<]*)</loc>", text)
+    paths = [link.removeprefix(HOST) for link in found]
     return [path for path in paths if path.startswith("/") and not path.startswith("//")]
+
+
+def test_every_link_of_every_page_and_feed_leads_somewhere_in_the_site(site, published):
+    published(MailingState.SENT)
+    seen = crawl(site)
+    wanted = {ISSUE, "/be/issues/2019-W22/", "/ru/issues/", "/en/privacy", "/be/feed.xml", "/static/style.css"}
+    assert wanted | {"/en/", "/be/elite/", "/ru/society/2019/", "/en/issues/2019/"} <= set(seen)
+    assert {ISSUE + "bridge.png", "/en/elite/council-drafts", "/ru/society/feed.xml"} <= set(seen)
+
+
+def test_no_page_weighs_more_than_fifty_kilobytes(site, published):
+    published(MailingState.SENT)
+    for path, answer in crawl(site).items():
+        if "html" in answer.headers.get("content-type", ""):
+            assert len(answer.content) < 50_000, path
 
 
 def test_an_image_is_served_with_its_type_and_may_run_nothing(site, published):
@@ -87,30 +140,279 @@ def test_an_image_is_served_with_its_type_and_may_run_nothing(site, published):
     ],
 )
 def test_the_first_page_leads_to_the_language_that_the_browser_asks_for(site, published, wish, language):
-    assert site.get("/", headers={"Accept-Language": wish}).headers["location"] == f"/{language}/issues/"
+    answer = site.get("/", headers={"Accept-Language": wish})
+    assert answer.headers["location"] == f"/{language}/"
+    assert answer.headers["vary"] == "Accept-Language"
 
 
-def test_a_permalink_leads_to_the_article_by_every_name_its_section_ever_had(site, published):
+def test_the_first_page_shows_the_newest_issue_in_brief_and_the_way_to_subscribe(site, published):
     published(MailingState.SENT)
-    first = site.get(ISSUE).text.partition('<article class="sheet" id="')[2].partition('"')[0]
-    for section in ("elite",):
-        answer = site.get(f"/en/{section}/{first}")
-        assert answer.headers["location"] == f"{ISSUE}#{first}"
-    assert site.get(f"/en/nowhere/{first}").status_code == 404
+    page = site.get("/be/").text
+    assert "27 мая – 2 чэрвеня 2019" in page
+    assert '<a href="/be/elite/council-drafts">Рада прымае два праекты з трох</a>' in page.replace("\u00a0", " ")
+    assert "горш" in page
+    assert 'href="/be/subscribe"' in page
+    assert 'href="/be/issues/2019-W22/"' in page
 
 
-def test_the_feed_is_well_formed_and_names_what_was_released(site, published):
+def several_weeks(parts, count=30):
+    """The sample issue and, before it, one article a week whose trend goes up and down."""
+    trends = [Trend.BETTER, Trend.SAME, None, Trend.WORSE]
+    with parts.database.begin() as session:
+        for number in range(1, count + 1):
+            week = WEEK.shifted(-number)
+            text = samples.text("en", f"Week number {number}", "A lead.", "A body.")
+            one = Article(f"before-{number}", "elite", "en", trends[number % 4], (), {"en": text})
+            issues.save(session, samples.issue(week=week, articles=(one,), assets=()), NOW)
+            mailings.create(
+                session,
+                str(week),
+                state=MailingState.SENT,
+                rate=None,
+                audience="all",
+                actor="test",
+                release_at=None,
+                now=NOW,
+            )
+
+
+def test_the_archive_shows_by_year_how_each_section_moved_with_symbol_and_word(site, published, parts):
+    published(MailingState.SENT)
+    several_weeks(parts)
+    page = site.get("/ru/issues/2019/").text
+    table = page[page.index("<table") : page.index("</table>")]
+    heads = re.findall(r'<th scope="col">(?:<a[^>]*>)?([^<]*)', table)
+    assert heads == ["Неделя", "Правящая элита", "Вопросы безопасности", "Общество и\u00a0политические партии"]
+    assert len(re.findall(r'<th scope="row">', table)) == 22
+    first = table[table.index("<tbody>") :].partition("</tr>")[0]
+    assert re.findall(r"<span aria-hidden=\"true\">(.)</span>&nbsp;([^<]*)</a>", first) == [
+        ("▼", "хуже"),
+        ("●", "без изменений"),
+        ("▲", "лучше"),
+    ]
+    assert "○</span>&nbsp;без оценки" in table
+    assert 'href="/ru/issues/2018/"' in page
+    assert site.get("/ru/issues/2018/").text.count('<th scope="row">') == 9
+    for path in ("/ru/issues/2017/", "/ru/issues/02019/"):
+        assert site.get(path).status_code == 404
+
+
+def test_a_section_shows_its_history_as_a_drawing_with_words_and_as_a_table(site, published, parts):
+    published(MailingState.SENT)
+    several_weeks(parts)
+    page = site.get("/en/elite/").text
+    drawing = ET.fromstring(re.search(r"<svg.*?</svg>", page, re.DOTALL)[0])
+    name = drawing.find("title").text
+    assert name == "How the situation moved: The ruling elite"
+    assert "better: 6; no change: 7; worse: 7" in drawing.find("desc").text
+    assert drawing.get("aria-labelledby").split() == [drawing.find("title").get("id"), drawing.find("desc").get("id")]
+    assert len(drawing.find("polyline").get("points").split()) == 20
+    assert page.count('<th scope="row">') == 26
+    assert site.get("/en/elite/2018/").text.count('<th scope="row">') == 9
+    assert site.get("/en/security/2018/").status_code == 404
+
+
+def test_a_permalink_of_a_mail_opens_the_article_with_all_of_its_text(site, published):
+    published(MailingState.SENT)
+    answer = site.get("/be/elite/council-drafts")
+    assert answer.status_code == 200
+    assert answer.text.count("<h1") == 1
+    assert "тэрмін падоўжаны" in answer.text.replace("\u00a0", " ")
+    assert 'src="/be/issues/2019-W22/bridge.png"' in answer.text
+
+
+def test_each_address_that_a_mail_links_to_is_a_page(site, published):
+    from service.render.edition import render_edition
+    from service.render.templates import load_templates
+
+    published(MailingState.SENT)
+    for chain in (("en",), ("be", "ru"), ("ru", "be", "en")):
+        mail = render_edition(samples.made_edition(*chain), load_templates().catalogues, base_url=HOST)
+        links = {link for link in re.findall(r'href="([^"#]*)', mail.html) if link.startswith(HOST)}
+        paths = {link.removeprefix(HOST) for link in links if not re.search("/[up]/", link)}
+        assert len(paths) > 6
+        for path in paths:
+            assert site.get(path).status_code == 200, path
+
+
+def renamed(parts, now=NOW):
+    """The publication's first section under another slug, with its old one as an alias."""
+    first, *others = samples.publication().sections
+    slugs = dict.fromkeys(("en", "be", "ru"), "power")
+    first = replace(first, slugs=slugs, aliases={"en": ("elite", "rulers"), "be": ("elita",)})
+    with parts.database.begin() as session:
+        publications.save(session, samples.publication(sections=(first, *others)), now)
+
+
+def test_addresses_of_before_a_section_was_renamed_lead_to_the_new_ones_for_good(site, published, parts):
+    published(MailingState.SENT)
+    renamed(parts)
+    moved = {
+        "/en/elite/council-drafts": "/en/power/council-drafts",
+        "/en/rulers/council-drafts": "/en/power/council-drafts",
+        "/be/elita/": "/be/power/",
+        "/be/elita/2019/": "/be/power/2019/",
+        "/be/elite/feed.xml": "/be/power/feed.xml",
+    }
+    for before, after in moved.items():
+        answer = site.get(before)
+        assert (answer.status_code, answer.headers["location"]) == (301, after), before
+        assert site.get(after).status_code == 200
+    for path in ("/en/nowhere/council-drafts", "/en/security/council-drafts", "/en/elita/", "/en/power/nothing"):
+        assert site.get(path).status_code == 404, path
+
+
+def alternates(html):
+    return dict(re.findall(r'<link rel="alternate" hreflang="([^"]*)" href="([^"]*)">', html))
+
+
+def canonical(html):
+    return re.search(r'<link rel="canonical" href="([^"]*)">', html)[1]
+
+
+def test_every_page_names_its_translations_and_each_of_these_names_it(site, published):
+    published(MailingState.SENT)
+    named = 0
+    for path, answer in crawl(site).items():
+        if "html" not in answer.headers.get("content-type", ""):
+            continue
+        others = alternates(answer.text)
+        if canonical(answer.text) != HOST + path:
+            assert others == {}, path
+            continue
+        named += 1
+        assert others[path.split("/")[1]] == HOST + path
+        assert others["x-default"] in {*others.values(), f"{HOST}/"}
+        for code, url in others.items():
+            if code != "x-default":
+                assert alternates(site.get(url.removeprefix(HOST)).text) == others
+                assert url.startswith(f"{HOST}/{code}/")
+    assert named > 25
+
+
+def test_only_the_translations_that_exist_are_offered(site, published):
+    published(MailingState.SENT)
+    page = site.get("/en/elite/council-drafts").text
+    assert set(alternates(page)) == {"en", "be", "x-default"}
+    bar = page[page.index('<nav class="column"') : page.index("</nav>")]
+    assert re.findall(r'hreflang="(\w+)"', bar) == ["be"]
+    assert 'href="/be/elite/council-drafts"' in bar
+
+
+def test_an_article_without_a_translation_says_so_and_is_a_copy_of_its_own_languages_page(site, published):
+    published(MailingState.SENT)
+    page = site.get("/ru/elite/council-drafts").text
+    assert '<html lang="ru"' in page
+    assert '<h1 lang="en" dir="ltr">' in page
+    assert '<p class="note">' in page
+    assert canonical(page) == f"{HOST}/en/elite/council-drafts"
+    assert alternates(page) == {}
+    assert data(page)["inLanguage"] == "en"
+    bar = page[page.index('<nav class="column"') : page.index("</nav>")]
+    assert re.findall(r'hreflang="(\w+)"', bar) == ["en", "be"]
+
+
+def data(page):
+    return json.loads(re.search(r'<script type="application/ld\+json">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_pages_tell_search_engines_what_they_are(site, published):
+    published(MailingState.SENT)
+    kinds = {path: data(site.get(path).text)["@type"] for path in ("/en/", ISSUE, "/en/elite/", "/en/issues/")}
+    assert set(kinds.values()) == {"WebSite", "PublicationIssue", "CollectionPage"}
+    page = site.get("/en/elite/council-drafts").text
+    told = data(page)
+    assert told["headline"] == "The council takes two drafts of three"
+    assert [author["name"] for author in told["author"]] == ["A. Sample", "B. Example"]
+    assert told["datePublished"] == "2019-06-03"
+    assert told["isPartOf"]["issueNumber"] == "2019-W22"
+    assert '<meta property="og:title" content="The council takes two drafts of three">' in page
+    assert f'<meta property="og:url" content="{HOST}/en/elite/council-drafts">' in page
+
+
+def test_the_feed_holds_the_full_texts_under_ids_that_stay(site, published):
     published(MailingState.SENT)
     feed = ET.fromstring(site.get("/be/feed.xml").content)
-    atom = "{http://www.w3.org/2005/Atom}"
-    entries = feed.findall(f"{atom}entry")
-    assert [entry.find(f"{atom}link").get("href") for entry in entries] == ["http://localhost:8000/be/issues/2019-W22/"]
+    (entry,) = feed.findall(f"{ATOM}entry")
+    assert entry.find(f"{ATOM}link").get("href") == f"{HOST}/be/issues/2019-W22/"
+    assert entry.find(f"{ATOM}id").text == "tag:weekly.example.org,2019:weekly/be/2019-W22"
+    content = entry.find(f"{ATOM}content")
+    assert content.get("type") == "html"
+    assert content.text.startswith("<h2>Рада")
+    assert "<li>тэрмін падоўжаны</li>" in content.text
+    assert '<h2 lang="ru">Учения' in content.text
+    assert f'src="{HOST}/be/issues/2019-W22/bridge.png"' in content.text
+
+
+def test_the_feed_of_a_section_holds_its_articles_alone(site, published):
+    published(MailingState.SENT)
+    feed = ET.fromstring(site.get("/en/society/feed.xml").content)
+    (entry,) = feed.findall(f"{ATOM}entry")
+    assert entry.find(f"{ATOM}id").text == "tag:weekly.example.org,2019:weekly/en/2019-W22/yards-first"
+    assert entry.find(f"{ATOM}link").get("href") == f"{HOST}/en/society/yards-first"
+    assert feed.find(f"{ATOM}id").text == "tag:weekly.example.org,2019:weekly/en/society"
+    assert feed.find(f"{ATOM}link[@rel='self']").get("href") == f"{HOST}/en/society/feed.xml"
+
+
+def test_the_ids_of_a_feed_stay_when_the_site_moves_and_a_section_is_renamed(site, published, parts, clock):
+    published(MailingState.SENT)
+
+    def ids(path):
+        return [found.text for found in ET.fromstring(site.get(path).content).iter(f"{ATOM}id")]
+
+    before = ids("/en/elite/feed.xml")
+    clock.advance(seconds=2)
+    renamed(parts, clock.now())
+    assert site.get("/en/elite/feed.xml").status_code == 301
+    assert ids("/en/power/feed.xml") == before
+
+
+def test_a_corrected_text_updates_its_entry(site, published, parts, clock):
+    published(MailingState.SENT)
+    first = ET.fromstring(site.get("/en/feed.xml").content).find(f"{ATOM}entry/{ATOM}updated").text
+    clock.advance(days=1)
+    correct(parts, clock)
+    second = ET.fromstring(site.get("/en/feed.xml").content).find(f"{ATOM}entry/{ATOM}updated").text
+    assert (first, second) == ("2019-06-03T07:00:00Z", "2019-06-04T07:00:00Z")
+
+
+def correct(parts, clock):
+    """Another title for the first article's English text."""
+    council, *rest = samples.articles()
+    text = replace(council.texts["en"], title="A corrected title")
+    council = replace(council, texts={**council.texts, "en": text})
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=(council, *rest)), clock.now())
+
+
+def test_the_sitemap_lists_every_page_that_is_its_own_in_each_of_its_languages(site, published):
+    published(MailingState.SENT)
+    space = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9", "x": "http://www.w3.org/1999/xhtml"}
+    listed = {}
+    for url in ET.fromstring(site.get("/sitemap.xml").content).findall("s:url", space):
+        links = {link.get("hreflang"): link.get("href") for link in url.findall("x:link", space)}
+        listed[url.find("s:loc", space).text.removeprefix(HOST)] = links
+    pages = {
+        path: alternates(answer.text)
+        for path, answer in crawl(site).items()
+        if "html" in answer.headers.get("content-type", "") and canonical(answer.text) == HOST + path
+    }
+    assert set(listed) == set(pages)
+    for path, links in listed.items():
+        assert links.items() <= pages[path].items()
+        assert pages[path].keys() - links.keys() == {"x-default"}
+    assert "Sitemap: http://localhost:8000/sitemap.xml" in site.get("/robots.txt").text
 
 
 def test_before_anything_is_published_the_site_says_so(site):
     answer = site.get("/", headers={"Accept-Language": "be"})
     assert answer.status_code == 200
     assert "Пакуль нічога не апублікавана." in answer.text
+
+
+def test_before_the_first_issue_each_page_says_so(site, published):
+    for path in ("/ru/", "/ru/issues/"):
+        assert "Пока ничего не опубликовано." in site.get(path).text
 
 
 @pytest.mark.parametrize(
@@ -131,3 +433,26 @@ def test_what_is_not_there_is_a_page_that_says_so(site, published, path):
     answer = site.get(path, follow_redirects=True)
     assert answer.status_code == 404
     assert "There is no such page" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("/be/nothing/here", "Такой старонкі няма"),
+        ("/ru/a/b/c/d", "Такой страницы нет"),
+        ("/be/nothing/here?lang=ru", "Такой страницы нет"),
+    ],
+)
+def test_what_is_not_there_is_said_in_the_language_of_the_address(site, published, path, words):
+    answer = site.get(path, headers={"Accept-Language": "en"})
+    assert answer.status_code == 404
+    assert words in answer.text
+
+
+def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, published, parts):
+    published(MailingState.SENT)
+    several_weeks(parts, 1)
+    page = site.get("/ru/issues/2019-W21/").text
+    assert canonical(page) == f"{HOST}/en/issues/2019-W21/"
+    assert set(alternates(site.get("/en/issues/2019-W21/").text)) == {"en", "x-default"}
+    assert str(Week.parse("2019-W21")) in page

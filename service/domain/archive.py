@@ -1,0 +1,67 @@
+"""What the public may read, as lists show it: released issues with their articles' titles and trends, without texts."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from service.domain.content import Trend
+from service.domain.weeks import Week
+
+
+@dataclass(frozen=True, slots=True)
+class ListedArticle:
+    """An article of a released issue; `titles` are those of its approved texts, of which it has at least one."""
+
+    week: Week
+    slug: str
+    section: str
+    trend: Trend | None
+    titles: Mapping[str, str]
+    changed_at: dt.datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedIssue:
+    """An issue whose mailing has begun, with at least one article."""
+
+    week: Week
+    released_at: dt.datetime
+    articles: tuple[ListedArticle, ...]
+
+    @property
+    def changed_at(self) -> dt.datetime:
+        """When it last became what it is now: by its release or by a corrected text."""
+        return max(self.released_at, *(article.changed_at for article in self.articles))
+
+    def languages(self, offered: Collection[str]) -> tuple[str, ...]:
+        """Those of `offered` in which at least one of its articles can be read."""
+        return tuple(code for code in offered if any(code in article.titles for article in self.articles))
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """All released issues, the newest first."""
+
+    issues: tuple[ReleasedIssue, ...]
+
+    def issue(self, week: Week) -> ReleasedIssue | None:
+        """That week's issue; None where it is not there for the public."""
+        return next((issue for issue in self.issues if issue.week == week), None)
+
+    def years(self) -> tuple[int, ...]:
+        """The years that have issues, by their ISO weeks, the newest first."""
+        return tuple(dict.fromkeys(issue.week.year for issue in self.issues))
+
+    def year(self, year: int) -> tuple[ReleasedIssue, ...]:
+        """The issues of one year."""
+        return tuple(issue for issue in self.issues if issue.week.year == year)
+
+    def section(self, key: str) -> tuple[ListedArticle, ...]:
+        """The articles of one section, the newest week first."""
+        return tuple(article for issue in self.issues for article in issue.articles if article.section == key)
+
+    def article(self, slug: str, section: str) -> ListedArticle | None:
+        """The newest article of that slug in that section."""
+        return next((article for article in self.section(section) if article.slug == slug), None)
