@@ -69,10 +69,6 @@ class Addresses:
         """What is known about readers and what is not."""
         return f"{self.base}/{language}/privacy"
 
-    def subscribe(self, language: str) -> str:
-        """The form for new readers."""
-        return f"{self.base}/{language}/subscribe"
-
     def confirmation(self, token: str, language: str) -> str:
         """Where a sign-up is confirmed."""
         return f"{self.base}/c/{token}?lang={language}"
