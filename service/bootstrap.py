@@ -86,7 +86,11 @@ class Services:
         from service.store import schema
 
         database = self._unchecked_database()
-        schema.require_current(database)
+        try:
+            schema.require_current(database)
+        except BaseException:
+            database.close()
+            raise
         return database
 
     def upgrade_database(self) -> tuple[str | None, str]:
@@ -99,10 +103,10 @@ class Services:
         self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         if not self.settings.keyring_path.exists():
             self._create_keyring()
-        database = self._unchecked_database()
-        before, after = schema.upgrade(database)
-        schema.adopt_keyring(database)
-        provider_keys.fill(database)
+        with closing(self._unchecked_database()) as database:
+            before, after = schema.upgrade(database)
+            schema.adopt_keyring(database)
+            provider_keys.fill(database)
         return before, after
 
     def _unchecked_database(self) -> Database:

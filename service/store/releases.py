@@ -95,5 +95,6 @@ def picture(session: Session, week: Week, name: str) -> Asset | None:
 
 def newest(session: Session) -> Week | None:
     """The week of the newest released issue; None where there is none yet."""
-    found = session.scalar(sa.select(issues.c.week).where(_released()).order_by(issues.c.week.desc()).limit(1))
+    chosen = sa.select(issues.c.week).select_from(_RELEASED).order_by(issues.c.week.desc()).limit(1)
+    found = session.scalar(chosen)
     return None if found is None else Week.parse(found)
