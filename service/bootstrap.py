@@ -6,7 +6,7 @@ import datetime as dt
 import importlib
 import os
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -85,19 +85,14 @@ class Services:
         """The database, whose schema must be current and whose keyring this one."""
         from service.store import schema
 
-        database = self._unchecked_database()
-        try:
+        with ExitStack() as refused:
+            database = refused.enter_context(closing(self._unchecked_database()))
             schema.require_current(database)
-        except BaseException:
-            database.close()
-            raise
+            refused.pop_all()
         return database
 
     def upgrade_database(self) -> tuple[str | None, str]:
-        """Create or migrate the schema, with a new keyring for a new database; the revisions before and after.
-
-        Then fill what only the keyring can tell of rows from before; safe to call again where that was interrupted.
-        """
+        """Create or migrate the schema, with a new keyring for a new database; the revisions before and after."""
         from service.store import provider_keys, schema
 
         self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -106,6 +101,7 @@ class Services:
         with closing(self._unchecked_database()) as database:
             before, after = schema.upgrade(database)
             schema.adopt_keyring(database)
+            # What only the keyring can tell of rows from before; called again where that was interrupted.
             provider_keys.fill(database)
         return before, after
 
