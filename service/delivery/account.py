@@ -16,15 +16,12 @@ from service.delivery import recording
 from service.delivery.limits import Limits
 from service.delivery.meter import Meter
 from service.delivery.offload import Offload
+from service.delivery.patience import AWAY_SECONDS, Patience, until_there
 from service.mail.letter import Outcome
 from service.store import Database, DatabaseAwayError, Session, batches, limits, outcomes
 from service.store.batches import Claim
 from service.store.gate import Acceptances
 from service.store.instants import stored
-
-_AWAY_SECONDS = 1.0
-# A supervisor kills who does not end within some ten seconds.
-_STOP_SECONDS = 3.0
 
 _log = log.get("send")
 _Value = TypeVar("_Value")
@@ -90,7 +87,7 @@ class Account:
         journal. `doubtful` names deliveries that `work` marks as being attempted: a commit of which nobody knows
         whether it happened is taken back before the next try.
         """
-        give_up = _Patience(self.stopping)
+        patience = Patience(self.stopping)
         while True:
             spoken, self._spoken = self._spoken, []
             # Never given back twice: after a commit that nobody knows of, a cap rather stays too low.
@@ -100,12 +97,12 @@ class Account:
             except DatabaseAwayError as error:
                 self._spoken = spoken + self._spoken
                 _log.warning("database-away", batch=self.claim.batch, error=str(error))
-                if give_up.now():
+                if patience.over():
                     raise
-                await asyncio.sleep(_AWAY_SECONDS)
-                await self._take_back(doubtful, give_up)
+                await asyncio.sleep(AWAY_SECONDS)
+                await self._take_back(doubtful, patience)
                 # A second has passed: whatever was gated before has its dot in the journal, or gets none.
-                await self._until_there(self.returned, give_up)
+                await until_there(self.offload, self.returned, patience, self.claim.batch)
                 continue
             except BaseException:
                 self._spoken = spoken + self._spoken
@@ -176,7 +173,7 @@ class Account:
             _before_commit()
         return value
 
-    async def _take_back(self, doubtful: Doubtful | None, give_up: _Patience) -> None:
+    async def _take_back(self, doubtful: Doubtful | None, patience: Patience) -> None:
         """Nothing of this group was written: whatever the lost commit did to it is undone."""
         if doubtful is None:
             return
@@ -186,35 +183,9 @@ class Account:
                 now_ms = stored(self.now())
                 outcomes.take_back(session, self.claim.batch, doubtful.ids, sender=doubtful.sender, now_ms=now_ms)
 
-        await self._until_there(undo, give_up)
-
-    async def _until_there(self, call: Callable[[], object], give_up: _Patience) -> None:
-        while True:
-            try:
-                await self.offload.database(call)
-            except DatabaseAwayError:
-                if give_up.now():
-                    raise
-                await asyncio.sleep(_AWAY_SECONDS)
-                continue
-            return
+        await until_there(self.offload, undo, patience, self.claim.batch)
 
 
 def _before_commit() -> None:
     """Where one statement is the whole transaction nothing stands between its work and its commit: before both."""
     faults.point("record-commit")
-
-
-class _Patience:
-    """How long a database that is away is waited for: as long as it takes, but for a worker that must stop."""
-
-    def __init__(self, stopping: Callable[[], bool]) -> None:
-        self._stopping = stopping
-        self._stop_at: float | None = None
-
-    def now(self) -> bool:
-        """Whether to give up."""
-        if not self._stopping():
-            return False
-        self._stop_at = self._stop_at or suspended_monotonic() + _STOP_SECONDS
-        return suspended_monotonic() >= self._stop_at

@@ -19,6 +19,7 @@ from service.delivery.line import Line, LineKeeper
 from service.delivery.means import Means
 from service.delivery.meter import BATCHES, Meter
 from service.delivery.offload import Offload
+from service.delivery.patience import Patience, until_there
 from service.delivery.press import Press
 from service.delivery.reconciling import Look, Reconciler
 from service.delivery.routes import Routes
@@ -183,24 +184,27 @@ class Dispatcher:
             return False
 
     async def _send(self, lines: tuple[Line, ...], running: _Running) -> None:
-        """Send one claimed batch, with one log line."""
+        """Send one claimed batch, with one log line; a database that goes away meanwhile is waited for."""
         claim = running.claim
+        patience = Patience(self.stopping)
+        there = partial(until_there, self.offload, patience=patience, batch=claim.batch)
         try:
-            run = await self.offload.database(lambda: self._prepare(claim, lines))
+            run = await there(lambda: self._prepare(claim, lines))
         except UnprintableError as error:
             problem = str(error)
-            await self.offload.database(lambda: self._set_aside(claim, problem))
+            await there(lambda: self._set_aside(claim, problem))
             return
         if run is None:
-            await self.offload.database(lambda: self._finish(claim))
+            await there(lambda: self._finish(claim))
             return
         running.watch(run)
         faults.point("after-prepare")
         async with self.lines.accounted():
             await run.run()
         self._note_dots(lines)
+        self.meter.count(BATCHES)
         faults.point("before-finish")
-        await self.offload.database(lambda: self._finish(claim, run.objection))
+        await there(lambda: self._finish(claim, run.objection))
         faults.point("after-finish")
         _log.info("batch-sent", batch=claim.batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
 
@@ -243,6 +247,8 @@ class Dispatcher:
             newest = renditions.newest_id(session, claim.mailing, claim.chain)
             if claim.rendition is not None and newest is not None and newest != claim.rendition:
                 # The issue was corrected since: nobody gets the old edition any more.
+                if not batches.renew(session, claim, self.lease_seconds):
+                    return None  # moved already, by a commit that nobody knew of, or by who has the batch now
                 moved = corrections.renew_batch(session, claim, newest)
                 if moved is not None:
                     ring_after_commit(session, self.bell, SEND_BATCH, moved)
@@ -297,7 +303,6 @@ class Dispatcher:
 
     def _finish(self, claim: Claim, objection: str | None = None) -> None:
         now = self.clock.now()
-        self.meter.count(BATCHES)
         with self.database.begin() as session:
             if objection is not None:
                 trouble.tell(session, self.bell, claim.mailing, trouble.REFUSED_CONTENT, objection, now=now)

@@ -103,7 +103,10 @@ def test_a_worker_that_sleeps_past_its_lease_and_wakes_mails_nobody_twice(databa
 
 
 def test_a_database_that_drops_every_connection_loses_nobody_and_mails_nobody_twice(postgresql_database, tmp_path):
-    with installed(tmp_path / "run", url_of(postgresql_database), rules=SLOW, own_process=True, batch_size=100) as made:
+    # A claim whose commit nobody knows of lasts as long as a lease.
+    with installed(
+        tmp_path / "run", url_of(postgresql_database), rules=SLOW, own_process=True, lease_seconds=10, batch_size=100
+    ) as made:
         made.fill(1200)
         for _ in range(2):
             made.start_worker(concurrency=3)
@@ -111,9 +114,9 @@ def test_a_database_that_drops_every_connection_loses_nobody_and_mails_nobody_tw
         with hurried(made):
             made.start_sweeps()
             for due in (100, 300, 500, 700, 900):
-                made.wait_for(lambda due=due: made.taken() >= due, 60)
+                made.wait_for(lambda due=due: made.taken() >= due, 120)
                 drop_connections(made)
-            made.wait_for(lambda: is_sent(made, mailing), 60)
+            made.wait_for(lambda: is_sent(made, mailing), 120)
         found = audit(made, mailing)
         found.complain()
         assert found.uncertain == 0

@@ -45,7 +45,8 @@ def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
 @pytest.mark.parametrize("fate", ["before", "after"])
 @pytest.mark.parametrize("which", range(1, 8))
 def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(database, tmp_path, sink, fate, which, monkeypatch):
-    monkeypatch.setattr("service.delivery.account._AWAY_SECONDS", 0.01)
+    monkeypatch.setattr("service.delivery.account.AWAY_SECONDS", 0.01)
+    monkeypatch.setattr("service.delivery.patience.AWAY_SECONDS", 0.01)
     run = Run(database, readers=230)
     worker = Worker(run, tmp_path, sink)
     # The first two claim and prepare; then come takings, gates and signs of life in turn.
@@ -64,6 +65,20 @@ def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(database, tmp_pa
     assert run.counts() == {"accepted": 230}
     assert run.state() == "sent"
     assert not miscounted(run.database, run.mailing)
+
+
+@pytest.mark.parametrize("fate", ["before", "after"])
+def test_a_batch_whose_preparing_is_lost_does_not_wait_for_its_lease_to_end(
+    database, tmp_path, sink, fate, monkeypatch
+):
+    monkeypatch.setattr("service.delivery.patience.AWAY_SECONDS", 0.01)
+    run = Run(database, readers=30)
+    worker = Worker(run, tmp_path, sink)
+    worker.database.lose = ["no", fate]
+
+    worker.send()
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
 
 
 def test_a_database_that_goes_away_for_a_moment_is_waited_for(sqlite_database, tmp_path, sink):
