@@ -180,7 +180,7 @@ class InboxServer:
     def stop(self) -> bytes:
         """End it; everything it wrote to stderr."""
         self.process.terminate()
-        return self.process.communicate(timeout=10)[1]
+        return self.process.communicate(timeout=60)[1]
 
 
 @contextlib.contextmanager
@@ -194,7 +194,7 @@ def inbox_server(folder: Path):
             server.stop()
 
 
-def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 10) -> None:
+def wait_for_port(port: int, process: subprocess.Popen, seconds: float = 60) -> None:
     """Until something listens there, or the process has ended."""
     give_up = time.monotonic() + seconds
     while True:

@@ -157,7 +157,7 @@ class SmtpSink:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        started.wait(10)
+        started.wait(60)
 
     def _run(self, started: threading.Event) -> None:
         assert self._loop is not None
@@ -171,7 +171,7 @@ class SmtpSink:
         """Drop all sessions and stop listening."""
         if self._loop is not None and self._thread is not None and self._thread.is_alive():
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
         self._thread = None
 
     def drop_all(self, how: str = "drop") -> None:
@@ -186,7 +186,7 @@ class SmtpSink:
         assert self._loop is not None
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (function(), done.set()))
-        done.wait(10)
+        done.wait(60)
 
     def entries(self) -> list[Entry]:
         """What is in the ledger."""

@@ -68,7 +68,7 @@ class FragileDisk:
 
     def come_back(self) -> None:
         """After everybody who used it has ended: mounted again, with what was on it at the cut."""
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 60
         while subprocess.run(["umount", self.place], capture_output=True, check=False).returncode:
             assert time.monotonic() < give_up, f"{self.place} is still in use"
             time.sleep(0.05)

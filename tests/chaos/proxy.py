@@ -119,7 +119,7 @@ class Proxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(ready,), daemon=True)
         self._thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
 
     def _run(self, ready: threading.Event) -> None:
         assert self._loop is not None
@@ -140,7 +140,7 @@ class Proxy:
     def stop(self) -> None:
         if self._loop is not None and self._thread is not None:
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(10)
+            self._thread.join(60)
 
     def set_trap(self, *traps: Trap) -> None:
         """These traps and no others from now on."""
@@ -158,7 +158,7 @@ class Proxy:
         assert self._loop is not None
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (function(), done.set()))
-        assert done.wait(10)
+        assert done.wait(60)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1

@@ -138,7 +138,7 @@ def kill_one(made: Installation, supervisor: Supervisor, chance: random.Random) 
         os.kill(victim, signal.SIGKILL)
         if victim == worker.pid:
             worker.process.wait()
-        give_up = time.monotonic() + 30
+        give_up = time.monotonic() + 90
         while any(map(_is_alive, dying)):
             journals |= journals_of(dying)
             assert time.monotonic() < give_up, "children outlive their parent"

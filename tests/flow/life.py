@@ -89,7 +89,7 @@ class Life:
         for process in self._processes:
             if process.poll() is None:
                 process.terminate()
-                process.wait(timeout=30)
+                process.wait(timeout=90)
 
     def database_files(self) -> list[Path]:
         """Where the database keeps its rows, its write-ahead log and the server's own log."""

@@ -212,7 +212,7 @@ def test_its_own_commands_send_an_issue_with_two_workers_on_postgresql(installat
 
     assert (found["state"], found["planned"], found["accepted"]) == ("sent", 60, 60)
     assert len(installation.inbox.mails()) == 60
-    with urllib.request.urlopen(f"http://127.0.0.1:{installation.web_port}/be/issues/2019-W22/", timeout=10) as page:
+    with urllib.request.urlopen(f"http://127.0.0.1:{installation.web_port}/be/issues/2019-W22/", timeout=60) as page:
         assert page.status == 200
     installation.run("worker", installation.services["worker"]["healthcheck"]["test"][1:])
     ended(installation)

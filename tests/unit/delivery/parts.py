@@ -165,7 +165,7 @@ def journal(data_dir, sender):
     return Journal(data_dir, sender_id=sender)
 
 
-def wait_for_a_waiter(database, seconds=5):
+def wait_for_a_waiter(database, seconds=30):
     """Until some transaction of this PostgreSQL database waits for a lock of another."""
     waiting = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"

@@ -26,7 +26,7 @@ def recipients(sink):
     return sorted(entry.recipient for entry in sink.entries())
 
 
-def wait_for(what, seconds=10):
+def wait_for(what, seconds=60):
     give_up = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < give_up

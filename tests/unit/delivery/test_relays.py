@@ -57,7 +57,7 @@ def complete(run, relays):
     assert not miscounted(run.database, run.mailing)
 
 
-def wait_for(what, seconds=20):
+def wait_for(what, seconds=60):
     give_up = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < give_up

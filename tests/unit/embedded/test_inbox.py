@@ -91,7 +91,7 @@ def test_a_taken_port_is_named_with_the_setting_that_changes_it(tmp_path):
         other.listen()
         port = other.getsockname()[1]
         command = [sys.executable, "-m", "service.embedded.inbox", "127.0.0.1", str(port), str(tmp_path)]
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=90, check=False)
     assert ended.returncode == 1
     assert f"127.0.0.1:{port}" in ended.stderr
     assert "TYDZEN_INBOX_PORT" in ended.stderr
