@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import uuid
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 
 from service.domain.keys import Keyring
 from service.store import Database, Sealer, schema
+from tests.databases import Databases
 from tests.servers import postgresql_server, valkey_server
 
 # A busy machine is no error of what is tested.
@@ -52,6 +52,14 @@ def postgresql(tmp_path_factory):
     """The URL of a running PostgreSQL server shared by all test processes, with a migrated template database."""
     with postgresql_server(tmp_path_factory, Sealer(KEYRING)) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def databases(postgresql):
+    """Migrated databases of that server for the tests of this process."""
+    made = Databases(postgresql)
+    yield made
+    made.close()
 
 
 @pytest.fixture
@@ -103,9 +111,9 @@ def _database(request, kind, tmp_path):
         yield made
         made.close()
         return
-    server = request.getfixturevalue("postgresql")
-    name = f"t{os.getpid()}_{uuid.uuid4().hex[:12]}"
-    made = Database(server.create(name), Sealer(KEYRING))
+    server, databases = request.getfixturevalue("postgresql"), request.getfixturevalue("databases")
+    name = databases.take()
+    made = Database(server.sqlalchemy_url(name), Sealer(KEYRING))
     yield made
     made.close()
-    server.drop(name)
+    databases.give_back(name)

@@ -27,16 +27,17 @@ class PostgresqlServer:
     def __init__(self, uri: str) -> None:
         self.uri = uri
 
-    def _url(self, name: str) -> str:
+    def url(self, name: str) -> str:
+        """As PostgreSQL's own library takes it."""
         base, _, query = self.uri.partition("?")
         head = base.rsplit("/", 1)[0]
         return f"{head}/{name}" + (f"?{query}" if query else "")
 
     def sqlalchemy_url(self, name: str) -> str:
-        return self._url(name).replace("postgresql://", "postgresql+psycopg://", 1)
+        return self.url(name).replace("postgresql://", "postgresql+psycopg://", 1)
 
     def _run(self, statement: str) -> None:
-        with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+        with psycopg.connect(self.url("postgres"), autocommit=True) as connection:
             connection.execute(statement)
 
     def create(self, name: str, template: str = "tydzen_template") -> str:

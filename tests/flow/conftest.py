@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import os
 import sys
-import uuid
 
 import pytest
 import structlog
@@ -70,10 +68,10 @@ def database_url(request, kind, folder):
     if kind == "sqlite":
         yield sqlite_copy(request.getfixturevalue("sqlite_template"), folder)
         return
-    server = request.getfixturevalue("postgresql")
-    name = f"f{os.getpid()}_{uuid.uuid4().hex[:12]}"
-    yield server.create(name)
-    server.drop(name)
+    databases = request.getfixturevalue("databases")
+    name = databases.take()
+    yield request.getfixturevalue("postgresql").sqlalchemy_url(name)
+    databases.give_back(name)
 
 
 @contextlib.contextmanager
