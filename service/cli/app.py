@@ -21,6 +21,7 @@ from service.cli import (
     pace,
     publication,
     reconciling,
+    retention,
     schedule,
     subscriber,
     sweep,
@@ -50,6 +51,7 @@ reconciling.register(mailing.mailing)
 explain.register(app)
 schedule.register(app)
 sweep.register(app)
+retention.register(app)
 subscriber.register(app)
 ops.register(app)
 audit.register(app)

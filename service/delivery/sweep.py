@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service import faults, log
 from service.clock import Clock
-from service.delivery import notices, progress, release, resolving, slots
+from service.delivery import notices, progress, release, resolving, retention, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
 from service.delivery.reconciling import Reconciler
 from service.delivery.recovery import Recovery
@@ -15,7 +15,7 @@ from service.delivery.release import Check
 from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
 from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, bounces, breakers, confirmations, locks, mailings, signups
+from service.store import Database, Session, batches, breakers, confirmations, locks, mailings, signups
 from service.store.instants import stored
 
 # Shorter than the tick, so that a sweep that died is missed by one tick at the most.
@@ -70,7 +70,7 @@ class Sweep:
     def _parts(self) -> Sequence[Callable[[Session], None]]:
         return (
             *(self._slots, self._release, self._plan, self._uncertain),
-            *(self._tidy, self._ring, self._signups, self._notices, self._forget),
+            *(self._tidy, self._ring, self._signups, self._notices, self._forget, self._cut_links),
         )
 
     def _slots(self, session: Session) -> None:
@@ -111,4 +111,7 @@ class Sweep:
 
     def _forget(self, session: Session) -> None:
         if locks.take(session, "bounces", _FORGET_SECONDS):
-            bounces.prune(session, now=self.clock.now())
+            retention.forget_words(session, now=self.clock.now())
+
+    def _cut_links(self, session: Session) -> None:
+        retention.cut_some(session, now=self.clock.now())
