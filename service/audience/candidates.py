@@ -8,7 +8,8 @@ from typing import TypeVar
 
 from service.audience.addresses import checked
 from service.audience.consent import evidence
-from service.audience.subscriber_file import Entry, Said
+from service.audience.said import Said
+from service.audience.subscriber_file import Entry
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError
 from service.domain.weeks import Week

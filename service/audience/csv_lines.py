@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -31,47 +31,38 @@ class Broken:
     reason: str
 
 
-class CsvLines:
-    """Reads the header, then record after record; `octets` tells how far it is.
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Line `number` of a file, without its end; `text` is None where `reason` says why it cannot be read."""
 
-    Raises InvalidInputError for a file without a header that can be read.
-    """
+    number: int
+    text: str | None = field(repr=False)
+    reason: str = ""
+
+
+class Lines:
+    """Reads line after line, none of them too long for memory; `octets` tells how far it is."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._ahead: deque[tuple[int, str | None, str]] = deque()
+        self._ahead: deque[Line] = deque()
         self._number = 0
         self.octets = 0
-        line = self._first()
-        # Spreadsheets of many countries separate by semicolons and call it CSV.
-        self.delimiter = next((mark for mark in ",;\t" if mark in line), ",")
-        header = self._cells(line)
-        if header is None:
-            raise InvalidInputError("the header cannot be read: its quotes do not match")
-        self.header = header
 
-    def _first(self) -> str:
-        while (found := self._next()) is not None:
-            _, line, reason = found
-            if line is None:
-                raise InvalidInputError(f"the header cannot be read: {reason}")
-            if "\r" in line:
-                raise InvalidInputError("the lines end in CR alone; save the file with LF or CRLF")
-            if line.strip():
+    def first(self) -> Line | None:
+        """The first line that is not blank, which stays to be read; None where there is none."""
+        while (line := self.next()) is not None:
+            if line.text is None or line.text.strip():
+                self.put_back([line])
                 return line
-        raise InvalidInputError("the file is empty; its first line names the columns: email,languages")
+        return None
 
-    def __iter__(self) -> Iterator[Record | Broken]:
-        """Each record or broken line; empty lines are passed over."""
-        while (found := self._next()) is not None:
-            number, line, reason = found
-            if line is None:
-                yield Broken(number, reason)
-            elif line and not line.isspace():
-                yield self._record(number, line)
+    def put_back(self, lines: Sequence[Line]) -> None:
+        """Have them read again, in their order."""
+        self._ahead.extendleft(reversed(lines))
 
-    def _next(self) -> tuple[int, str | None, str] | None:
-        """Number, text (None if it cannot be read) and reason of the next line; None at the end."""
+    def next(self) -> Line | None:
+        """The next line; None at the end."""
         if self._ahead:
             return self._ahead.popleft()
         raw = self._file.readline(LONGEST_LINE + 1)
@@ -81,18 +72,52 @@ class CsvLines:
         self._number += 1
         if len(raw) > LONGEST_LINE:
             self._pass_over(raw)
-            return self._number, None, f"the line is longer than {LONGEST_LINE // 1024} KB"
+            return Line(self._number, None, f"the line is longer than {LONGEST_LINE // 1024} KB")
         if b"\0" in raw:
-            return self._number, None, "the line holds a NUL character"
+            return Line(self._number, None, "the line holds a NUL character")
         try:
-            return self._number, raw.decode("utf-8").rstrip("\r\n"), ""
+            return Line(self._number, raw.decode("utf-8").rstrip("\r\n"))
         except UnicodeDecodeError:
-            return self._number, None, "the line is not UTF-8"
+            return Line(self._number, None, "the line is not UTF-8")
 
     def _pass_over(self, raw: bytes) -> None:
         while raw and not raw.endswith(b"\n"):
             raw = self._file.readline(LONGEST_LINE)
             self.octets += len(raw)
+
+
+class CsvLines:
+    """Reads the header, then record after record.
+
+    Raises InvalidInputError for a file without a header that can be read.
+    """
+
+    def __init__(self, lines: Lines) -> None:
+        self._lines = lines
+        line = self._header_line()
+        # Spreadsheets of many countries separate by semicolons and call it CSV.
+        self.delimiter = next((mark for mark in ",;\t" if mark in line), ",")
+        header = self._cells(line)
+        if header is None:
+            raise InvalidInputError("the header cannot be read: its quotes do not match")
+        self.header = header
+
+    def _header_line(self) -> str:
+        if self._lines.first() is None or (line := self._lines.next()) is None:
+            raise InvalidInputError("the file is empty; its first line names the columns: email,languages")
+        if line.text is None:
+            raise InvalidInputError(f"the header cannot be read: {line.reason}")
+        if "\r" in line.text:
+            raise InvalidInputError("the lines end in CR alone; save the file with LF or CRLF")
+        return line.text
+
+    def __iter__(self) -> Iterator[Record | Broken]:
+        """Each record or broken line; empty lines are passed over."""
+        while (line := self._lines.next()) is not None:
+            if line.text is None:
+                yield Broken(line.number, line.reason)
+            elif line.text and not line.text.isspace():
+                yield self._record(line.number, line.text)
 
     def _record(self, number: int, line: str) -> Record | Broken:
         if '"' not in line:
@@ -114,10 +139,10 @@ class CsvLines:
 
         A line with an @ is a reader's own: it is never taken for the rest of somebody's forgotten quote.
         """
-        taken: list[tuple[int, str | None, str]] = []
-        while len(taken) < _LINES_OF_A_CELL and (found := self._next()) is not None:
+        taken: list[Line] = []
+        while len(taken) < _LINES_OF_A_CELL and (found := self._lines.next()) is not None:
             taken.append(found)
-            text = found[1]
+            text = found.text
             if text is None or "@" in text:
                 break
             line += "\n" + text
@@ -125,5 +150,5 @@ class CsvLines:
                 cells = self._cells(line)
                 if cells is not None:
                     return cells
-        self._ahead.extendleft(reversed(taken))
+        self._lines.put_back(taken)
         return None

@@ -15,8 +15,9 @@ from service.audience.candidates import Candidate, Defaults, Examiner
 from service.audience.consent import evidence
 from service.audience.csv_lines import Broken
 from service.audience.departures import Departures, note
+from service.audience.said import Said
 from service.audience.seen import Seen
-from service.audience.subscriber_file import Entry, Said, SubscriberFile
+from service.audience.subscriber_file import Entry, Origin, SubscriberFile
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -53,7 +54,7 @@ class ImportReport:
     """
 
     source: str
-    listmonk: bool
+    origin: Origin
     lines: int = 0
     new: int = 0
     known: int = 0
@@ -79,6 +80,7 @@ def import_file(
     *,
     languages: str | None,
     consent: str | None,
+    standing: Said = Said.ACTIVE,
     actor: str,
     now: dt.datetime,
     dry_run: bool = False,
@@ -87,10 +89,10 @@ def import_file(
 ) -> ImportReport:
     """Import the subscribers of a CSV file; safe to repeat, and so to take up again where a crash stopped it.
 
-    `languages` counts for lines that say none, `consent` for lines without evidence of their own; without either the
-    evidence is the digest of the file. Takes the database and not a session: each chunk is a transaction, so that a
-    million lines do not hold SQLite's one writer. Raises InvalidInputError for a file or option that is unusable as a
-    whole, before anything is changed.
+    `languages` and `standing` count for lines that say none, `consent` for lines without evidence of their own; without
+    either the evidence is the digest of the file. Takes the database and not a session: each chunk is a transaction, so
+    that a million lines do not hold SQLite's one writer. Raises InvalidInputError for a file or option that is unusable
+    as a whole, before anything is changed.
     """
     listener = listener or Listener()
     with database.read() as session:
@@ -100,7 +102,7 @@ def import_file(
     words = evidence(consent) if consent else f"import {source[:_CONSENT_DIGITS]}"
     chain = Chain.parse(languages, known_languages, aliases=True) if languages else None
     with path.open("rb") as file:
-        lines = SubscriberFile(file)
+        lines = SubscriberFile(file, standing)
         if not lines.has_languages and chain is None:
             raise InvalidInputError("the file has no column languages; say them for all lines: --languages be,ru")
         work = _Import(database, departures, week, Seen() if dry_run else None)
@@ -111,7 +113,7 @@ def import_file(
         while part := list(islice(entries, chunk)):
             work.store(_candidates(part, examiner, work.tally, listener))
             listener.progress(lines.octets)
-        report = ImportReport(source, lines.listmonk, **work.tally)
+        report = ImportReport(source, lines.origin, **work.tally)
     if not dry_run:
         _write_audit(database, "subscriber.imported", actor, now, asdict(report))
     return report

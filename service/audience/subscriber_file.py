@@ -1,4 +1,4 @@
-"""Files of subscribers: our own CSV and the exports of listmonk, told apart by the columns they name."""
+"""Files of subscribers, told apart by their start: our own CSV, exports of listmonk and Mailchimp, address lists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import BinaryIO
 
-from service.audience.csv_lines import Broken, CsvLines, Record
+from service.audience.address_list import is_listed, listed
+from service.audience.csv_lines import Broken, CsvLines, Lines, Record
+from service.audience.mailchimp import MailchimpColumns
+from service.audience.said import Said
 from service.domain.errors import InvalidInputError
 
 _UTF8_BOM = b"\xef\xbb\xbf"
@@ -17,6 +20,7 @@ _COLUMNS = ("email", "languages", "status", "consent", "joined_week", "attribute
 _NAMES = {
     "email": "email",
     "e-mail": "email",
+    "email address": "email",
     "address": "email",
     "languages": "languages",
     "language": "languages",
@@ -31,20 +35,17 @@ GUARDED = ("=", "+", "-", "@", "\t", "\r")
 _LISTMONK_KEYS = ("languages", "lang", "language")
 
 
-class Said(StrEnum):
-    """What a file says of a reader."""
+class Origin(StrEnum):
+    """What wrote a file."""
 
-    ACTIVE = "active"
-    PENDING = "pending"
-    UNSUBSCRIBED = "unsubscribed"
-    BOUNCED = "bounced"
-    COMPLAINED = "complained"
-    BLOCKED = "blocked"
+    CSV = "csv"
+    LISTMONK = "listmonk"
+    MAILCHIMP = "mailchimp"
+    ADDRESSES = "addresses"
 
 
 # The words of our own exports and of listmonk's (enabled, disabled, blocklisted).
 _STATUSES = {
-    "": Said.ACTIVE,
     "enabled": Said.ACTIVE,
     "confirmed": Said.ACTIVE,
     "unconfirmed": Said.PENDING,
@@ -69,24 +70,21 @@ class Entry:
 
 
 class SubscriberFile:
-    """Reads the header at once and then entry after entry.
+    """Reads the start at once and then entry after entry; `standing` is what a line that says nothing of it means.
 
     Raises InvalidInputError for a file that is unusable as a whole; what is wrong with a line is a Broken.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, standing: Said = Said.ACTIVE) -> None:
         start = file.read(len(_UTF8_BOM))
         if start.startswith(_UTF16_BOMS):
             raise InvalidInputError("the file is UTF-16; save it as CSV in UTF-8")
         if start != _UTF8_BOM:
             file.seek(0)
-        self._lines = CsvLines(file)
-        self._width = len(self._lines.header)
-        self._places = _places(self._lines.header)
-        self._order = [self._places.get(name, -1) for name in _COLUMNS]
-        self._listmonk = "attributes" in self._places and "languages" not in self._places
-        # Languages without quotes spill over into columns of their own; in the last one nothing else can be meant.
-        self._languages_last = self._places.get("languages") == self._width - 1 and self._lines.delimiter == ","
+        self._lines = Lines(file)
+        self._standing = standing
+        first = self._lines.first()
+        self._table = None if first and first.text and is_listed(first.text) else _Table(self._lines, standing)
 
     @property
     def octets(self) -> int:
@@ -94,18 +92,52 @@ class SubscriberFile:
         return self._lines.octets
 
     @property
-    def listmonk(self) -> bool:
-        """Whether this is an export of listmonk."""
-        return self._listmonk
+    def origin(self) -> Origin:
+        """What wrote it."""
+        return Origin.ADDRESSES if self._table is None else self._table.origin
 
     @property
     def has_languages(self) -> bool:
         """Whether lines can say their languages."""
-        return "languages" in self._places or self._listmonk
+        return self._table is not None and self._table.has_languages
 
     def __iter__(self) -> Iterator[Entry | Broken]:
         """Each entry or broken line, in the order of the file."""
-        for record in self._lines:
+        if self._table is not None:
+            yield from self._table
+            return
+        for line in listed(self._lines):
+            if isinstance(line, Broken):
+                yield line
+            else:
+                yield Entry(line.number, line.text or "", "", self._standing, "", "")
+
+
+class _Table:
+    """A file whose first line names its columns."""
+
+    def __init__(self, lines: Lines, standing: Said) -> None:
+        self._records = CsvLines(lines)
+        self._standing = standing
+        header = self._records.header
+        self._width = len(header)
+        self._places = _places(header)
+        self._order = [self._places.get(name, -1) for name in _COLUMNS]
+        self._mailchimp = MailchimpColumns(header)
+        self.origin = Origin.CSV
+        if self._mailchimp.present:
+            self.origin = Origin.MAILCHIMP
+        elif "attributes" in self._places and "languages" not in self._places:
+            self.origin = Origin.LISTMONK
+        # Languages without quotes spill over into columns of their own; in the last one nothing else can be meant.
+        self._languages_last = self._places.get("languages") == self._width - 1 and self._records.delimiter == ","
+
+    @property
+    def has_languages(self) -> bool:
+        return "languages" in self._places or self.origin is Origin.LISTMONK
+
+    def __iter__(self) -> Iterator[Entry | Broken]:
+        for record in self._records:
             yield record if isinstance(record, Broken) else self._entry(record)
 
     def _entry(self, record: Record) -> Entry | Broken:
@@ -117,10 +149,16 @@ class SubscriberFile:
         # An empty cell stands for each column that the file does not have.
         cells.append("")
         email, languages, status, consent, week, attributes = (cells[place].strip() for place in self._order)
-        said = _STATUSES.get(status.lower())
+        said = _STATUSES.get(status.lower()) if status else self._standing
         if said is None:
             return Broken(record.number, "the status is none of active, pending, unsubscribed, bounced, complained")
-        if self._listmonk:
+        if self.origin is Origin.MAILCHIMP:
+            try:
+                week = week or self._mailchimp.joined_week(cells)
+            except InvalidInputError as error:
+                return Broken(record.number, str(error))
+            said = said if status or said is not Said.ACTIVE else self._mailchimp.said(cells)
+        if self.origin is Origin.LISTMONK:
             found = _languages_of(attributes)
             if found is None:
                 return Broken(record.number, "the attributes are not a JSON object with languages in words")

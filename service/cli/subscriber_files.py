@@ -30,18 +30,25 @@ def register(subscriber: typer.Typer) -> None:
 
 def import_(
     path: Annotated[
-        Path, typer.Argument(metavar="FILE.csv", help="email,languages[,status][,consent], or listmonk's.")
+        Path,
+        typer.Argument(
+            metavar="FILE.csv", help="email,languages[,status][,consent]; or an export of listmonk, Mailchimp, Mailman."
+        ),
     ],
     languages: Annotated[
         str | None, typer.Option("--languages", metavar="be,ru", help="For lines that say no languages.")
     ] = None,
     consent: Annotated[str | None, typer.Option(help="Where consent comes from, for lines that do not say.")] = None,
+    status: Annotated[
+        SubscriberStatus, typer.Option(help="What lines that say nothing of it mean; for lists of who has left.")
+    ] = SubscriberStatus.ACTIVE,
     errors: Annotated[Path | None, typer.Option(metavar="FILE", help="Write line and reason of each bad line.")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
 ) -> None:
     """Add the readers of a file. Whoever is suppressed or has left stays away; who is known keeps their languages."""
     from service.audience.importing import Listener, import_file
+    from service.audience.said import Said
     from service.bootstrap import services
 
     parts = services()
@@ -52,6 +59,7 @@ def import_(
             path,
             languages=languages,
             consent=consent,
+            standing=Said(status.value),
             actor=actor(),
             now=parts.clock.now(),
             dry_run=dry_run,
@@ -70,7 +78,7 @@ def _tell(report: ImportReport, *, dry_run: bool) -> None:
     say(f"{report.lines:,} lines: {said}{'; a dry run, nothing was stored' if dry_run else ''}")
     if report.left:
         say(f"{report.left:,} who were active here have left by the word of the file")
-    if report.listmonk:
+    if report.origin == "listmonk":
         say("note: a listmonk export does not say who left a list; export only confirmed subscriptions")
 
 

@@ -126,6 +126,24 @@ def test_an_export_of_listmonk_is_imported_with_a_word_of_caution(tydzen, reader
     assert "does not say who left a list" in err
 
 
+MAILCHIMP = "Email Address,OPTIN_TIME,CONFIRM_TIME,LEID,EUID"
+
+
+@ON_SQLITE
+def test_who_left_mailchimp_or_mailman_is_not_brought_back_by_the_list_of_who_stayed(tydzen, readers, database):
+    readers.write_text(f"{MAILCHIMP},UNSUB_TIME\nann@reader.test,2018-05-28 10:00:00,,1,2,2019-05-27 10:00:00\n")
+    report = answer(tydzen, "subscriber", "import", readers, "--languages", "be")
+    assert (report["origin"], report["unsubscribed"]) == ("mailchimp", 1)
+    readers.write_text("Bob <bob@reader.test>\n")
+    report = answer(tydzen, "subscriber", "import", readers, "--languages", "be", "--status", "unsubscribed")
+    assert (report["origin"], report["unsubscribed"]) == ("addresses", 1)
+
+    readers.write_text("ann@reader.test\nbob@reader.test\nkacia@reader.test\n")
+    report = answer(tydzen, "subscriber", "import", readers, "--languages", "be")
+    assert (report["new"], report["unsubscribed"]) == (1, 2)
+    assert reader(database, "ann@reader.test").status == reader(database, "bob@reader.test").status == "unsubscribed"
+
+
 def test_the_life_of_a_reader(tydzen, database, tmp_path):
     added = answer(tydzen, "subscriber", "add", "Ann@reader.test", "--languages", "be,ru", "--consent", "a letter")
     assert added == {"id": added["id"], "languages": "be,ru", "added": True, "dry_run": False}

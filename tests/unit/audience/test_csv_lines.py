@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.audience.csv_lines import LONGEST_LINE, Broken, CsvLines, Record
+from service.audience.csv_lines import LONGEST_LINE, Broken, CsvLines, Lines, Record
 from service.domain.errors import InvalidInputError
 
 
 def read(content, header="a,b"):
     octets = content if isinstance(content, bytes) else content.encode()
-    return list(CsvLines(io.BytesIO(header.encode() + b"\n" + octets)))
+    return list(CsvLines(Lines(io.BytesIO(header.encode() + b"\n" + octets))))
 
 
 def test_records_carry_the_number_of_their_first_line_and_empty_lines_are_passed_over():
@@ -67,7 +67,7 @@ def test_a_quote_that_never_ends_gives_the_lines_after_it_back():
 
 @pytest.mark.parametrize("mark", [",", ";", "\t"])
 def test_the_header_tells_what_separates_cells(mark):
-    lines = CsvLines(io.BytesIO(f'a{mark}b\n1{mark}"x{mark}y"\n'.encode()))
+    lines = CsvLines(Lines(io.BytesIO(f'a{mark}b\n1{mark}"x{mark}y"\n'.encode())))
     assert lines.header == ["a", "b"]
     assert list(lines) == [Record(2, ["1", f"x{mark}y"])]
 
@@ -78,15 +78,15 @@ def test_the_header_tells_what_separates_cells(mark):
 )
 def test_a_file_whose_header_cannot_be_read_is_refused(content, reason):
     with pytest.raises(InvalidInputError, match=reason):
-        CsvLines(io.BytesIO(content))
+        CsvLines(Lines(io.BytesIO(content)))
 
 
 @given(st.lists(st.binary(max_size=30), max_size=30))
 def test_any_octets_are_read_to_the_end_and_each_line_at_most_once(lines):
-    reader = CsvLines(io.BytesIO(b"a,b\n" + b"\n".join(lines)))
-    numbers = [found.number for found in reader]
+    source = Lines(io.BytesIO(b"a,b\n" + b"\n".join(lines)))
+    numbers = [found.number for found in CsvLines(source)]
     assert numbers == sorted(set(numbers))
-    assert reader.octets == len(b"a,b\n" + b"\n".join(lines))
+    assert source.octets == len(b"a,b\n" + b"\n".join(lines))
 
 
 @given(

@@ -281,5 +281,5 @@ def test_without_a_publication_the_mend_is_named(database, tmp_path):
 def test_a_report_names_the_kind_of_the_file(importing_to_sqlite):
     report = importing_to_sqlite('email,name,attributes,status\nann@reader.test,Ann,"{""lang"":""by""}",enabled\n')
     assert isinstance(report, ImportReport)
-    assert report.listmonk
+    assert report.origin == "listmonk"
     counts(report, new=1)

@@ -3,7 +3,8 @@ import io
 import pytest
 
 from service.audience.csv_lines import Broken
-from service.audience.subscriber_file import Entry, Said, SubscriberFile
+from service.audience.said import Said
+from service.audience.subscriber_file import Entry, Origin, SubscriberFile
 from service.domain.errors import InvalidInputError
 
 LISTMONK = "uuid,email,name,attributes,status,created_at,updated_at\n"
@@ -102,7 +103,7 @@ def test_an_export_of_listmonk_is_read_as_it_is(attributes, languages):
     quoted = attributes.replace('"', '""')
     line = f'0d6a,ann@reader.test,"Ann, of Minsk","{quoted}",enabled,2019-05-01 10:00:00,2019-05-02 10:00:00\n'
     file = SubscriberFile(io.BytesIO((LISTMONK + line).encode()))
-    assert file.listmonk
+    assert file.origin is Origin.LISTMONK
     assert list(file) == [entry(2, "ann@reader.test", languages)]
 
 
@@ -135,3 +136,69 @@ def test_a_file_without_a_usable_header_is_refused_as_a_whole(content, reason):
 
 def test_an_entry_does_not_show_the_address():
     assert "ann" not in repr(entry(2, "ann@reader.test"))
+
+
+MAILCHIMP = '"Email Address","First Name",MEMBER_RATING,OPTIN_TIME,OPTIN_IP,CONFIRM_TIME,CONFIRM_IP,LAST_CHANGED,LEID,EUID,NOTES'
+
+
+def mailchimp(more, line):
+    file = SubscriberFile(io.BytesIO(f"{MAILCHIMP}{more}\n{line}\n".encode()))
+    assert file.origin is Origin.MAILCHIMP
+    return list(file)
+
+
+@pytest.mark.parametrize(
+    ("times", "said", "week"),
+    [
+        (',,"2019-05-27 10:00:00",192.0.2.1', Said.ACTIVE, "2019-W22"),
+        ('"2018-01-01 08:00:00",192.0.2.1,"2019-05-27 10:00:00",192.0.2.1', Said.ACTIVE, "2019-W22"),
+        ('"2019-05-27 10:00:00",192.0.2.1,,', Said.ACTIVE, "2019-W22"),
+        (",,,", Said.PENDING, ""),
+    ],
+)
+def test_who_opted_in_or_confirmed_at_mailchimp_is_active_since_that_week(times, said, week):
+    line = f"ann@reader.test,Ann,2,{times},,1,2,"
+    assert mailchimp("", line) == [entry(2, "ann@reader.test", "", said, week=week)]
+
+
+@pytest.mark.parametrize(
+    ("reason", "said"),
+    [
+        ("I no longer want to receive these emails", Said.UNSUBSCRIBED),
+        ("", Said.UNSUBSCRIBED),
+        ("The emails are spam and should be reported", Said.COMPLAINED),
+        ("ABUSE", Said.COMPLAINED),
+    ],
+)
+def test_who_left_or_complained_at_mailchimp_has_left_here(reason, said):
+    more = ",UNSUB_TIME,UNSUB_CAMPAIGN_TITLE,UNSUB_CAMPAIGN_ID,UNSUB_REASON"
+    line = f'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"2019-05-27 10:00:00",Week,7,"{reason}"'
+    assert mailchimp(more, line) == [entry(2, "ann@reader.test", "", said, week="2018-W22")]
+
+
+def test_a_cleaned_address_of_mailchimp_bounced():
+    line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"2019-05-27 10:00:00"'
+    assert mailchimp(",CLEAN_TIME", line) == [entry(2, "ann@reader.test", "", Said.BOUNCED, week="2018-W22")]
+
+
+def test_a_time_that_is_none_breaks_its_line_alone():
+    lines = "canary@reader.test,Ann,2,canary,,,,,1,2,\nann@reader.test,Ann,2,2019-05-27 10:00:00,,,,,1,2,"
+    broken, after = mailchimp("", lines)
+    assert "OPTIN_TIME" in broken.reason
+    assert "canary" not in broken.reason
+    assert after == entry(3, "ann@reader.test", "", week="2019-W22")
+
+
+def test_the_members_that_mailman_prints_are_read_with_and_without_names():
+    text = 'ann@reader.test\n\n"Reader, Bob" <bob@reader.test>\nКаця <kacia@reader.test>\nnobody canary\n'
+    file = SubscriberFile(io.BytesIO(text.encode()))
+    assert (file.origin, file.has_languages) == (Origin.ADDRESSES, False)
+    *found, broken = file
+    assert found == [entry(n, f"{who}@reader.test", "") for n, who in ((1, "ann"), (3, "bob"), (4, "kacia"))]
+    assert broken == Broken(5, "the line is no address")
+
+
+@pytest.mark.parametrize("content", ["ann@reader.test\n", "email\nann@reader.test\n"])
+def test_of_a_list_of_those_who_left_the_one_who_imports_it_says_so(content):
+    (found,) = SubscriberFile(io.BytesIO(content.encode()), Said.UNSUBSCRIBED)
+    assert found.said is Said.UNSUBSCRIBED

@@ -1,0 +1,52 @@
+"""What an export of Mailchimp says of a reader: by its columns of times, since no column names the status."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+
+from service.audience.said import Said
+from service.domain.errors import InvalidInputError
+from service.domain.weeks import Week
+
+# Every one of its exports has these, and nobody else's.
+_MARKS = {"leid", "euid"}
+_COMPLAINTS = ("spam", "abuse")
+
+
+class MailchimpColumns:
+    """Where the columns are: UNSUB_TIME, UNSUB_REASON, CLEAN_TIME, OPTIN_TIME and CONFIRM_TIME."""
+
+    def __init__(self, header: Sequence[str]) -> None:
+        # A merge field may bear the same name; Mailchimp's own stand last.
+        self._places = {cell.strip().lower(): place for place, cell in enumerate(header)}
+
+    @property
+    def present(self) -> bool:
+        """Whether the file is an export of Mailchimp."""
+        return self._places.keys() >= _MARKS
+
+    def said(self, cells: Sequence[str]) -> Said:
+        """Cleaned addresses bounced; who neither opted in nor confirmed only bought something once."""
+        if self._cell(cells, "clean_time"):
+            return Said.BOUNCED
+        if self._cell(cells, "unsub_time"):
+            reason = self._cell(cells, "unsub_reason").lower()
+            return Said.COMPLAINED if any(word in reason for word in _COMPLAINTS) else Said.UNSUBSCRIBED
+        if self._cell(cells, "optin_time") or self._cell(cells, "confirm_time"):
+            return Said.ACTIVE
+        return Said.PENDING
+
+    def joined_week(self, cells: Sequence[str]) -> str:
+        """The ISO week of the confirmation, else of the opt-in, or nothing. Raises InvalidInputError."""
+        time = self._cell(cells, "confirm_time") or self._cell(cells, "optin_time")
+        if not time:
+            return ""
+        try:
+            return str(Week.of(dt.datetime.fromisoformat(time).date()))
+        except ValueError:
+            raise InvalidInputError("CONFIRM_TIME or OPTIN_TIME is no time such as 2019-05-27 10:00:00") from None
+
+    def _cell(self, cells: Sequence[str], name: str) -> str:
+        place = self._places.get(name)
+        return "" if place is None or place >= len(cells) else cells[place].strip()
