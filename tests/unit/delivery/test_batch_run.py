@@ -45,6 +45,7 @@ def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
 @pytest.mark.parametrize("fate", ["before", "after"])
 @pytest.mark.parametrize("which", range(1, 8))
 def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(database, tmp_path, sink, fate, which, monkeypatch):
+    monkeypatch.setattr("service.pace.groups.GROUP_LIMIT", 100)
     monkeypatch.setattr("service.delivery.account.AWAY_SECONDS", 0.01)
     monkeypatch.setattr("service.delivery.patience.AWAY_SECONDS", 0.01)
     run = Run(database, readers=230)
