@@ -15,15 +15,21 @@ from service.domain.delivery import DeliveryState
 from service.mail.journal import Journal
 from service.store import gate, outcomes
 from service.store.arrays import array_literal
-from service.store.batches import Claim
 from service.store.database import Session
-from service.store.gate import Gated, Recipient
 from worker import app  # noqa: F401  # Celery looks for it here
 
-_READ = sa.text(
-    "SELECT d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed FROM deliveries d "
-    "JOIN subscribers s ON s.id = d.subscriber_id WHERE d.id = ANY(CAST(:ids AS bigint[]))"
-)
+# In the place of the gate's statement: it takes the same values and answers with the same columns.
+_READ = """
+    WITH marked AS (
+        UPDATE deliveries SET state = 2, at = %(now)s WHERE id = ANY(CAST(%(accepted)s AS bigint[])) RETURNING id
+    ), counted AS (
+        UPDATE batches b SET pending = b.pending - a.letters, accepted = b.accepted + a.letters
+        FROM (SELECT count(*) AS letters FROM marked) a WHERE b.id = %(batch)s RETURNING a.letters
+    )
+    SELECT NULL::float8, counted.letters, d.id, d.attempts, s.id, s.epoch, s.sealed
+    FROM counted CROSS JOIN deliveries d JOIN subscribers s ON s.id = d.subscriber_id
+    WHERE d.id = ANY(CAST(%(ids)s AS bigint[]))
+    """
 _ACCEPT = sa.text(
     """
     WITH marked AS (
@@ -35,15 +41,13 @@ _ACCEPT = sa.text(
 )
 
 
-def read_group(session: Session, _claim: Claim, ids: Sequence[int], **_more: Any) -> Gated:
-    rows = session.execute(_READ, {"ids": array_literal(ids)}).all()
-    unseal = session.sealer.open
-    return Gated([Recipient(*row[:4], unseal(row[2], row[4])) for row in rows], None)
-
-
 def accept(session: Session, _attempt: int, ids: Sequence[int], now_ms: int) -> set[int]:
     rows = session.execute(_ACCEPT, {"ids": array_literal(ids), "now": now_ms}).all()
     return {row.batch_id for row in rows}
+
+
+def always(*_arguments: Any) -> bool:
+    return True
 
 
 def nothing(*_arguments: Any) -> None:
@@ -51,6 +55,7 @@ def nothing(*_arguments: Any) -> None:
 
 
 assert DeliveryState.ACCEPTED == 2
-gate.pass_gate = read_group  # type: ignore[assignment]
+gate._POSTGRESQL_GATE = _READ  # noqa: SLF001
+gate.still_open = always
 outcomes._accept = accept  # type: ignore[assignment]  # noqa: SLF001
 Journal.dot = Journal.reply = Journal.accepted = nothing  # type: ignore[method-assign,assignment]

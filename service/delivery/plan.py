@@ -20,7 +20,8 @@ from service.queue import SEND_BATCH, Bell, ring_after_commit
 from service.store import Database, Session, batches, freezing, limits, locks, mailings, measures
 from service.store.instants import stored
 
-_SLICE_READERS = 50_000
+# PostgreSQL goes through much of the readers' table for every slice; SQLite lets nobody else write meanwhile.
+_SLICE_READERS_POSTGRESQL, _SLICE_READERS_SQLITE = 200_000, 50_000
 _LOCK_SECONDS = 120
 # Every batch that ends rings the next one, so a few are enough to set the workers going.
 FIRST_RINGS = 32
@@ -32,7 +33,8 @@ _log = log.get("plan")
 class Planner:
     """Plans mailings: any number may try, one at a time works, and another goes on where a dead one stopped.
 
-    `rate` is the installation's, in mails per second; `batch_limit` the most letters in a batch.
+    `rate` is the installation's, in mails per second; `batch_limit` the most letters in a batch; `slice_readers` about
+    how many readers are frozen in one transaction, None for what suits the database.
     """
 
     database: Database
@@ -41,7 +43,7 @@ class Planner:
     clock: Clock
     rate: float
     batch_limit: int
-    slice_readers: int = _SLICE_READERS
+    slice_readers: int | None = None
 
     def plan(self, mailing: int) -> bool:
         """Whether the mailing is planned and sending now; False where somebody else plans it, or it is not planning.
@@ -72,13 +74,13 @@ class Planner:
             if planned.state is not MailingState.PLANNING:
                 return False
             standing.refuse_unsettled(session, planned.week)
-            slices = planned.slices or max(1, math.ceil(freezing.candidate_count(session) / self.slice_readers))
+            slices = planned.slices or self._slices(session)
             freezing.slices_done(session, mailing, slices=slices, done=planned.planned_slices)
             content = editions.load(session, planned.week)
         restricted = planned.audience != "all"
         # All chains first: an edition that cannot be printed must stop the mailing before any reader is planned.
         with self.database.begin() as session:
-            whole = freezing.chains_with_readers(session, mailing, *slice_bounds(0, 1), restricted=restricted)
+            whole = freezing.chains_with_readers(session, mailing, restricted=restricted)
             self._freeze_editions(session, mailing, content, whole)
         faults.point("plan-after-rendering")
         for number in range(planned.planned_slices, slices):
@@ -90,6 +92,10 @@ class Planner:
                 faults.point("plan-slice-commit")
             faults.point("plan-between-slices")
         return self._start(mailing)
+
+    def _slices(self, session: Session) -> int:
+        usual = _SLICE_READERS_POSTGRESQL if session.postgresql else _SLICE_READERS_SQLITE
+        return max(1, math.ceil(freezing.candidate_count(session) / (self.slice_readers or usual)))
 
     def _freeze_editions(
         self, session: Session, mailing: int, content: Content, chains: Iterable[str]
@@ -103,14 +109,12 @@ class Planner:
         low, high = slice_bounds(number, slices)
         restricted = planned.audience != "all"
         rate = limits.every(session).get(INSTALLATION, NO_LIMIT).over(Limit(rate=self.rate)).rate
-        chains = freezing.chains_with_readers(session, planned.id, low, high, restricted=restricted)
+        taken = freezing.take_slice(session, planned.id, low, high, restricted=restricted)
         freezing.freeze_slice(
             session,
             planned.id,
-            low,
-            high,
-            self._freeze_editions(session, planned.id, content, chains),
-            restricted=restricted,
+            taken,
+            self._freeze_editions(session, planned.id, content, sorted(taken.mailable)),
             batch_size=batch_size(lowest_rate(rate, planned.rate), limit=self.batch_limit),
             now=self.clock.now(),
         )

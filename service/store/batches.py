@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import sqlalchemy as sa
 
@@ -35,22 +36,8 @@ def claim(session: Session, batch: int, *, sender: int, lease_seconds: float, no
 
     None where it is closed, somebody else's, not due before `now_ms`, or of a mailing that is not sending.
     """
-    clock = database_now(postgresql=session.postgresql)
-    sending = sa.exists().where(mailings.c.id == batches.c.mailing_id, mailings.c.state == _SENDING)
-    statement = (
-        batches.update()
-        .where(
-            batches.c.id == batch,
-            batches.c.open,
-            batches.c.lease_until <= clock,
-            batches.c.due_at <= now_ms,
-            batches.c.not_before <= now_ms,
-            sending,
-        )
-        .values(fence=batches.c.fence + 1, lease_until=clock + int(lease_seconds * 1000), sender_id=sender)
-        .returning(batches.c.mailing_id, batches.c.chain, batches.c.rendition_id, batches.c.fence, batches.c.provider)
-    )
-    row = session.execute(statement).first()
+    values = {"batch": batch, "sender": sender, "lease": int(lease_seconds * 1000), "now": now_ms}
+    row = session.execute(_claiming(postgresql=session.postgresql), values).first()
     if row is None:
         return None
     return Claim(batch, row.mailing_id, row.chain, row.rendition_id, row.fence, row.provider)
@@ -68,12 +55,14 @@ def take_due(session: Session, claimed: Claim, now_ms: int) -> list[int]:
 
 # Statements of every batch are built once: to build one costs as much as to run it.
 _BATCH = sa.bindparam("batch", type_=sa.BigInteger)
+_NOW = sa.bindparam("now", type_=sa.BigInteger)
+_LEASE = sa.bindparam("lease", type_=sa.BigInteger)
 _WAKE = (
     deliveries.update()
     .where(
         deliveries.c.batch_id == _BATCH,
         deliveries.c.state == int(DeliveryState.DEFERRED),
-        deliveries.c.due_at <= sa.bindparam("now", type_=sa.BigInteger),
+        deliveries.c.due_at <= _NOW,
     )
     .values(state=int(DeliveryState.PENDING), due_at=None)
 )
@@ -105,6 +94,55 @@ _FREE = (
     .values(lease_until=0, rung_at=sa.case((batches.c.pending > 0, 0), else_=batches.c.rung_at))
     .returning(batches.c.open)
 )
+_OF_MAILING = batches.c.mailing_id == sa.bindparam("mailing", type_=sa.BigInteger)
+_OPEN_COUNT = sa.select(sa.func.count()).where(_OF_MAILING, batches.c.open)
+_UNFINISHED = (
+    sa.select(mailings.c.id)
+    .where(
+        mailings.c.state.in_(sa.bindparam("states", expanding=True)),
+        sa.exists().where(batches.c.mailing_id == mailings.c.id, batches.c.open),
+    )
+    .order_by(mailings.c.id)
+)
+
+
+@cache
+def _claiming(*, postgresql: bool) -> sa.Executable:
+    clock = database_now(postgresql=postgresql)
+    return (
+        batches.update()
+        .where(
+            batches.c.id == _BATCH,
+            batches.c.open,
+            batches.c.lease_until <= clock,
+            batches.c.due_at <= _NOW,
+            batches.c.not_before <= _NOW,
+            sa.exists().where(mailings.c.id == batches.c.mailing_id, mailings.c.state == _SENDING),
+        )
+        .values(fence=batches.c.fence + 1, lease_until=clock + _LEASE, sender_id=sa.bindparam("sender"))
+        .returning(batches.c.mailing_id, batches.c.chain, batches.c.rendition_id, batches.c.fence, batches.c.provider)
+    )
+
+
+@cache
+def _renewing(*, postgresql: bool) -> sa.Executable:
+    clock = database_now(postgresql=postgresql)
+    return (
+        batches.update()
+        .where(
+            batches.c.id == _BATCH,
+            batches.c.fence == sa.bindparam("held_fence", type_=sa.Integer),
+            batches.c.lease_until > clock,
+            sa.exists().where(mailings.c.id == sa.bindparam("mailing"), mailings.c.state == _SENDING),
+        )
+        .values(lease_until=clock + _LEASE)
+    )
+
+
+@cache
+def _counting(*labels: str) -> sa.Executable:
+    changes = {label: batches.c[label] + sa.bindparam(f"{label}_more", type_=sa.Integer) for label in labels}
+    return batches.update().where(batches.c.id == _BATCH).values(changes)
 
 
 def hold(session: Session, batch: int) -> None:
@@ -115,9 +153,10 @@ def hold(session: Session, batch: int) -> None:
 
 def add_counts(session: Session, batch: int, deltas: Mapping[DeliveryState, int]) -> None:
     """Change the batch's counts by state, in the same transaction as its deliveries."""
-    changes = {batches.c[state.label]: batches.c[state.label] + delta for state, delta in deltas.items() if delta}
+    changes = {state.label: delta for state, delta in deltas.items() if delta}
     if changes:
-        session.execute(batches.update().where(batches.c.id == batch).values(changes))
+        more = {f"{label}_more": delta for label, delta in changes.items()}
+        session.execute(_counting(*changes), {"batch": batch, **more})
 
 
 def set_rendition(session: Session, claimed: Claim, rendition: int) -> None:
@@ -127,18 +166,9 @@ def set_rendition(session: Session, claimed: Claim, rendition: int) -> None:
 
 def renew(session: Session, claimed: Claim, lease_seconds: float) -> bool:
     """Whether the lease still ran, of a mailing that is sending, and now runs for `lease_seconds`."""
-    clock = database_now(postgresql=session.postgresql)
-    statement = (
-        batches.update()
-        .where(
-            batches.c.id == claimed.batch,
-            batches.c.fence == claimed.fence,
-            batches.c.lease_until > clock,
-            sa.exists().where(mailings.c.id == claimed.mailing, mailings.c.state == _SENDING),
-        )
-        .values(lease_until=clock + int(lease_seconds * 1000))
-    )
-    return session.execute(statement).rowcount == 1
+    held = {"batch": claimed.batch, "held_fence": claimed.fence, "mailing": claimed.mailing}
+    values = {**held, "lease": int(lease_seconds * 1000)}
+    return session.execute(_renewing(postgresql=session.postgresql), values).rowcount == 1
 
 
 def give_back(session: Session, claimed: Claim, *, not_before: int = 0) -> bool:
@@ -163,30 +193,42 @@ def to_ring(
     session: Session, *, now_ms: int, quiet_seconds: float, limit: int, mailing: int | None = None
 ) -> list[int]:
     """Open, due, unclaimed batches of sending mailings that nobody rang within `quiet_seconds`, marked as rung."""
-    clock = database_now(postgresql=session.postgresql)
-    chosen = _claimable(session, now_ms).where(batches.c.rung_at <= clock - int(quiet_seconds * 1000)).limit(limit)
+    chosen = _ringable(postgresql=session.postgresql, of_one=mailing is not None)
+    values = {"now": now_ms, "quiet": int(quiet_seconds * 1000), "most": limit}
     if mailing is not None:
-        chosen = chosen.where(batches.c.mailing_id == mailing)
-    found = list(session.execute(chosen).scalars())
+        values["mailing"] = mailing
+    found = list(session.execute(chosen, values).scalars())
     if found:
+        clock = database_now(postgresql=session.postgresql)
         session.execute(batches.update().where(batches.c.id.in_(found)).values(rung_at=clock))
     return found
+
+
+@cache
+def _ringable(*, postgresql: bool, of_one: bool) -> sa.Executable:
+    quiet_since = database_now(postgresql=postgresql) - sa.bindparam("quiet", type_=sa.BigInteger)
+    chosen = _claimable(postgresql=postgresql).where(batches.c.rung_at <= quiet_since)
+    return (chosen.where(_OF_MAILING) if of_one else chosen).limit(sa.bindparam("most", type_=sa.Integer))
 
 
 def claim_another(
     session: Session, *, sender: int, lease_seconds: float, now_ms: int, without: Collection[str]
 ) -> Claim | None:
     """Take any batch that may be claimed, but of none of the providers in `without`; None where there is none."""
-    chosen = _claimable(session, now_ms).limit(1)
-    if without:
-        chosen = chosen.where(batches.c.provider.not_in(sorted(without)))
-    found = session.scalar(chosen)
+    chosen = _another(postgresql=session.postgresql)
+    found = session.scalar(chosen, {"now": now_ms, "without": sorted(without)})
     if found is None:
         return None
     return claim(session, int(found), sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
 
 
-def _claimable(session: Session, now_ms: int) -> sa.Select[tuple[int]]:
+@cache
+def _another(*, postgresql: bool) -> sa.Executable:
+    others = batches.c.provider.not_in(sa.bindparam("without", expanding=True))
+    return _claimable(postgresql=postgresql).where(others).limit(1)
+
+
+def _claimable(*, postgresql: bool) -> sa.Select[int]:
     """The ids of open, due, unclaimed batches of sending mailings, so ordered that neighbours are taken far apart.
 
     Batches are numbered by slice, chain and provider. Multiplied by the golden ratio, numbers in a row are spread
@@ -198,14 +240,14 @@ def _claimable(session: Session, now_ms: int) -> sa.Select[tuple[int]]:
         .where(
             mailings.c.state == _SENDING,
             batches.c.open,
-            batches.c.lease_until <= database_now(postgresql=session.postgresql),
-            batches.c.due_at <= now_ms,
-            batches.c.not_before <= now_ms,
+            batches.c.lease_until <= database_now(postgresql=postgresql),
+            batches.c.due_at <= _NOW,
+            batches.c.not_before <= _NOW,
             batches.c.pending + batches.c.deferred > 0,
         )
         .order_by((batches.c.id % 1_000_000_000) * 2_654_435_769 % 4_294_967_296)
     )
-    return chosen.with_for_update(of=batches, skip_locked=True) if session.postgresql else chosen
+    return chosen.with_for_update(of=batches, skip_locked=True) if postgresql else chosen
 
 
 def forget_rings(session: Session, mailing: int) -> None:
@@ -329,15 +371,12 @@ def waiting_count(session: Session, mailing: int) -> int:
 
 def open_count(session: Session, mailing: int) -> int:
     """How many batches of the mailing have deliveries that are not final."""
-    statement = sa.select(sa.func.count()).where(batches.c.mailing_id == mailing, batches.c.open)
-    return int(session.scalar(statement))
+    return int(session.scalar(_OPEN_COUNT, {"mailing": mailing}))
 
 
 def unfinished_mailings(session: Session, states: Collection[MailingState]) -> list[int]:
     """The mailings in these states that have open batches."""
-    wanted = mailings.c.state.in_([state.value for state in states])
-    opened = sa.exists().where(batches.c.mailing_id == mailings.c.id, batches.c.open)
-    return list(session.execute(sa.select(mailings.c.id).where(wanted, opened).order_by(mailings.c.id)).scalars())
+    return list(session.execute(_UNFINISHED, {"states": [state.value for state in states]}).scalars())
 
 
 def forget_ring(session: Session, batch: int) -> None:

@@ -149,10 +149,17 @@ def prove(session: Session, scope: str, *, now: dt.datetime) -> None:
 
 def prune(session: Session, *, now: dt.datetime) -> int:
     """Forget relays of whose trouble nobody has told of late, and providers left alone over a day ago; how many."""
-    untold = sa.and_(breakers.c.scope.startswith(RELAY, autoescape=True), breakers.c.until < stored(now))
-    well = sa.and_(breakers.c.kind == PROVEN, breakers.c.until < stored(now))
-    long_over = sa.and_(breakers.c.kind.in_(_HOLDS), breakers.c.until < stored(now - _PROVEN_FOR))
-    return session.execute(breakers.delete().where(sa.or_(untold, well, long_over))).rowcount
+    return session.execute(_PRUNE, {"now": stored(now), "long_ago": stored(now - _PROVEN_FOR)}).rowcount
+
+
+_PAST = breakers.c.until < sa.bindparam("now")
+_PRUNE = breakers.delete().where(
+    sa.or_(
+        sa.and_(breakers.c.scope.startswith(RELAY, autoescape=True), _PAST),
+        sa.and_(breakers.c.kind == PROVEN, _PAST),
+        sa.and_(breakers.c.kind.in_(_HOLDS), breakers.c.until < sa.bindparam("long_ago")),
+    )
+)
 
 
 def disbelieve(

@@ -1,13 +1,15 @@
-"""Freezing an audience: one INSERT … SELECT per slice of readers and chain, in random order, cut into batches.
+"""Freezing an audience: a slice of readers is read once, in one statement, and cut into batches in the order of ids.
 
-A batch is of one provider, or of all that have none of their own: so a slow one holds up its own letters alone.
+Ids are random, so a batch is of readers of everywhere; and neighbours in the index of deliveries are inserted one
+after the other, which PostgreSQL does in two thirds of the time. A batch is of one provider, or of all that have none
+of their own: so a slow one holds up its own letters alone.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,28 +21,45 @@ from service.domain.subscriber import SubscriberStatus
 from service.store.database import Session
 from service.store.instants import stored
 from service.store.locks import serialise_batch_ids
-from service.store.tables import batches, deliveries, mailing_audience, mailings, subscribers, suppressions
+from service.store.tables import Id16, batches, deliveries, mailing_audience, mailings, subscribers
 
 # Below this a provider's readers stay in the batches of all.
 _FEWEST_READERS = 50
 
-_ACTIVE = SubscriberStatus.ACTIVE.value
-_SUPPRESSED = sa.exists().where(suppressions.c.address_hash == subscribers.c.address_hash)
+# What one statement saw of a slice: whatever is cut and counted is taken from here, so that the numbers agree while
+# readers come and go. And readers lie in no order, so that a slice is all over their table: it is gone through once.
+_TAKE = """
+    CREATE TEMPORARY TABLE slice_readers AS
+    SELECT s.id, s.chain, CASE WHEN s.provider IN :known THEN s.provider ELSE '' END AS provider,
+        CASE WHEN s.status <> :active THEN s.status
+             WHEN EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash) THEN 'suppressed'
+        END AS left_out
+    FROM subscribers s
+    WHERE s.id >= :low
+    """
+_BELOW = " AND s.id < :high"
+_CHOSEN = """ AND EXISTS (
+        SELECT 1 FROM mailing_audience a WHERE a.mailing_id = :mailing AND a.subscriber_id = s.id
+    )"""
+_DROP = sa.text("DROP TABLE slice_readers")
+_readers = sa.table(
+    "slice_readers",
+    sa.column("id", Id16),
+    sa.column("chain", sa.String),
+    sa.column("provider", sa.String),
+    sa.column("left_out", sa.String),
+).c
+_COUNT = sa.select(_readers.chain, _readers.provider, _readers.left_out, sa.func.count().label("readers")).group_by(
+    _readers.chain, _readers.provider, _readers.left_out
+)
 
 
-def _within(low: bytes, high: bytes | None) -> sa.ColumnElement[bool]:
-    condition = subscribers.c.id >= low
-    return condition if high is None else sa.and_(condition, subscribers.c.id < high)
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """How many readers are to be mailed, by chain and known provider ("" = any other), and are not, by the reason."""
 
-
-def _candidates(mailing: int, low: bytes, high: bytes | None, *, restricted: bool) -> sa.ColumnElement[bool]:
-    within = _within(low, high)
-    if not restricted:
-        return within
-    member = sa.exists().where(
-        mailing_audience.c.mailing_id == mailing, mailing_audience.c.subscriber_id == subscribers.c.id
-    )
-    return sa.and_(within, member)
+    mailable: Mapping[str, Mapping[str, int]]
+    excluded: Mapping[str, int]
 
 
 def candidate_count(session: Session) -> int:
@@ -48,141 +67,141 @@ def candidate_count(session: Session) -> int:
     return int(session.scalar(sa.select(sa.func.count()).select_from(subscribers)))
 
 
-def chains_with_readers(
-    session: Session, mailing: int, low: bytes, high: bytes | None, *, restricted: bool
-) -> list[str]:
-    """The chains of the active readers of a slice, in order."""
-    statement = (
-        sa.select(subscribers.c.chain)
-        .where(_candidates(mailing, low, high, restricted=restricted), subscribers.c.status == _ACTIVE)
-        .distinct()
-        .order_by(subscribers.c.chain)
-    )
-    return list(session.execute(statement).scalars())
+def chains_with_readers(session: Session, mailing: int, *, restricted: bool) -> list[str]:
+    """The chains of the active readers of a mailing, in order."""
+    statement = sa.select(subscribers.c.chain).where(subscribers.c.status == SubscriberStatus.ACTIVE.value)
+    if restricted:
+        member = sa.and_(mailing_audience.c.mailing_id == mailing, mailing_audience.c.subscriber_id == subscribers.c.id)
+        statement = statement.where(sa.exists().where(member))
+    return sorted(session.execute(statement.distinct()).scalars())
+
+
+def take_slice(session: Session, mailing: int, low: bytes, high: bytes | None, *, restricted: bool) -> Slice:
+    """Look at the readers from `low` up to `high` once; what `freeze_slice` does in this transaction is about them."""
+    text = _TAKE + (_BELOW if high is not None else "") + (_CHOSEN if restricted else "")
+    statement = sa.text(text).bindparams(sa.bindparam("known", sorted(KNOWN), expanding=True))
+    values: dict[str, Any] = {"active": SubscriberStatus.ACTIVE.value, "low": low}
+    if high is not None:
+        values["high"] = high
+    if restricted:
+        values["mailing"] = mailing
+    session.execute(statement, values)
+    mailable: dict[str, dict[str, int]] = {}
+    excluded: dict[str, int] = {}
+    for row in session.execute(_COUNT):
+        if row.left_out is None:
+            mailable.setdefault(row.chain, {})[row.provider] = row.readers
+        else:
+            excluded[row.left_out] = excluded.get(row.left_out, 0) + row.readers
+    return Slice(mailable, excluded)
 
 
 def freeze_slice(
     session: Session,
     mailing: int,
-    low: bytes,
-    high: bytes | None,
+    taken: Slice,
     renditions: Mapping[str, int | None],
     *,
-    restricted: bool,
     batch_size: int,
     now: dt.datetime,
 ) -> None:
-    """Make the deliveries and batches of one slice, and count those left out, by reason.
+    """Make the deliveries and batches of the slice that was taken, and add those left out to the mailing, by reason.
 
     The readers of a known provider have batches of their own where there are enough of them. A chain without a
-    rendition (None) has no edition: its readers are planned and skipped at once,
-    with that reason.
+    rendition (None) has no edition: its readers are planned and skipped at once, with that reason.
     """
     serialise_batch_ids(session)
-    candidates = _candidates(mailing, low, high, restricted=restricted)
-    mailable = sa.and_(candidates, subscribers.c.status == _ACTIVE, ~_SUPPRESSED)
-    readers = _readers_of_providers(session, mailable)
-    for chain, rendition in renditions.items():
-        chosen = sa.and_(mailable, subscribers.c.chain == chain)
-        first = int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.id), 0)))) + 1
-        parts = [] if rendition is None else _parts(readers.get(chain, {}), first, batch_size)
-        batch = _batch_number(parts, first, batch_size)
-        state = DeliveryState.PENDING if rendition is not None else DeliveryState.SKIPPED
-        rows = sa.select(
-            sa.literal(mailing),
-            subscribers.c.id,
-            batch,
-            sa.literal(int(state)),
-            sa.literal(0),
-            sa.literal(None if rendition is not None else SkipReason.NO_EDITION.value, sa.String()),
-            sa.literal(stored(now)),
-        ).where(chosen)
-        columns = ["mailing_id", "subscriber_id", "batch_id", "state", "attempts", "reason", "at"]
-        session.execute(deliveries.insert().from_select(columns, rows))
-        _make_batches(session, mailing, chain, rendition, first=first, parts=parts)
-    _count_excluded(session, mailing, candidates)
+    first = int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.id), 0)))) + 1
+    parts = list(_parts(taken.mailable, renditions, first, batch_size))
+    if parts:
+        _insert_deliveries(session, mailing, parts, batch_size, now)
+        session.execute(batches.insert(), [row for part in parts for row in part.rows(mailing, batch_size)])
+    session.execute(_DROP)
+    _add_excluded(session, mailing, taken.excluded)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The batches of one provider: they are numbered from `first`; what comes from `end` on is not of it."""
+    """The batches of one chain and provider ("" = all that have none of their own), numbered from `first`."""
 
+    chain: str
     provider: str
+    rendition: int | None
+    readers: int
     first: int
-    end: int
+
+    def rows(self, mailing: int, batch_size: int) -> Iterator[dict[str, Any]]:
+        """The rows of its batches, each full but the last."""
+        for number in range(math.ceil(self.readers / batch_size)):
+            readers = min(batch_size, self.readers - number * batch_size)
+            planned = self.rendition is not None
+            yield {
+                "id": self.first + number,
+                "mailing_id": mailing,
+                "chain": self.chain,
+                "rendition_id": self.rendition,
+                "open": planned,
+                "provider": self.provider,
+                "pending": readers if planned else 0,
+                "skipped": 0 if planned else readers,
+            }
 
 
-def _readers_of_providers(session: Session, mailable: sa.ColumnElement[bool]) -> dict[str, dict[str, int]]:
-    """How many of these readers each known provider has, by chain; in one reading of the slice."""
-    statement = (
-        sa.select(subscribers.c.chain, subscribers.c.provider, sa.func.count().label("readers"))
-        .where(mailable, subscribers.c.provider.in_(sorted(KNOWN)))
-        .group_by(subscribers.c.chain, subscribers.c.provider)
-    )
-    found: dict[str, dict[str, int]] = {}
-    for row in session.execute(statement):
-        found.setdefault(row.chain, {})[row.provider] = row.readers
-    return found
+def _parts(
+    mailable: Mapping[str, Mapping[str, int]], renditions: Mapping[str, int | None], first: int, batch_size: int
+) -> Iterator[_Part]:
+    """Who shares batches. The last part of a chain is of all providers without batches of their own."""
+    for chain, readers in sorted(mailable.items()):
+        rendition = renditions[chain]
+        rest = 0
+        for provider, count in sorted(readers.items()):
+            # Small batches cost more a letter than large ones, and the wire keeps providers apart in a mixed one, too.
+            if provider and rendition is not None and count >= max(_FEWEST_READERS, batch_size // 4):
+                yield _Part(chain, provider, rendition, count, first)
+                first += math.ceil(count / batch_size)
+            else:
+                rest += count
+        if rest:
+            yield _Part(chain, "", rendition, rest, first)
+            first += math.ceil(rest / batch_size)
 
 
-def _parts(readers: Mapping[str, int], first: int, batch_size: int) -> list[_Part]:
-    """The providers that have enough readers here for batches of their own, with the numbers of these."""
-    parts: list[_Part] = []
-    for provider, count in sorted(readers.items()):
-        # Small batches cost more a letter than large ones, and the wire keeps providers apart in a mixed one, too.
-        if count >= max(_FEWEST_READERS, batch_size // 4):
-            end = first + math.ceil(count / batch_size)
-            parts.append(_Part(provider, first, end))
-            first = end
-    return parts
-
-
-def _batch_number(parts: Sequence[_Part], first: int, batch_size: int) -> sa.ColumnElement[int]:
-    """In which batch a reader is, in random order among those of the same provider or, last, of all the others."""
-    if not parts:
-        place = sa.func.row_number(type_=sa.BigInteger).over(order_by=sa.func.random()) - 1
-        return first + place // batch_size
-    numbers = {part.provider: part.first for part in parts}
-    base = sa.case(numbers, value=subscribers.c.provider, else_=parts[-1].end)
-    place = sa.func.row_number(type_=sa.BigInteger).over(partition_by=base, order_by=sa.func.random()) - 1
-    return base + place // batch_size
-
-
-def _make_batches(
-    session: Session, mailing: int, chain: str, rendition: int | None, *, first: int, parts: Sequence[_Part]
+def _insert_deliveries(
+    session: Session, mailing: int, parts: Sequence[_Part], batch_size: int, now: dt.datetime
 ) -> None:
-    pending: sa.ColumnElement[int] = sa.func.count()
-    skipped: sa.ColumnElement[int] = sa.literal(0)
-    if rendition is None:
-        pending, skipped = skipped, pending
-    provider: sa.ColumnElement[str] = sa.literal("")
-    if parts:
-        provider = sa.case(*((deliveries.c.batch_id < part.end, part.provider) for part in parts), else_="")
-    values: list[sa.ColumnElement[Any]] = [
-        deliveries.c.batch_id,
+    """A delivery of each reader who is to be mailed, in the order of their ids among those of the same part."""
+    part = _first_batch(parts)
+    place = sa.func.row_number(type_=sa.BigInteger).over(partition_by=part, order_by=_readers.id) - 1
+    no_edition = _readers.chain.in_(sorted({one.chain for one in parts if one.rendition is None}))
+    rows = sa.select(
         sa.literal(mailing),
-        sa.literal(chain),
-        sa.literal(rendition, sa.Integer),
-        sa.literal(rendition is not None),
-        provider,
-        pending,
-        skipped,
-    ]
-    cut = sa.select(*values).where(deliveries.c.batch_id >= first).group_by(deliveries.c.batch_id)
-    columns = ["id", "mailing_id", "chain", "rendition_id", "open", "provider", "pending", "skipped"]
-    session.execute(batches.insert().from_select(columns, cut))
+        _readers.id,
+        part + place // batch_size,
+        sa.case((no_edition, int(DeliveryState.SKIPPED)), else_=int(DeliveryState.PENDING)),
+        sa.literal(0),
+        sa.case((no_edition, SkipReason.NO_EDITION.value)),
+        sa.literal(stored(now)),
+    ).where(_readers.left_out.is_(None))
+    columns = ["mailing_id", "subscriber_id", "batch_id", "state", "attempts", "reason", "at"]
+    session.execute(deliveries.insert().from_select(columns, rows))
 
 
-def _count_excluded(session: Session, mailing: int, candidates: sa.ColumnElement[bool]) -> None:
-    reason = sa.case((subscribers.c.status == _ACTIVE, sa.literal("suppressed")), else_=subscribers.c.status)
-    left_out = sa.or_(subscribers.c.status != _ACTIVE, _SUPPRESSED)
-    statement = (
-        sa.select(reason.label("reason"), sa.func.count().label("readers")).where(candidates, left_out).group_by(reason)
-    )
-    found = {row.reason: row.readers for row in session.execute(statement)}
+def _first_batch(parts: Sequence[_Part]) -> sa.ColumnElement[int]:
+    """The number of the first batch of the part that a reader is in."""
+    of_chain: dict[str, dict[str, int]] = {}
+    for part in parts:
+        of_chain.setdefault(part.chain, {})[part.provider] = part.first
+    firsts: dict[str, sa.ColumnElement[int]] = {}
+    for chain, numbers in of_chain.items():
+        rest = sa.literal(numbers.pop("", None), sa.BigInteger)
+        firsts[chain] = sa.case(numbers, value=_readers.provider, else_=rest) if numbers else rest
+    return sa.case(firsts, value=_readers.chain)
+
+
+def _add_excluded(session: Session, mailing: int, found: Mapping[str, int]) -> None:
     excluded = dict(session.scalar(sa.select(mailings.c.excluded).where(mailings.c.id == mailing)))
-    for name, count in found.items():
-        excluded[name] = excluded.get(name, 0) + count
+    for reason, readers in found.items():
+        excluded[reason] = excluded.get(reason, 0) + readers
     session.execute(mailings.update().where(mailings.c.id == mailing).values(excluded=excluded))
 
 

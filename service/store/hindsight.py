@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -88,19 +89,39 @@ def gate_again(session: Session, gated: Mapping[int, int], *, sender: int, now_m
 
 def remember_sender(session: Session, sender: int, *, host: str, boot: str, settled: bool) -> bool:
     """Whether the database had forgotten the sender, or that it was settled; it knows again that there was one."""
-    clock = database_now(postgresql=session.postgresql)
-    insert = postgresql.insert if session.postgresql else sqlite.insert
-    values: dict[str, Any] = {"host": host, "boot": boot, "relay": "", "started_at": clock, "seen_at": clock}
-    made = insert(senders).values(id=sender, **values).on_conflict_do_nothing(index_elements=[senders.c.id])
-    if session.execute(made.returning(senders.c.id)).first() is not None:
+    made = _remembering(on_postgresql=session.postgresql)
+    if session.execute(made, {"sender": sender, "on_host": host, "of_boot": boot}).first() is not None:
         return settled
-    own = sa.and_(senders.c.id == sender, senders.c.host == host, senders.c.settled_at.is_(None))
-    return settled and session.scalar(sa.select(senders.c.id).where(own)) is not None
+    return settled and session.scalar(_UNSETTLED, {"sender": sender, "on_host": host}) is not None
+
+
+_UNSETTLED = sa.select(senders.c.id).where(
+    senders.c.id == sa.bindparam("sender"), senders.c.host == sa.bindparam("on_host"), senders.c.settled_at.is_(None)
+)
+
+
+@cache
+def _remembering(*, on_postgresql: bool) -> sa.Executable:
+    insert = postgresql.insert if on_postgresql else sqlite.insert
+    clock = database_now(postgresql=on_postgresql)
+    values: dict[str, Any] = {
+        "id": sa.bindparam("sender"),
+        "host": sa.bindparam("on_host"),
+        "boot": sa.bindparam("of_boot"),
+        "relay": "",
+        "started_at": clock,
+        "seen_at": clock,
+    }
+    made = insert(senders).values(**values).on_conflict_do_nothing(index_elements=[senders.c.id])
+    return made.returning(senders.c.id)
 
 
 def highest_delivery(session: Session) -> int:
     """The highest number a delivery has."""
-    return int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(deliveries.c.id), 0))))
+    return int(session.scalar(_HIGHEST))
+
+
+_HIGHEST = sa.select(sa.func.coalesce(sa.func.max(deliveries.c.id), 0))
 
 
 def _lost_ranges(session: Session) -> list[tuple[int, int]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -70,11 +71,16 @@ def _sqlite_file(session: Session) -> str:
 
 def raise_mark(session: Session, host: str, mark: int) -> None:
     """The host is there, has come as far as `mark`, and its journals hold nothing that the database does not know."""
-    clock = database_now(postgresql=session.postgresql)
-    insert = postgresql.insert if session.postgresql else sqlite.insert
-    values = {"mark": mark, "seen_at": clock, "awaited_since": None}
-    statement = insert(hosts).values(host=host, **values)
-    session.execute(statement.on_conflict_do_update(index_elements=[hosts.c.host], set_=values))
+    session.execute(_raising(on_postgresql=session.postgresql), {"this_host": host, "reached": mark})
+
+
+@cache
+def _raising(*, on_postgresql: bool) -> sa.Executable:
+    insert = postgresql.insert if on_postgresql else sqlite.insert
+    clock = database_now(postgresql=on_postgresql)
+    values = {"mark": sa.bindparam("reached", type_=hosts.c.mark.type), "seen_at": clock, "awaited_since": None}
+    statement = insert(hosts).values(host=sa.bindparam("this_host"), **values)
+    return statement.on_conflict_do_update(index_elements=[hosts.c.host], set_=values)
 
 
 def await_others(session: Session, host: str) -> None:

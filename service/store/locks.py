@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
@@ -15,14 +17,19 @@ _BATCH_IDS_LOCK = 0x7479647A
 
 def take(session: Session, name: str, seconds: float) -> bool:
     """Whether the lock was free and is now held for `seconds`; commit to make it so."""
-    insert = postgresql.insert if session.postgresql else sqlite.insert
-    now = database_now(postgresql=session.postgresql)
-    until = now + int(seconds * 1000)
-    statement = insert(locks).values(name=name, until=until)
-    statement = statement.on_conflict_do_update(
+    values = {"wanted": name, "for_ms": int(seconds * 1000)}
+    return session.execute(_taking(on_postgresql=session.postgresql), values).first() is not None
+
+
+@cache
+def _taking(*, on_postgresql: bool) -> sa.Executable:
+    insert = postgresql.insert if on_postgresql else sqlite.insert
+    now = database_now(postgresql=on_postgresql)
+    until = now + sa.bindparam("for_ms", type_=sa.BigInteger)
+    statement = insert(locks).values(name=sa.bindparam("wanted"), until=until)
+    return statement.on_conflict_do_update(
         index_elements=[locks.c.name], set_={"until": until}, where=locks.c.until <= now
-    )
-    return session.execute(statement.returning(locks.c.name)).first() is not None
+    ).returning(locks.c.name)
 
 
 def extend(session: Session, name: str, seconds: float) -> None:

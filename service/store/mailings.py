@@ -71,6 +71,12 @@ class Counts:
 
 
 _SELECT = sa.select(mailings, issues.c.week).join(issues, issues.c.id == mailings.c.issue_id)
+_ONE = _SELECT.where(mailings.c.id == sa.bindparam("mailing"))
+_IN_STATES = _SELECT.where(mailings.c.state.in_(sa.bindparam("states", expanding=True))).order_by(mailings.c.id)
+_RATE = sa.select(mailings.c.rate).where(mailings.c.id == sa.bindparam("mailing"))
+_ID = sa.select(mailings.c.id).where(mailings.c.id == sa.bindparam("mailing"))
+# The weaker lock: a gate that makes a batch for readers who moved refers to the mailing, and must not wait.
+_LOCKED_ID = _ID.with_for_update(key_share=True)
 
 
 def _mailing(row: Any) -> Mailing:
@@ -128,7 +134,7 @@ def create(
 
 def get(session: Session, mailing: int) -> Mailing:
     """That mailing; raises NotFoundError."""
-    row = session.execute(_SELECT.where(mailings.c.id == mailing)).first()
+    row = session.execute(_ONE, {"mailing": mailing}).first()
     if row is None:
         raise NotFoundError(f"there is no mailing {mailing}; see: tydzen mailing list")
     return _mailing(row)
@@ -148,18 +154,12 @@ def everyone(session: Session) -> list[Mailing]:
 def in_states(session: Session, states: Iterable[MailingState]) -> list[Mailing]:
     """The mailings in those states, the oldest first."""
     wanted = [state.value for state in states]
-    return [
-        _mailing(row) for row in session.execute(_SELECT.where(mailings.c.state.in_(wanted)).order_by(mailings.c.id))
-    ]
+    return [_mailing(row) for row in session.execute(_IN_STATES, {"states": wanted})]
 
 
 def lock(session: Session, mailing: int) -> Mailing:
     """That mailing, which nobody else changes until this transaction ends; raises NotFoundError."""
-    statement = sa.select(mailings.c.id).where(mailings.c.id == mailing)
-    if session.postgresql:
-        # The weaker lock: a gate that makes a batch for readers who moved refers to the mailing, and must not wait.
-        statement = statement.with_for_update(key_share=True)
-    session.execute(statement)
+    session.execute(_LOCKED_ID if session.postgresql else _ID, {"mailing": mailing})
     return get(session, mailing)
 
 
@@ -185,7 +185,7 @@ def move(
 
 def rate(session: Session, mailing: int) -> float | None:
     """The mailing's own rate at this moment, in mails per second; None leaves the installation's."""
-    found: float | None = session.scalar(sa.select(mailings.c.rate).where(mailings.c.id == mailing))
+    found: float | None = session.scalar(_RATE, {"mailing": mailing})
     return found
 
 

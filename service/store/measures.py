@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from functools import cache
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -21,9 +22,14 @@ def add(session: Session, sums: Sums) -> None:
     rows = [{"name": name, "labels": labels, "value": value} for (name, labels), value in sorted(sums.items())]
     if not rows:
         return
-    insert = (postgresql.insert if session.postgresql else sqlite.insert)(measures)
+    session.execute(_adding(on_postgresql=session.postgresql), rows)
+
+
+@cache
+def _adding(*, on_postgresql: bool) -> sa.Executable:
+    insert = (postgresql.insert if on_postgresql else sqlite.insert)(measures)
     added = {"value": measures.c.value + insert.excluded.value}
-    session.execute(insert.on_conflict_do_update(index_elements=["name", "labels"], set_=added), rows)
+    return insert.on_conflict_do_update(index_elements=["name", "labels"], set_=added)
 
 
 def everything(session: Session) -> dict[tuple[str, str], float]:
@@ -34,11 +40,14 @@ def everything(session: Session) -> dict[tuple[str, str], float]:
 
 def note_progress(session: Session, mailing: int, now: dt.datetime) -> None:
     """Remember that the relay said something about a letter of the mailing, or that it was set going, just now."""
-    insert = (postgresql.insert if session.postgresql else sqlite.insert)(measures)
-    statement = insert.values(name=_PROGRESS, labels=str(mailing), value=stored(now))
-    session.execute(
-        statement.on_conflict_do_update(index_elements=["name", "labels"], set_={"value": statement.excluded.value})
-    )
+    values = {"name": _PROGRESS, "labels": str(mailing), "value": stored(now)}
+    session.execute(_setting(on_postgresql=session.postgresql), values)
+
+
+@cache
+def _setting(*, on_postgresql: bool) -> sa.Executable:
+    insert = (postgresql.insert if on_postgresql else sqlite.insert)(measures)
+    return insert.on_conflict_do_update(index_elements=["name", "labels"], set_={"value": insert.excluded.value})
 
 
 def progress(session: Session, mailing: int) -> dt.datetime | None:

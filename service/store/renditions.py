@@ -81,10 +81,16 @@ def newest(session: Session, mailing: int) -> dict[str, Newest]:
 
 def newest_id(session: Session, mailing: int, chain: str) -> int | None:
     """The id of the newest rendition of that chain; None where it has none."""
-    wanted = sa.and_(renditions.c.mailing_id == mailing, renditions.c.chain == chain)
-    statement = sa.select(renditions.c.id).where(wanted).order_by(renditions.c.revision.desc()).limit(1)
-    found: int | None = session.scalar(statement)
+    found: int | None = session.scalar(_NEWEST_ID, {"mailing": mailing, "of_chain": chain})
     return found
+
+
+_NEWEST_ID = (
+    sa.select(renditions.c.id)
+    .where(renditions.c.mailing_id == sa.bindparam("mailing"), renditions.c.chain == sa.bindparam("of_chain"))
+    .order_by(renditions.c.revision.desc())
+    .limit(1)
+)
 
 
 def get(session: Session, rendition: int) -> StoredRendition:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import sqlalchemy as sa
 
@@ -30,35 +31,62 @@ def register(session: Session, *, host: str, boot: str, relay: str) -> int:
 
     By chance, not in turn: a database that was set back must not give the id of a journal that is there to another.
     """
-    clock = database_now(postgresql=session.postgresql)
     number = secrets.randbelow(_HIGHEST) + 1
-    statement = senders.insert().values(id=number, host=host, boot=boot, relay=relay, started_at=clock, seen_at=clock)
-    session.execute(statement)
+    values = {"number": number, "on_host": host, "of_boot": boot, "to_relay": relay}
+    session.execute(_registering(postgresql=session.postgresql), values)
     return number
+
+
+@cache
+def _registering(*, postgresql: bool) -> sa.Executable:
+    clock = database_now(postgresql=postgresql)
+    return senders.insert().values(
+        id=sa.bindparam("number"),
+        host=sa.bindparam("on_host"),
+        boot=sa.bindparam("of_boot"),
+        relay=sa.bindparam("to_relay"),
+        started_at=clock,
+        seen_at=clock,
+    )
 
 
 def unsettled(session: Session, host: str, *, older_than_seconds: float = 0) -> list[Sender]:
     """The senders of that host, begun so long ago, whose letters are not all accounted for yet."""
-    clock = database_now(postgresql=session.postgresql)
-    begun = senders.c.started_at <= clock - int(older_than_seconds * 1000)
-    statement = sa.select(senders).where(senders.c.host == host, senders.c.settled_at.is_(None), begun)
-    return [_sender(row) for row in session.execute(statement.order_by(senders.c.id))]
+    values = {"on_host": host, "age": int(older_than_seconds * 1000)}
+    return [_sender(row) for row in session.execute(_begun(postgresql=session.postgresql), values)]
+
+
+@cache
+def _begun(*, postgresql: bool) -> sa.Executable:
+    begun = senders.c.started_at <= database_now(postgresql=postgresql) - _AGE
+    return sa.select(senders).where(_ON_HOST, senders.c.settled_at.is_(None), begun).order_by(senders.c.id)
+
+
+_ON_HOST = senders.c.host == sa.bindparam("on_host")
+_AGE = sa.bindparam("age", type_=sa.BigInteger)  # milliseconds
 
 
 def away(session: Session, seconds: float) -> list[Sender]:
     """Unsettled senders of hosts that have not been seen for so long, by the database's clock."""
-    clock = database_now(postgresql=session.postgresql)
-    statement = sa.select(senders).where(
-        senders.c.settled_at.is_(None), senders.c.seen_at < clock - int(seconds * 1000)
-    )
-    return [_sender(row) for row in session.execute(statement.order_by(senders.c.id))]
+    gone = _unseen(postgresql=session.postgresql)
+    return [_sender(row) for row in session.execute(gone, {"age": int(seconds * 1000)})]
+
+
+@cache
+def _unseen(*, postgresql: bool) -> sa.Executable:
+    unseen = senders.c.seen_at < database_now(postgresql=postgresql) - _AGE
+    return sa.select(senders).where(senders.c.settled_at.is_(None), unseen).order_by(senders.c.id)
 
 
 def seen(session: Session, host: str) -> None:
     """The host is there: its unsettled senders' letters are still decided by its journals."""
-    clock = database_now(postgresql=session.postgresql)
-    statement = senders.update().where(senders.c.host == host, senders.c.settled_at.is_(None))
-    session.execute(statement.values(seen_at=clock))
+    session.execute(_seeing(postgresql=session.postgresql), {"on_host": host})
+
+
+@cache
+def _seeing(*, postgresql: bool) -> sa.Executable:
+    clock = database_now(postgresql=postgresql)
+    return senders.update().where(_ON_HOST, senders.c.settled_at.is_(None)).values(seen_at=clock)
 
 
 def settle(session: Session, sender: int) -> None:

@@ -5,11 +5,15 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 
-from service.store import batches
+from service.delivery import progress
+from service.domain.batching import slice_bounds
+from service.domain.subscriber import SubscriberStatus
+from service.store import batches, freezing
 from service.store.instants import stored
 from service.store.tables import batches as batch_table
 from service.store.tables import deliveries, subscribers
 from tests.factories import add_readers
+from tests.installation import miscounted
 from tests.unit.delivery.parts import Run
 
 
@@ -54,6 +58,40 @@ def test_every_reader_is_in_one_batch_of_the_right_chain_and_provider(run):
     assert len(found) == len({row.id for row in found}) == 290
     assert all(row.chain == row.cut for row in found)
     assert all(row.part in {"", row.provider} for row in found)
+
+
+def test_the_counts_of_the_batches_are_those_of_their_deliveries(run):
+    counted = rows(run, sa.select(deliveries.c.batch_id, sa.func.count()).group_by(deliveries.c.batch_id))
+    assert sorted(map(tuple, counted)) == sorted(
+        map(tuple, rows(run, sa.select(batch_table.c.id, batch_table.c.pending)))
+    )
+
+
+def test_who_leaves_after_a_slice_was_looked_at_is_planned_as_it_was_seen_and_counted_once(database):
+    run = Run(database, readers=6, chains=("en", "ru"), planned=False)
+    add_readers(database, 2, prefix="new", status=SubscriberStatus.PENDING)
+    with database.begin() as session:
+        taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False)
+        assert taken.mailable == {"en": {"": 3}, "ru": {"": 3}}
+        assert taken.excluded == {"pending": 2}
+        session.execute(subscribers.update().values(status="unsubscribed", chain="be,ru"))
+        freezing.freeze_slice(session, run.mailing, taken, {"en": None, "ru": None}, batch_size=2, now=run.now)
+    with database.read() as session:
+        found = progress.status(session, run.mailing)
+    assert (found.candidates, found.counts.skipped, dict(found.mailing.excluded)) == (8, 6, {"pending": 2})
+    assert not miscounted(database, run.mailing)
+
+
+def test_a_slice_of_which_nobody_is_mailed_is_counted_and_makes_no_batch(database):
+    run = Run(database, readers=0, planned=False)
+    add_readers(database, 2, status=SubscriberStatus.UNSUBSCRIBED)
+    for _ in range(2):
+        with database.begin() as session:
+            taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False)
+            freezing.freeze_slice(session, run.mailing, taken, {}, batch_size=2, now=run.now)
+    with database.read() as session:
+        assert dict(progress.status(session, run.mailing).mailing.excluded) == {"unsubscribed": 4}
+    assert run.batch_ids() == []
 
 
 def test_batches_are_rung_in_an_order_that_mixes_providers(run):
