@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import sqlite3
+import sys
+import time
+from collections import Counter
 
 import pytest
+import sqlalchemy as sa
 
 from service.audience.unsubscribe import unsubscribe
+from service.domain.delivery import DeliveryState
 from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.store import subscribers
 from service.store.departures import DepartureLog
+from service.store.tables import notices
 from tests.canary import LeakError
 from tests.conftest import KEYRING
 from tests.factories import save_publication
 from tests.flow.life import Life
+from tests.flow.visitor import Visitor, body, mails
+from tests.servers import free_port, valkey_server
+from tests.smtp_sink import Rule, SmtpSink
 
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 
@@ -152,6 +162,51 @@ def exported(life, addresses):
     assert all(address.encode() in out for address in addresses)
 
 
+def signed_up(life, suppressed):
+    """By the form and the link: a new reader, one who is suppressed, one whom the relay refuses by name, and mistakes."""
+    refused, new = life.reader("refused"), life.reader("new")
+    rules = [Rule("RCPT", f"550 5.1.1 <{refused}> is nobody", recipient=refused)]
+    port = free_port()
+    with valkey_server(life.inside / "valkey") as valkey, SmtpSink(life.outside / "ledger", rules) as sink:
+        life.environment |= {
+            "TYDZEN_REDIS_URL": valkey.url,
+            "TYDZEN_SMTP_URL": f"smtp://127.0.0.1:{sink.port}?tls=none",
+            "TYDZEN_WEB_PORT": str(port),
+            "TYDZEN_BASE_URL": f"http://127.0.0.1:{port}",
+        }
+        life.start(sys.executable, "-m", "service.cli", "web")
+        life.start(sys.executable, "-m", "celery", "-A", "worker", "worker", "--concurrency", "1", "-l", "DEBUG")
+        visitor = Visitor(life.environment["TYDZEN_BASE_URL"])
+        wait_for(visitor.answered)
+        for address in (new, suppressed, refused):
+            assert visitor.post("/be/subscribe", address=address, language="be")[0] == 303
+        assert visitor.post("/be/subscribe", address=new)[0] == 422
+        assert visitor.post("/be/subscribe", address=life.reader("twice") + "@", language="be")[0] == 422
+        assert visitor.post("/be/subscribe", address=new, language=new, website=new)[0] == 303
+        assert visitor.post(f"/c/{new}")[0] == 404
+        visitor.get(f"/be/subscribe?address={new}")
+        wait_for(lambda: mails(sink, new))
+        (link,) = re.findall(r"/c/\S+", body(mails(sink, new)[0], "plain"))
+        assert visitor.get(link)[0] == visitor.post(link)[0] == 200
+        wait_for(lambda: len(mails(sink, new)) == 2)
+        wait_for(lambda: notice_states(life)[DeliveryState.REFUSED] == 1)
+        wait_for(lambda: notice_states(life)[DeliveryState.ACCEPTED] == 2)
+        life.search(valkey=valkey)
+        life.stop()
+
+
+def notice_states(life):
+    with life.database.read() as session:
+        return Counter(DeliveryState(one) for one in session.execute(sa.select(notices.c.state)).scalars())
+
+
+def wait_for(what, seconds=60):
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up, "it did not come true"
+        time.sleep(0.02)
+
+
 def assert_all_is_kept(life):
     """What is searched holds what it should: the log that is not merged yet, the statements that were run."""
     if not life.database.postgresql:
@@ -178,6 +233,18 @@ def test_no_trace_is_left_of_any_reader(harsh):
     assert_all_is_kept(life)
     life.search()
     left(life, readers[:2])
+    life.search()
+
+
+@pytest.mark.slow
+def test_no_trace_is_left_of_who_signs_up(harsh):
+    life = harsh
+    suppressed = life.reader("unwelcome")
+    assert life.run("subscriber", "suppress", suppressed)[0] == 0
+    signed_up(life, suppressed)
+    if life.database.postgresql:
+        log = next(path for path in life.database_files() if path.name == "log").read_bytes()
+        assert b"INSERT INTO signups" in log
     life.search()
 
 
