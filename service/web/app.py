@@ -10,6 +10,7 @@ from starlette.staticfiles import StaticFiles
 from service.bootstrap import Services, services
 from service.render.templates import FOLDER
 from service.web import errors, health, inbox, public, reading, subscribing
+from service.web.bodies import BoundedBodies
 from service.web.guard import Guard
 from service.web.shelf import FromShelf, Shelf
 
@@ -27,6 +28,7 @@ def create_app(parts: Services) -> FastAPI:
     app.state.services = parts
     app.state.shelf = Shelf(parts)
     app.add_middleware(FromShelf, shelf=app.state.shelf)
+    app.add_middleware(BoundedBodies)
     app.add_middleware(Guard)
     errors.install(app)
     app.include_router(health.router)
