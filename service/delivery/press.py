@@ -20,13 +20,15 @@ class Press:
     catalogues: Catalogues
     base_url: str | None
 
-    def printed(self, edition: Edition, *, mark: str = "") -> tuple[RenderedEdition, Rendition]:
+    def printed(
+        self, edition: Edition, *, mark: str = "", text_only: bool = False
+    ) -> tuple[RenderedEdition, Rendition]:
         """The edition as a person reads it, and as it is frozen, with `mark` before its subject.
 
         Raises InvalidInputError or ConfigurationError naming what cannot be mailed as it is, and whose article it is.
         """
         try:
-            return self._printed(edition, mark)
+            return self._printed(edition, mark, text_only=text_only)
         except MemoryError:
             raise  # the machine's trouble, and no edition's
         except Exception as error:  # whatever it is, it would be the same at each try
@@ -37,10 +39,12 @@ class Press:
             place = f'article "{culprit.article.slug}" in {culprit.text.language}: ' if culprit else ""
             raise InvalidInputError(f"{place}{words.removeprefix(place)}") from None
 
-    def _printed(self, edition: Edition, mark: str) -> tuple[RenderedEdition, Rendition]:
+    def _printed(self, edition: Edition, mark: str, *, text_only: bool = False) -> tuple[RenderedEdition, Rendition]:
         base = (self.base_url or edition.publication.base_url).rstrip("/")
         rendered = render_edition(edition, self.catalogues, base_url=base)
         rendered = replace(rendered, subject=mark + rendered.subject)
+        if text_only:
+            rendered = replace(rendered, html="", images=())
         images = tuple(
             InlineImage(image.content_id, image.asset.media_type.removeprefix("image/"), image.asset.data)
             for image in rendered.images

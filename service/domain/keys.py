@@ -23,6 +23,7 @@ class Purpose(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     PREFERENCES = "preferences"
     CONFIRM = "confirm"
+    REQUEST = "request"
     DELIVERY = "delivery"
 
 

@@ -19,6 +19,7 @@ from service.domain.subscriber import SubscriberStatus
 from service.store.database import Session
 from service.store.instants import stored
 from service.store.locks import serialise_batch_ids
+from service.store.readers import EDITION, day_of, paused
 from service.store.tables import batches, deliveries, mailing_audience, mailings, subscribers, suppressions
 
 # Below this a provider's readers stay in the batches of all.
@@ -51,12 +52,12 @@ def candidate_count(session: Session) -> int:
 def chains_with_readers(
     session: Session, mailing: int, low: bytes, high: bytes | None, *, restricted: bool
 ) -> list[str]:
-    """The chains of the active readers of a slice, in order."""
+    """The keys of the editions that the active readers of a slice get, in order (`domain.chains.edition_key`)."""
     statement = (
-        sa.select(subscribers.c.chain)
+        sa.select(EDITION.label("edition"))
         .where(_candidates(mailing, low, high, restricted=restricted), subscribers.c.status == _ACTIVE)
         .distinct()
-        .order_by(subscribers.c.chain)
+        .order_by("edition")
     )
     return list(session.execute(statement).scalars())
 
@@ -80,10 +81,11 @@ def freeze_slice(
     """
     serialise_batch_ids(session)
     candidates = _candidates(mailing, low, high, restricted=restricted)
-    mailable = sa.and_(candidates, subscribers.c.status == _ACTIVE, ~_SUPPRESSED)
+    pausing = paused(day_of(stored(now)))
+    mailable = sa.and_(candidates, subscribers.c.status == _ACTIVE, ~_SUPPRESSED, ~pausing)
     readers = _readers_of_providers(session, mailable)
     for chain, rendition in renditions.items():
-        chosen = sa.and_(mailable, subscribers.c.chain == chain)
+        chosen = sa.and_(mailable, EDITION.in_([chain]))
         first = int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.id), 0)))) + 1
         parts = [] if rendition is None else _parts(readers.get(chain, {}), first, batch_size)
         batch = _batch_number(parts, first, batch_size)
@@ -100,7 +102,7 @@ def freeze_slice(
         columns = ["mailing_id", "subscriber_id", "batch_id", "state", "attempts", "reason", "at"]
         session.execute(deliveries.insert().from_select(columns, rows))
         _make_batches(session, mailing, chain, rendition, first=first, parts=parts)
-    _count_excluded(session, mailing, candidates)
+    _count_excluded(session, mailing, candidates, pausing)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,13 +117,13 @@ class _Part:
 def _readers_of_providers(session: Session, mailable: sa.ColumnElement[bool]) -> dict[str, dict[str, int]]:
     """How many of these readers each known provider has, by chain; in one reading of the slice."""
     statement = (
-        sa.select(subscribers.c.chain, subscribers.c.provider, sa.func.count().label("readers"))
+        sa.select(EDITION.label("edition"), subscribers.c.provider, sa.func.count().label("readers"))
         .where(mailable, subscribers.c.provider.in_(sorted(KNOWN)))
-        .group_by(subscribers.c.chain, subscribers.c.provider)
+        .group_by("edition", subscribers.c.provider)
     )
     found: dict[str, dict[str, int]] = {}
     for row in session.execute(statement):
-        found.setdefault(row.chain, {})[row.provider] = row.readers
+        found.setdefault(row.edition, {})[row.provider] = row.readers
     return found
 
 
@@ -173,9 +175,15 @@ def _make_batches(
     session.execute(batches.insert().from_select(columns, cut))
 
 
-def _count_excluded(session: Session, mailing: int, candidates: sa.ColumnElement[bool]) -> None:
-    reason = sa.case((subscribers.c.status == _ACTIVE, sa.literal("suppressed")), else_=subscribers.c.status)
-    left_out = sa.or_(subscribers.c.status != _ACTIVE, _SUPPRESSED)
+def _count_excluded(
+    session: Session, mailing: int, candidates: sa.ColumnElement[bool], pausing: sa.ColumnElement[bool]
+) -> None:
+    reason = sa.case(
+        (subscribers.c.status != _ACTIVE, subscribers.c.status),
+        (_SUPPRESSED, "suppressed"),
+        else_=SkipReason.PAUSED.value,
+    )
+    left_out = sa.or_(subscribers.c.status != _ACTIVE, _SUPPRESSED, pausing)
     statement = (
         sa.select(reason.label("reason"), sa.func.count().label("readers")).where(candidates, left_out).group_by(reason)
     )

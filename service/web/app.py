@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 
 from service.bootstrap import Services, services
 from service.render.templates import FOLDER
-from service.web import errors, health, inbox, public, reading, subscribing
+from service.web import errors, health, inbox, preferences, public, reading, requests, subscribing
 from service.web.bodies import BoundedBodies
 from service.web.guard import Guard
 from service.web.shelf import FromShelf, Shelf
@@ -33,6 +33,8 @@ def create_app(parts: Services) -> FastAPI:
     errors.install(app)
     app.include_router(health.router)
     app.include_router(public.router)
+    app.include_router(preferences.router)
+    app.include_router(requests.router)
     app.include_router(subscribing.router)
     if parts.settings.smtp_url is None:
         app.include_router(inbox.router)

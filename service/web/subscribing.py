@@ -18,10 +18,9 @@ from service.audience.confirming import Outcome, confirm
 from service.audience.signup import sign_up
 from service.domain.content import Publication
 from service.domain.errors import InvalidInputError, NotFoundError
-from service.domain.providers import compelled
 from service.domain.signup import chain_of
+from service.store import confirmations, releases
 from service.store import publication as publications
-from service.store import releases
 from service.web.pages import READ, Parts, page
 
 router = APIRouter()
@@ -52,19 +51,15 @@ class Filled(BaseModel):
     language: list[str] = Field([], max_length=99)
     # Nobody sees this field: only a machine fills it in.
     website: str = ""
-    # Said by the button below the warning.
-    anyway: str = ""
+    # The newest issue is to come with the welcome.
+    newest: bool = False
 
 
 @router.post("/{language}/subscribe", response_model=None)
 def subscribe(
     request: Request, language: str, parts: Parts, publication: Offering, filled: Annotated[Filled, Form()]
 ) -> Response:
-    """The same redirect for every address. What is none, and a choice of no language, get the form back.
-
-    So does, once, an address at a provider that authorities can compel, with the warning: before any mail shows it who
-    reads this.
-    """
+    """The same redirect for every address. What is none, and a choice of no language, get the form back."""
     if filled.website:
         return _sent(language)
     problems = []
@@ -78,11 +73,9 @@ def subscribe(
     except InvalidInputError:
         problems.append("languages")
     if problems:
-        return _form(request, publication, ticked=ticked, address=address, problems=problems)
-    if compelled(address.rpartition("@")[2]) and not filled.anyway:
-        return _form(request, publication, ticked=ticked, address=address, warned=True)
+        return _form(request, publication, ticked=ticked, address=address, problems=problems, newest=filled.newest)
     with parts.database.begin() as session:
-        sign_up(session, parts.bell, address, chain, now=parts.clock.now())
+        sign_up(session, parts.bell, address, chain, now=parts.clock.now(), newest=filled.newest)
     return _sent(language)
 
 
@@ -97,9 +90,11 @@ def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """One button and nothing else. Scanners follow every link of a mail, so this changes nothing."""
     with parts.database.read() as session:
         publication = publications.find(session)
-    if parts.confirmation_links.read(token, parts.clock.now()) is None:
-        return _stale(request, publication)
-    return page(request, "confirm", publication=publication, token=token)
+        row_id = parts.confirmation_links.read(token, parts.clock.now())
+        if row_id is None:
+            return _stale(request, publication)
+        moves = confirmations.moves(session, row_id)
+    return page(request, "confirm", publication=publication, token=token, moves=moves)
 
 
 @router.post("/c/{token}")
@@ -111,6 +106,8 @@ def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
         newest = releases.newest(session)
     if outcome is Outcome.STALE:
         return _stale(request, publication)
+    if outcome is Outcome.MOVED:
+        return page(request, "moved", publication=publication)
     return page(request, "welcome", publication=publication, week=newest)
 
 
@@ -130,18 +127,19 @@ def _form(
     ticked: Sequence[str],
     address: str = "",
     problems: Sequence[str] = (),
-    warned: bool = False,
+    newest: bool = False,
 ) -> HTMLResponse:
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK
     answer = page(
         request,
         "subscribe",
         publication=publication,
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK,
+        status=status,
         ticked=ticked,
         address=address,
         problems=problems,
-        warned=warned,
+        newest=newest,
     )
-    if problems or warned:
+    if problems:
         answer.headers["Cache-Control"] = "no-store"
     return answer

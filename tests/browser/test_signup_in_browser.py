@@ -102,10 +102,6 @@ def pages(house, page, language):
     page.locator("form button").click()
     yield "errors"
     page.goto(form)
-    page.locator("#address").fill("axe@mail.ru")
-    page.locator("form button").click()
-    yield "warning"
-    page.goto(form)
     page.locator("#address").fill(address)
     page.locator("form button").click()
     yield "sent"
@@ -131,4 +127,4 @@ def test_an_accessibility_checker_finds_nothing_and_every_target_is_large(runnin
             assert page.evaluate("document.documentElement.scrollWidth") <= width, name
             assert [target for target in page.evaluate(TARGETS) if target[1] < 24] == [], name
             seen.append(name)
-    assert len(seen) == 7
+    assert len(seen) == 6

@@ -18,6 +18,7 @@ from service.domain.delivery import DeliveryState
 from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
+from service.queue import Silence
 from service.store import subscribers
 from service.store.departures import DepartureLog
 from service.store.tables import notices
@@ -144,7 +145,7 @@ def left(life, addresses):
     links = LinkSigner(KEYRING, Purpose.UNSUBSCRIBE)
     with life.database.begin() as session:
         reader = subscribers.find(session, by_link)
-        unsubscribe(session, links, departures, links.sign(reader.id), now=NOW)
+        unsubscribe(session, Silence(), links, departures, links.sign(reader.id), now=NOW)
     assert life.run("subscriber", "erase", erased)[0] == 2
     assert life.run("subscriber", "erase", erased, "--yes")[0] == 0
     with life.database.read() as session:
@@ -192,7 +193,50 @@ def signed_up(life, suppressed):
         wait_for(lambda: notice_states(life)[DeliveryState.REFUSED] == 1)
         wait_for(lambda: notice_states(life)[DeliveryState.ACCEPTED] == 2)
         life.search(valkey=valkey)
+        moved = moved_by_link(life, visitor, sink, new)
+        life.search(valkey=valkey)
+        erased_by_link(life, visitor, sink, moved)
+        life.search(valkey=valkey)
         life.stop()
+
+
+def link_in(sink, address, letter, number):
+    """The link of that kind in the mail of that number, once it has come."""
+    wait_for(lambda: len(mails(sink, address)) >= number)
+    return re.findall(rf"/{letter}/[^\s?]+", body(mails(sink, address)[number - 1], "plain"))[0]
+
+
+def moved_by_link(life, visitor, sink, address):
+    """The reader's own page, mistakes among it, the data, and another address; that address."""
+    own, moved = link_in(sink, address, "p", 2), life.reader("moved")
+    for fields in (
+        {"change": "text", "text_only": "1"},
+        {"change": "pause", "until": "9999-01-01"},
+        {"change": address},
+    ):
+        visitor.post(own, **fields)
+    assert visitor.post(own, change="request", purpose="data")[0] == 200
+    code, _, data = visitor.post(link_in(sink, address, "r", 3))
+    assert (code, json.loads(data)["address"]) == (200, address)
+    assert visitor.post(own, change="request", purpose="address")[0] == 200
+    link = link_in(sink, address, "r", 4)
+    assert visitor.post(link, address=moved + "@")[0] == 422
+    assert visitor.post(link, address=moved)[0] == 200
+    assert visitor.post(link_in(sink, moved, "c", 1))[0] == 200
+    wait_for(lambda: len(mails(sink, address)) == 5)
+    return moved
+
+
+def erased_by_link(life, visitor, sink, address):
+    """The reader leaves, is told so, and has the rest erased."""
+    with life.database.read() as session:
+        reader = subscribers.find(session, address)
+    assert visitor.post(f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}")[0] == 200
+    own = link_in(sink, address, "p", 2)
+    assert visitor.post(own, change="request", purpose="erase")[0] == 200
+    assert visitor.post(link_in(sink, address, "r", 3))[0] == 200
+    with life.database.read() as session:
+        assert subscribers.get(session, reader.id) is None
 
 
 def notice_states(life):
