@@ -81,6 +81,11 @@ class Services:
         return RequestSigner(self.keyring)
 
     @cached_property
+    def form_stamps(self) -> LinkSigner:
+        """Signs and reads what a form holds that must wait."""
+        return LinkSigner(self.keyring, Purpose.FORM)
+
+    @cached_property
     def delivery_ids(self) -> DeliverySigner:
         """Signs the ids a delivery shows to the world."""
         return DeliverySigner(self.keyring)

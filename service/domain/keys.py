@@ -24,6 +24,7 @@ class Purpose(StrEnum):
     PREFERENCES = "preferences"
     CONFIRM = "confirm"
     REQUEST = "request"
+    FORM = "form"
     DELIVERY = "delivery"
 
 

@@ -11,6 +11,7 @@ from service.bootstrap import Services, services
 from service.render.templates import FOLDER
 from service.web import errors, health, inbox, preferences, public, reading, requests, subscribing
 from service.web.bodies import BoundedBodies
+from service.web.floodgate import Floodgate
 from service.web.guard import Guard
 from service.web.shelf import FromShelf, Shelf
 
@@ -27,6 +28,7 @@ def create_app(parts: Services) -> FastAPI:
     app = FastAPI(title="Tydzen", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.services = parts
     app.state.shelf = Shelf(parts)
+    app.state.floodgate = Floodgate(parts.form_stamps)
     app.add_middleware(FromShelf, shelf=app.state.shelf)
     app.add_middleware(BoundedBodies)
     app.add_middleware(Guard)

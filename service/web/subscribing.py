@@ -21,6 +21,7 @@ from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.signup import chain_of
 from service.store import confirmations, releases
 from service.store import publication as publications
+from service.web.floodgate import Floodgate
 from service.web.pages import READ, Parts, page
 
 router = APIRouter()
@@ -51,6 +52,8 @@ class Filled(BaseModel):
     language: list[str] = Field([], max_length=99)
     # Nobody sees this field: only a machine fills it in.
     website: str = ""
+    # What a form holds that had to wait.
+    stamp: str = Field("", max_length=100)
     # The newest issue is to come with the welcome.
     newest: bool = False
 
@@ -59,7 +62,10 @@ class Filled(BaseModel):
 def subscribe(
     request: Request, language: str, parts: Parts, publication: Offering, filled: Annotated[Filled, Form()]
 ) -> Response:
-    """The same redirect for every address. What is none, and a choice of no language, get the form back."""
+    """The same redirect for every address. What is none, and a choice of no language, get the form back.
+
+    So does, for half a minute, a network from which very many sign up; whose addresses they are is nowhere asked.
+    """
     if filled.website:
         return _sent(language)
     problems = []
@@ -74,8 +80,13 @@ def subscribe(
         problems.append("languages")
     if problems:
         return _form(request, publication, ticked=ticked, address=address, problems=problems, newest=filled.newest)
+    floodgate: Floodgate = request.app.state.floodgate
+    now = parts.clock.now()
+    if not floodgate.passes(request.client.host if request.client else None, filled.stamp, now):
+        stamp = floodgate.stamp(now)
+        return _form(request, publication, ticked=ticked, address=address, stamp=stamp, newest=filled.newest)
     with parts.database.begin() as session:
-        sign_up(session, parts.bell, address, chain, now=parts.clock.now(), newest=filled.newest)
+        sign_up(session, parts.bell, address, chain, now=now, newest=filled.newest)
     return _sent(language)
 
 
@@ -128,18 +139,22 @@ def _form(
     address: str = "",
     problems: Sequence[str] = (),
     newest: bool = False,
+    stamp: str = "",
 ) -> HTMLResponse:
     status = HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK
     answer = page(
         request,
         "subscribe",
         publication=publication,
-        status=status,
+        status=HTTPStatus.TOO_MANY_REQUESTS if stamp else status,
         ticked=ticked,
         address=address,
         problems=problems,
         newest=newest,
+        stamp=stamp,
     )
-    if problems:
+    if stamp:
+        answer.headers["Retry-After"] = "30"
+    if problems or stamp:
         answer.headers["Cache-Control"] = "no-store"
     return answer
