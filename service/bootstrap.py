@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from service.domain.blockers import Blocker
     from service.domain.content import Publication
     from service.domain.limits import Limit
+    from service.embedded.lmtp import Mailbox
     from service.embedded.programs import Installation
     from service.mail.dkim import Key
     from service.mail.relay import Relay
@@ -185,7 +186,14 @@ class Services:
         from service.render.catalogue import load_catalogues
         from service.render.templates import FOLDER
 
-        return Press(load_catalogues(FOLDER / "locale"), self.settings.base_url)
+        leave_address = self.mailbox().address if self.settings.inbound_url else None
+        return Press(load_catalogues(FOLDER / "locale"), self.settings.base_url, leave_address)
+
+    def mailbox(self) -> Mailbox:
+        """Where mails to unsubscribe come in; raises ConfigurationError where none is set, or not rightly."""
+        from service.embedded.lmtp import read_mailbox
+
+        return read_mailbox(self.settings.inbound_url or "")
 
     @cached_property
     def stationery(self) -> Stationery:

@@ -10,6 +10,7 @@ from service.cli import (
     audit,
     demo,
     explain,
+    inbound,
     issue,
     issue_send,
     issue_trial,
@@ -50,6 +51,7 @@ reconciling.register(mailing.mailing)
 explain.register(app)
 schedule.register(app)
 sweep.register(app)
+inbound.register(app)
 subscriber.register(app)
 ops.register(app)
 audit.register(app)

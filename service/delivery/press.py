@@ -15,10 +15,14 @@ from service.render.edition import RenderedEdition, render_edition
 
 @dataclass(frozen=True, slots=True)
 class Press:
-    """What rendering needs besides the edition; `base_url` overrides the publication's where it is set."""
+    """What rendering needs besides the edition; `base_url` overrides the publication's where it is set.
+
+    `leave_address` is the mailbox that takes mails to unsubscribe, if there is one.
+    """
 
     catalogues: Catalogues
     base_url: str | None
+    leave_address: str | None = None
 
     def printed(
         self, edition: Edition, *, mark: str = "", text_only: bool = False
@@ -50,7 +54,7 @@ class Press:
             for image in rendered.images
         )
         body = Body(rendered.html, rendered.text, images)
-        return rendered, issue_rendition(_letterhead(edition, rendered, base), body)
+        return rendered, issue_rendition(_letterhead(edition, rendered, base, self.leave_address), body)
 
     def _culprit(self, edition: Edition) -> ShownArticle | None:
         """The first article that cannot be printed even by itself; None where a plain one could not be, either."""
@@ -69,7 +73,15 @@ class Press:
         return True
 
 
-def _letterhead(edition: Edition, rendered: RenderedEdition, base: str) -> Letterhead:
+def _leave_mailto(leave_address: str | None) -> str | None:
+    """The address whose mails let the reader leave: the token stands in it, so that nothing else need be read."""
+    if leave_address is None:
+        return None
+    local, _, domain = leave_address.rpartition("@")
+    return f"{local}+{MARKERS[Slot.UNSUBSCRIBE]}@{domain}"
+
+
+def _letterhead(edition: Edition, rendered: RenderedEdition, base: str, leave_address: str | None) -> Letterhead:
     publication = edition.publication
     name = publication.titles[publication.languages[0]]
     owner = publication.reply_to or publication.sender
@@ -84,7 +96,7 @@ def _letterhead(edition: Edition, rendered: RenderedEdition, base: str) -> Lette
             id=publication.list_id,
             name=name,
             unsubscribe_url=f"{base}/u/{MARKERS[Slot.UNSUBSCRIBE]}",
-            unsubscribe_mailto=None,
+            unsubscribe_mailto=_leave_mailto(leave_address),
             help_url=archive,
             owner=owner,
             archive_url=archive,

@@ -7,8 +7,13 @@ import re
 import pytest
 import sqlalchemy as sa
 
+from service.domain.chains import Chain
+from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus
+from service.domain.tokens import LinkSigner
 from service.store import subscribers
+from tests.conftest import KEYRING
+from tests.factories import JOINED
 from tests.flow.conftest import sending_installation
 from tests.flow.visitor import Visitor, body, mails
 from tests.servers import free_port
@@ -100,3 +105,29 @@ def test_a_sign_up_while_the_broker_is_away_is_answered_when_it_is_back(house):
         return mails(made.sink, address)
 
     made.wait_for(came, why="no confirmation came")
+
+
+def test_one_click_works_while_the_broker_is_away_and_the_goodbye_comes_later(house):
+    made, site = house
+    address = "leaving@reader.test"
+    with made.database.begin() as session:
+        chain, active = Chain(("ru",)), SubscriberStatus.ACTIVE
+        reader = subscribers.add(session, address, chain, status=active, consent="test", week=JOINED)
+    link = f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}"
+    made.valkey.kill()
+    try:
+        answers = [site.post(link, **{"List-Unsubscribe": "One-Click"}) for _ in range(2)]
+        assert {(code, page) for code, _, page in answers} == {(200, answers[0][2])}
+        assert not {"Set-Cookie", "Location"} & set(answers[0][1])
+        assert status(made, address) == (SubscriberStatus.UNSUBSCRIBED, "ru")
+    finally:
+        made.valkey.start()
+    with made.database.begin() as session:
+        session.execute(sa.text("UPDATE notices SET due_at = 0 WHERE kind = 'goodbye'"))
+
+    def came():
+        made.sweep()
+        return mails(made.sink, address)
+
+    made.wait_for(came, why="no goodbye came")
+    assert mails(made.sink, address)[0]["Subject"].startswith("Вы отписались")
