@@ -9,14 +9,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service import config, log
 from service.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring, Purpose
-from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner
+from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
+from service.embedded.keyring_file import read_keyring, write_keyring
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from service.domain.blockers import Blocker
     from service.domain.content import Publication
     from service.domain.limits import Limit
+    from service.embedded.lmtp import Mailbox
     from service.embedded.programs import Installation
     from service.mail.dkim import Key
     from service.mail.relay import Relay
@@ -74,6 +75,16 @@ class Services:
     def confirmation_links(self) -> ConfirmationSigner:
         """Signs and reads `/c/TOKEN`."""
         return ConfirmationSigner(self.keyring)
+
+    @cached_property
+    def request_links(self) -> RequestSigner:
+        """Signs and reads `/r/TOKEN`."""
+        return RequestSigner(self.keyring)
+
+    @cached_property
+    def form_stamps(self) -> LinkSigner:
+        """Signs and reads what a form holds that must wait."""
+        return LinkSigner(self.keyring, Purpose.FORM)
 
     @cached_property
     def delivery_ids(self) -> DeliverySigner:
@@ -175,7 +186,14 @@ class Services:
         from service.render.catalogue import load_catalogues
         from service.render.templates import FOLDER
 
-        return Press(load_catalogues(FOLDER / "locale"), self.settings.base_url)
+        leave_address = self.mailbox().address if self.settings.inbound_url else None
+        return Press(load_catalogues(FOLDER / "locale"), self.settings.base_url, leave_address)
+
+    def mailbox(self) -> Mailbox:
+        """Where mails to unsubscribe come in; raises ConfigurationError where none is set, or not rightly."""
+        from service.embedded.lmtp import read_mailbox
+
+        return read_mailbox(self.settings.inbound_url or "")
 
     @cached_property
     def stationery(self) -> Stationery:
@@ -307,14 +325,13 @@ class Services:
             self.database,
             offload,
             pace,
-            self.press.catalogues,
+            self.press,
             self.delivery_ids,
-            NoticeLinks(self.confirmation_links, self.preference_links, self.unsubscribe_links),
+            NoticeLinks(self.confirmation_links, self.preference_links, self.unsubscribe_links, self.request_links),
             self.clock,
             lines,
             stopping,
             limits,
-            settings.base_url,
         )
         return SendingProcess(new_event_loop(), dispatcher, postman, places, self.database)
 
@@ -338,29 +355,6 @@ def preload(parts: Services) -> None:
     # Before a process of this worker can claim anything: the database may have been restored while nobody ran.
     parts.books.compare(Look.ALL)
     parts.database.close()
-
-
-def read_keyring(path: Path) -> Keyring:
-    """The keyring in that file; raises ConfigurationError that says what to restore."""
-    try:
-        text = path.read_text("ascii")
-    except FileNotFoundError:
-        raise ConfigurationError(
-            f"{path}: no keyring here; a new installation makes one with: tydzen db upgrade"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigurationError(f"{path}: the keyring cannot be read ({type(error).__name__})") from None
-    return Keyring.parse(text, str(path))
-
-
-def write_keyring(path: Path, keyring: Keyring) -> None:
-    """Write a new keyring, readable by its owner only, and durable before anything is sealed with it."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="ascii") as file:
-        file.write(keyring.render())
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def services(**overrides: Any) -> Services:

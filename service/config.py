@@ -39,7 +39,9 @@ class Settings(BaseSettings):
     database_url: str | None = Field(None, description="SQLAlchemy URL; unset: SQLite in the data directory")
     redis_url: str | None = Field(None, description="broker and throttle; unset: embedded Valkey")
     smtp_url: str | None = Field(None, description="smtp://user:pass@host:port?tls=…; unset: local inbox")
-    inbound_url: str | None = Field(None, description="mailbox for unsubscribe mails and bounces")
+    inbound_url: str | None = Field(
+        None, description="mails to unsubscribe, lmtp://HOST:PORT?address=…; unset: no mailto: link"
+    )
     base_url: str | None = Field(None, description="public URL of the site; unset: the publication's")
     rate: float = Field(0, ge=0, description="mails per second, whole installation; 0 = as fast as the relay takes")
     secret_key_file: Path | None = Field(None, description="keyring; unset: secret.key in the data directory")

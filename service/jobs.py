@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from celery import shared_task, signals
 
 from service import log, queue
+from service.audience import reminding
 from service.audience import signup as signing_up
 from service.bootstrap import preload, services
 from service.delivery.stopping import StopFlag
@@ -68,6 +69,14 @@ def answer_signup(signup: int) -> None:
     made = parts()
     with made.database.begin() as session:
         signing_up.answer(session, made.bell, int(signup), now=made.clock.now())
+
+
+@shared_task(name=queue.REMIND)  # type: ignore[untyped-decorator]
+def remind(confirmation: str) -> None:
+    """Remind of a sign-up that was not confirmed."""
+    made = parts()
+    with made.database.begin() as session:
+        reminding.remind(session, made.bell, bytes.fromhex(confirmation), now=made.clock.now())
 
 
 @shared_task(name=queue.PLAN_MAILING)  # type: ignore[untyped-decorator]

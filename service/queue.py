@@ -22,8 +22,9 @@ SEND_BATCH = "tydzen.send_batch"
 SEND_NOTICE = "tydzen.send_notice"
 PLAN_MAILING = "tydzen.plan_mailing"
 ANSWER_SIGNUP = "tydzen.answer_signup"
+REMIND = "tydzen.remind"
 TICK = "tydzen.tick"
-JOB_NAMES = (SEND_BATCH, SEND_NOTICE, PLAN_MAILING, ANSWER_SIGNUP, TICK)
+JOB_NAMES = (SEND_BATCH, SEND_NOTICE, PLAN_MAILING, ANSWER_SIGNUP, REMIND, TICK)
 
 BULK = "bulk"
 NOTICES = "notices"

@@ -6,14 +6,15 @@ import datetime as dt
 from enum import StrEnum
 
 from service.audience.departures import Departures, note
+from service.audience.moving import move
 from service.audience.preferences import set_chain
 from service.audience.reader_notices import WELCOME, tell
-from service.domain.signup import evidence, may_confirm, start_of_week
+from service.domain.signup import NEWEST_ISSUE, evidence, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import ConfirmationSigner
 from service.domain.weeks import Week
 from service.queue import Bell
-from service.store import Session, audit, confirmations, releases, subscribers, suppressions
+from service.store import Session, audit, confirmations, ledger, mailings, releases, subscribers, suppressions
 from service.store.confirmations import Confirmation, State
 from service.store.departures import Step
 from service.store.subscribers import Subscriber
@@ -23,6 +24,7 @@ class Outcome(StrEnum):
     """What a page may say: forged, expired and used links are all the same to it."""
 
     CONFIRMED = "confirmed"
+    MOVED = "moved"
     STALE = "stale"
 
 
@@ -36,6 +38,8 @@ def confirm(
     """
     row_id = links.read(token, now)
     asked = None if row_id is None else confirmations.hold(session, row_id)
+    if asked is not None and asked.mover is not None:
+        return Outcome.MOVED if move(session, bell, departures, asked, now=now) else Outcome.STALE
     reader = None if asked is None else subscribers.find_hash(session, asked.address_hash)
     if asked is None or reader is None:
         return Outcome.STALE
@@ -69,14 +73,39 @@ def _activate(
         details={"before": reader.status.value, "languages": str(asked.chain)},
     )
     newest = releases.newest(session)
+    links = {"preferences": [reader.id.hex(), reader.epoch], "unsubscribe": [reader.id.hex(), 0]}
+    address = subscribers.address(session, reader)
+    if asked.newest and newest is not None and _may_get(session, newest, reader):
+        tell(
+            session,
+            bell,
+            NEWEST_ISSUE,
+            about=asked.id,
+            address=address,
+            chain=asked.chain,
+            reader=reader.id,
+            links=links,
+            week=str(newest),
+            text_only=reader.text_only,
+            now=now,
+        )
     tell(
         session,
         bell,
         WELCOME,
         about=asked.id,
-        address=subscribers.address(session, reader),
+        address=address,
         chain=asked.chain,
-        links={"preferences": [reader.id.hex(), reader.epoch], "unsubscribe": [reader.id.hex(), 0]},
+        reader=reader.id,
+        links=links,
         week=None if newest is None else str(newest),
         now=now,
     )
+
+
+def _may_get(session: Session, week: Week, reader: Subscriber) -> bool:
+    """Whether that issue's mailing does not mail it to this reader: one issue comes once."""
+    mailing = mailings.of_issue(session, str(week))
+    if mailing is None or mailing.slices is None or mailing.planned_slices < mailing.slices:
+        return False
+    return ledger.of_subscriber(session, mailing.id, reader.id) is None

@@ -7,7 +7,7 @@ import datetime as dt
 from service.audience.departures import Departures, note
 from service.domain.subscriber import SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, subscribers, suppressions
+from service.store import Session, audit, notices, subscribers, suppressions
 from service.store.departures import Step
 from service.store.subscribers import Subscriber
 
@@ -17,5 +17,6 @@ def erase(session: Session, departures: Departures, reader: Subscriber, *, actor
     week = Week.of(now.date())
     suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
     subscribers.erase(session, reader.id)
+    notices.forget(session, reader.id)
     audit.append(session, at=now, actor=actor, action="subscriber.erase", subject=reader.public_id)
     note(departures, [(reader.address_hash, Step.ERASED)], week)

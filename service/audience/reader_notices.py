@@ -11,7 +11,12 @@ from service.queue import SEND_NOTICE, Bell, ring_after_commit
 from service.store import Session, notices
 
 CONFIRM = "confirm"
+REMINDER = "reminder"
 WELCOME = "welcome"
+GOODBYE = "goodbye"
+REQUEST = "request"
+MOVE = "move"
+MOVED = "moved"
 
 
 def tell(
@@ -24,16 +29,19 @@ def tell(
     chain: Chain,
     links: Mapping[str, Any],
     now: dt.datetime,
+    reader: bytes | None = None,
     **parameters: Any,
 ) -> None:
     """Enqueue the notice, in the chain's first language, once for each id that it is `about`.
+
+    One that names its `reader` is forgotten with the reader (`store.notices.forget`).
 
     `links` says whose links it holds (see `delivery/notice_links`): ids, because a token is never stored.
     """
     made = notices.add(
         session,
         kind,
-        once=f"{kind}:{about.hex()}",
+        once=f"{kind}:{about.hex()}" + (f":{reader.hex()}" if reader else ""),
         address=address,
         language=chain.first,
         parameters={"chain": list(chain.languages), "links": dict(links), **parameters},

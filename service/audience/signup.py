@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 
 from service import log
+from service.audience.moving import ask_at
 from service.audience.reader_notices import CONFIRM, tell
 from service.domain.chains import Chain
 from service.domain.signup import MOST_CONFIRMATIONS, TEXT_VERSION, may_confirm
@@ -28,9 +29,22 @@ from service.store import (
 _log = log.get("signup")
 
 
-def sign_up(session: Session, bell: Bell, address: str, chain: Chain, *, now: dt.datetime) -> None:
-    """Leave the sign-up for a worker, which is rung after commit. `address` is checked (`audience/addresses`)."""
-    made = signups.add(session, address, chain, text_version=TEXT_VERSION, now=now)
+def sign_up(
+    session: Session,
+    bell: Bell,
+    address: str,
+    chain: Chain,
+    *,
+    now: dt.datetime,
+    newest: bool = False,
+    mover: tuple[bytes, int] | None = None,
+) -> None:
+    """Leave the sign-up for a worker, which is rung after commit. `address` is checked (`audience/addresses`).
+
+    With `newest` the newest issue is to be mailed at once when it is confirmed; a `mover` is the id and the epoch of a
+    reader who wants the mails at this address.
+    """
+    made = signups.add(session, address, chain, text_version=TEXT_VERSION, now=now, newest=newest, mover=mover)
     ring_after_commit(session, bell, ANSWER_SIGNUP, made)
 
 
@@ -47,6 +61,12 @@ def answer(session: Session, bell: Bell, signup: int, *, now: dt.datetime) -> bo
         return False
     if asked is None:
         return False
+    if asked.mover is not None:
+        return ask_at(session, bell, asked, asked.mover, now=now)
+    return _ask(session, bell, asked, now)
+
+
+def _ask(session: Session, bell: Bell, asked: signups.SignUp, now: dt.datetime) -> bool:
     address_hash = session.sealer.address_hash(asked.address)
     reader = subscribers.find_hash(session, address_hash)
     suppression = suppressions.find(session, address_hash)
@@ -54,7 +74,9 @@ def answer(session: Session, bell: Bell, signup: int, *, now: dt.datetime) -> bo
         return False
     if confirmations.unanswered(session, address_hash) >= MOST_CONFIRMATIONS:
         return False
-    made = confirmations.add(session, address_hash, asked.chain, text_version=asked.text_version, now=now)
+    made = confirmations.add(
+        session, address_hash, asked.chain, text_version=asked.text_version, now=now, newest=asked.newest
+    )
     if made is None:
         return False
     if reader is None:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from enum import StrEnum
 
 from service.audience.departures import Departures, leave, note
-from service.domain.subscriber import public_id
+from service.audience.reader_notices import GOODBYE, tell
+from service.domain.subscriber import SubscriberStatus, public_id
 from service.domain.tokens import LinkSigner
 from service.domain.weeks import Week
-from service.store import Session, audit, subscribers
+from service.queue import Bell
+from service.store import Session, audit, subscribers, suppressions
 from service.store.departures import Step
+from service.store.subscribers import Subscriber
 
 
 class Outcome(StrEnum):
@@ -21,9 +25,12 @@ class Outcome(StrEnum):
 
 
 def unsubscribe(
-    session: Session, links: LinkSigner, departures: Departures, token: str, *, now: dt.datetime
+    session: Session, bell: Bell, links: LinkSigner, departures: Departures, token: str, *, now: dt.datetime
 ) -> Outcome:
-    """Have the reader of a link leave. Repeating it changes nothing; links of older epochs work for ever."""
+    """Have the reader of a link leave, with a mail that says so. Repeating it changes nothing.
+
+    Links of older epochs work for ever.
+    """
     claim = links.read(token)
     if claim is None:
         return Outcome.NOT_A_LINK
@@ -31,4 +38,21 @@ def unsubscribe(
     if reader is not None and leave(session, reader.id):
         audit.append(session, at=now, actor="reader", action="subscriber.unsubscribe", subject=public_id(reader.id))
         note(departures, [(reader.address_hash, Step.UNSUBSCRIBED)], Week.of(now.date()))
+        if reader.status is SubscriberStatus.ACTIVE and not suppressions.is_suppressed(session, reader.address_hash):
+            _say_goodbye(session, bell, reader, now)
     return Outcome.DONE
+
+
+def _say_goodbye(session: Session, bell: Bell, reader: Subscriber, now: dt.datetime) -> None:
+    tell(
+        session,
+        bell,
+        GOODBYE,
+        # Who comes back and leaves again hears of it again.
+        about=os.urandom(16),
+        address=subscribers.address(session, reader),
+        chain=reader.chain,
+        reader=reader.id,
+        links={"preferences": [reader.id.hex(), reader.epoch]},
+        now=now,
+    )

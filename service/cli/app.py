@@ -10,6 +10,7 @@ from service.cli import (
     audit,
     demo,
     explain,
+    inbound,
     issue,
     issue_send,
     issue_trial,
@@ -52,6 +53,7 @@ explain.register(app)
 schedule.register(app)
 sweep.register(app)
 retention.register(app)
+inbound.register(app)
 subscriber.register(app)
 ops.register(app)
 audit.register(app)

@@ -209,13 +209,14 @@ def _print_lines(lines: Iterator[dict[str, Any]]) -> None:
 
 
 def _entry_json(entry: Entry, message_id: str, domain: str) -> dict[str, Any]:
+    from service.domain.chains import read_edition_key
     from service.domain.subscriber import public_id
 
     return {
         "subscriber": public_id(entry.subscriber) if entry.subscriber else None,
         "state": entry.state.label,
         "edition": entry.chain,
-        "language": entry.chain.split(",")[0],
+        "language": read_edition_key(entry.chain)[0].first,
         "attempts": entry.attempts,
         "code": entry.code,
         "reply": entry.reply,

@@ -76,6 +76,8 @@ def show(address: Address, json: Json = False) -> None:
         "soft_refusals": len(scored),
         "joined_week": str(reader.joined_week),
         "consent": reader.consent,
+        "text_only": reader.text_only,
+        "paused_until": reader.paused_until.isoformat() if reader.paused_until else None,
     }
     if json:
         print_json(fields)

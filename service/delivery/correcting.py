@@ -10,7 +10,7 @@ from typing import Protocol
 from service.delivery import editions
 from service.delivery.press import Press
 from service.delivery.release import Check, require_sendable
-from service.domain.chains import Chain
+from service.domain.chains import read_edition_key
 from service.domain.content import edition
 from service.domain.errors import CheckFailedError, TydzenError
 from service.domain.weeks import Week
@@ -39,14 +39,15 @@ class Proofreader:
         content = editions.load(session, mailing.week)
         changed = []
         for chain, known in renditions.newest(session, mailing.id).items():
-            shown = edition(content.publication, content.issue, Chain(tuple(chain.split(","))))
+            languages, text_only = read_edition_key(chain)
+            shown = edition(content.publication, content.issue, languages)
             if shown is None:
                 raise CheckFailedError(
                     f"mailing {mailing.id} cannot go on: no article of issue {mailing.week} is approved for readers of "
                     f"{chain} any more; approve one: tydzen issue approve {mailing.week}"
                 )
             try:
-                rendered, rendition = self.press.printed(shown)
+                rendered, rendition = self.press.printed(shown, text_only=text_only)
             except TydzenError as error:
                 raise editions.UnprintableError(
                     f"mailing {mailing.id} cannot go on: the {chain} edition of {mailing.week} cannot be mailed: "

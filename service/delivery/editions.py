@@ -6,7 +6,7 @@ import datetime as dt
 from dataclasses import dataclass
 
 from service.delivery.press import Press
-from service.domain.chains import Chain
+from service.domain.chains import read_edition_key
 from service.domain.content import Issue, Publication, edition
 from service.domain.errors import CheckFailedError, TydzenError
 from service.domain.weeks import Week
@@ -33,18 +33,19 @@ def load(session: Session, week: str) -> Content:
 def freeze(
     session: Session, mailing: int, content: Content, chain: str, press: Press, *, now: dt.datetime
 ) -> int | None:
-    """The id of the mailing's rendition for `chain`, printed now if need be; None where there is no edition.
+    """The id of the mailing's rendition for `chain` (an edition's key), printed now if need be; None without edition.
 
     Raises UnprintableError naming the chain and what is wrong with it.
     """
     known = renditions.ids(session, mailing).get(chain)
     if known is not None:
         return known
-    shown = edition(content.publication, content.issue, Chain(tuple(chain.split(","))))
+    languages, text_only = read_edition_key(chain)
+    shown = edition(content.publication, content.issue, languages)
     if shown is None:
         return None
     try:
-        rendered, rendition = press.printed(shown)
+        rendered, rendition = press.printed(shown, text_only=text_only)
     except TydzenError as error:
         raise UnprintableError(f"the {chain} edition of {content.issue.week} cannot be mailed: {error}") from None
     return renditions.save(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service.domain.chains import Chain
+from service.domain.chains import Chain, read_edition_key
 from service.domain.content import edition
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
@@ -42,7 +42,7 @@ def explain(session: Session, week: str, subscriber: bytes, status: SubscriberSt
     mailing = mailings.of_issue(session, week)
     entry = ledger.of_subscriber(session, mailing.id, subscriber) if mailing else None
     attempts = ledger.failed_attempts(session, entry.delivery) if entry else []
-    sent_chain = Chain(tuple(entry.chain.split(","))) if entry else chain
+    sent_chain = read_edition_key(entry.chain)[0] if entry else chain
     shown = edition(publication.load(session), issue, sent_chain)
     languages = {one.article.slug: one.text.language for one in shown.articles} if shown else {}
     articles = [ShownIn(article.slug, languages.get(article.slug)) for article in issue.articles]
@@ -61,7 +61,7 @@ def _why(week: str, mailing: Mailing | None, entry: Entry | None, status: Subscr
     if status is not SubscriberStatus.ACTIVE:
         return f"the reader is {status.value}, and was not among the active ones when mailing {mailing.id} was planned"
     return (
-        f"the reader was not active or was suppressed when mailing {mailing.id} was planned, or joined later "
+        f"the reader was not active, was suppressed or paused when mailing {mailing.id} was planned, or joined later "
         f"(languages now: {chain}); records of readers are also removed when the retention time is over"
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from service.domain.tokens import ConfirmationSigner, LinkSigner
+from service.domain.tokens import ConfirmationSigner, LinkSigner, RequestSigner
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class NoticeLinks:
     confirm: ConfirmationSigner
     preferences: LinkSigner
     unsubscribe: LinkSigner
+    request: RequestSigner
 
     def tokens(self, links: Mapping[str, Any]) -> dict[str, str]:
         """The tokens by purpose, from (id in hexadecimal, hour or epoch) by purpose; a purpose unknown here has none.
@@ -29,6 +30,7 @@ class NoticeLinks:
             "confirm": self.confirm.sign,
             "preferences": self.preferences.sign,
             "unsubscribe": self.unsubscribe.sign,
+            "request": self.request.sign,
         }
         return {
             purpose: signers[purpose](bytes.fromhex(named), int(number))

@@ -109,7 +109,7 @@ class Planner:
         low, high = slice_bounds(number, slices)
         restricted = planned.audience != "all"
         rate = limits.every(session).get(INSTALLATION, NO_LIMIT).over(Limit(rate=self.rate)).rate
-        taken = freezing.take_slice(session, planned.id, low, high, restricted=restricted)
+        taken = freezing.take_slice(session, planned.id, low, high, restricted=restricted, now=self.clock.now())
         freezing.freeze_slice(
             session,
             planned.id,

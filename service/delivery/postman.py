@@ -10,11 +10,12 @@ from typing import TypeVar
 
 from service import faults, log
 from service.clock import Clock, suspended_monotonic
-from service.delivery import notices
+from service.delivery import newest_issue, notices
 from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
 from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
+from service.delivery.press import Press
 from service.delivery.routes import Routes
 from service.delivery.send import GATE_SECONDS
 from service.domain.content import Publication
@@ -23,6 +24,7 @@ from service.domain.errors import InvalidInputError, TydzenError, UnavailableErr
 from service.domain.limits import INSTALLATION, relay_scope
 from service.domain.replies import Phase, ReplyClass
 from service.domain.retries import next_attempt
+from service.domain.signup import NEWEST_ISSUE
 from service.domain.slots import TOKEN_LENGTH, SlotValues
 from service.domain.tokens import DeliverySigner
 from service.mail.address import envelope_address
@@ -30,7 +32,6 @@ from service.mail.letter import Letter, Outcome
 from service.mail.message import Body, Letterhead, Mailbox, notice_rendition
 from service.mail.segments import Rendition
 from service.pace.bucket import Pace
-from service.render.catalogue import Catalogues
 from service.render.notice import render_notice
 from service.store import Database, DatabaseAwayError, Session, publication
 from service.store import notices as store
@@ -51,31 +52,31 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A notice ready to be mailed, and the domain of its sender."""
+    """A notice ready to be mailed, the domain of its sender, and the tokens that its places take."""
 
     rendition: Rendition
     domain: str
+    tokens: tuple[bytes, bytes] = (_NO_TOKEN, _NO_TOKEN)
 
 
 @dataclass(slots=True)
 class NoticeSender:
     """Belongs to one process and one event loop; sends one notice at a time.
 
-    `base_url` overrides the publication's where it is set. Daily caps are for issues: notices are neither counted nor
+    Daily caps are for issues: notices are neither counted nor
     held up by them.
     """
 
     database: Database
     offload: Offload
     pace: Pace
-    catalogues: Catalogues
+    press: Press
     delivery_ids: DeliverySigner
     links: NoticeLinks
     clock: Clock
     lines: LineKeeper
     stopping: Callable[[], bool]
     limits: Limits
-    base_url: str | None
     _routes: Routes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -120,6 +121,8 @@ class NoticeSender:
         try:
             if edited_by is None:
                 raise InvalidInputError("there is no publication, and so no sender; import one")
+            if held.kind == NEWEST_ISSUE:
+                return held, self._issue(held, edited_by)
             return held, self._printed(held, edited_by)
         except TydzenError as error:
             # Templates and settings can be mended; the fence counts how often that was hoped for.
@@ -131,14 +134,21 @@ class NoticeSender:
             _log.error("notice-unprintable", notice=notice, kind=held.kind, error=str(error))
             return held, None
 
+    def _issue(self, held: Notice, edited_by: Publication) -> Printed:
+        with self.database.read() as session:
+            rendition = newest_issue.printed(session, self.press, held.parameters)
+        tokens = self.links.tokens(held.parameters["links"])
+        both = tokens["unsubscribe"].encode(), tokens["preferences"].encode()
+        return Printed(rendition, edited_by.sender.rpartition("@")[2], both)
+
     def _printed(self, held: Notice, edited_by: Publication) -> Printed:
         rendered = render_notice(
             held.kind,
             held.language,
             {**held.parameters, "tokens": self.links.tokens(held.parameters.get("links", {}))},
             publication=edited_by,
-            base_url=(self.base_url or edited_by.base_url).rstrip("/"),
-            catalogues=self.catalogues,
+            base_url=(self.press.base_url or edited_by.base_url).rstrip("/"),
+            catalogues=self.press.catalogues,
         )
         letterhead = Letterhead(
             sender=Mailbox(edited_by.titles[edited_by.languages[0]], edited_by.sender),
@@ -214,8 +224,7 @@ class NoticeSender:
     def _letter(self, held: Notice, gated: Gated, printed: Printed, good_until: float) -> Letter:
         number = _WIRE_NUMBERS + held.id
         values = SlotValues(
-            _NO_TOKEN,
-            _NO_TOKEN,
+            *printed.tokens,
             envelope_address(gated.address).encode(),
             f"<{self.delivery_ids.message_id(number)}@{printed.domain}>".encode(),
             format_datetime(self.clock.now()).encode(),

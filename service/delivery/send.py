@@ -283,7 +283,9 @@ class BatchRun:
         good_until = suspended_monotonic() + GATE_SECONDS
         faults.point("gate-again")
         still = await self._account.transaction(
-            lambda session: gate.still_open(session, self.claim, letter.delivery_id, letter.attempt)
+            lambda session: gate.still_open(
+                session, self.claim, letter.delivery_id, letter.attempt, now_ms=stored(self.means.now())
+            )
         )
         return good_until if still else None
 

@@ -14,8 +14,19 @@ from service.delivery.recovery import Recovery
 from service.delivery.release import Check
 from service.domain.errors import TydzenError
 from service.domain.mailing import MailingState
-from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, breakers, confirmations, locks, mailings, signups
+from service.queue import ANSWER_SIGNUP, PLAN_MAILING, REMIND, SEND_BATCH, Bell, ring_after_commit
+from service.store import (
+    Database,
+    Session,
+    batches,
+    breakers,
+    confirmations,
+    locks,
+    mailings,
+    requests,
+    signups,
+    subscribers,
+)
 from service.store.instants import stored
 
 # Shorter than the tick, so that a sweep that died is missed by one tick at the most.
@@ -86,7 +97,10 @@ class Sweep:
         now = self.clock.now()
         for signup in signups.due(session, now):
             ring_after_commit(session, self.bell, ANSWER_SIGNUP, signup)
+        for confirmation in confirmations.forgotten(session, now):
+            ring_after_commit(session, self.bell, REMIND, confirmation.hex())
         confirmations.lapse(session, now)
+        requests.prune(session, now)
 
     def _release(self, session: Session) -> None:
         release.release_due(session, self.bell, self.check, now=self.clock.now())
@@ -112,6 +126,7 @@ class Sweep:
     def _forget(self, session: Session) -> None:
         if locks.take(session, "bounces", _FORGET_SECONDS):
             retention.forget_words(session, now=self.clock.now())
+            subscribers.forget_pauses(session, self.clock.now().date())
 
     def _cut_links(self, session: Session) -> None:
         retention.cut_some(session, now=self.clock.now())

@@ -67,3 +67,18 @@ def every_chain(languages: Iterable[str]) -> list[Chain]:
 def is_language_code(code: str) -> bool:
     """Whether `code` is written like a BCP 47 language tag in lower case."""
     return _CODE.fullmatch(code) is not None
+
+
+# Ends the key of an edition that is mailed as text alone: `be,ru+text`.
+TEXT_ONLY = "+text"
+
+
+def edition_key(chain: Chain, *, text_only: bool) -> str:
+    """What an edition of a mailing is known by: the chain, and whether it is text alone."""
+    return str(chain) + TEXT_ONLY * text_only
+
+
+def read_edition_key(key: str) -> tuple[Chain, bool]:
+    """The chain of that edition, and whether it is text alone."""
+    chain = key.removesuffix(TEXT_ONLY)
+    return Chain(tuple(chain.split(","))), chain != key

@@ -40,6 +40,7 @@ class SkipReason(StrEnum):
     ERASED = "erased"
     CANCELLED = "cancelled"
     INACTIVE = "inactive"
+    PAUSED = "paused"
 
 
 class RetryReason(StrEnum):

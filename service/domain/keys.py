@@ -23,6 +23,8 @@ class Purpose(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
     PREFERENCES = "preferences"
     CONFIRM = "confirm"
+    REQUEST = "request"
+    FORM = "form"
     DELIVERY = "delivery"
 
 

@@ -15,6 +15,8 @@ from service.domain.weeks import Week
 TEXT_VERSION = 1
 # Until one of them is confirmed: whoever names a stranger's address again and again must not get far.
 MOST_CONFIRMATIONS = 3
+# The kind of notice that is the newest issue itself: printed by the press, not from a folder of templates.
+NEWEST_ISSUE = "newest-issue"
 
 
 def may_confirm(status: SubscriberStatus | None, suppression: SuppressionReason | None) -> bool:

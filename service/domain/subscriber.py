@@ -47,3 +47,11 @@ def read_public_id(text: str) -> bytes | None:
         return bytes.fromhex(digits)
     except ValueError:
         return None
+
+
+class RequestPurpose(StrEnum):
+    """What a reader may ask for that takes a fresh link to the present address, because mails get forwarded."""
+
+    ADDRESS = "address"
+    DATA = "data"
+    ERASE = "erase"

@@ -20,12 +20,13 @@ _LINK = re.compile(r"[A-Za-z0-9_-]{48}")
 _ENVELOPE = re.compile(r"b-([0-9a-f]{32})([0-9a-f]{16})")
 _EPOCH_OCTETS = 3
 CONFIRMATION_HOURS = 72
+REQUEST_HOURS = 24
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a valid link token says: which subscriber (or confirmation), and at which epoch it was signed."""
+    """What a valid link token says: which subscriber (or other row), and at which epoch it was signed."""
 
     subscriber: bytes
     epoch: int
@@ -70,23 +71,38 @@ class LinkSigner:
         return Claim(subscriber, int.from_bytes(raw[1:4], "big"))
 
 
-class ConfirmationSigner:
-    """Signs and reads `/c/TOKEN`: a confirmation's id and the hour it was signed in, which is as fine as time gets."""
+class TimedSigner:
+    """Signs and reads tokens of an id and the hour they were signed in, which is as fine as time gets."""
 
-    def __init__(self, keyring: Keyring) -> None:
-        self._links = LinkSigner(keyring, Purpose.CONFIRM)
+    def __init__(self, keyring: Keyring, purpose: Purpose, hours: int) -> None:
+        self._links = LinkSigner(keyring, purpose)
+        self._hours = hours
 
-    def sign(self, confirmation: bytes, hour: int) -> str:
+    def sign(self, row_id: bytes, hour: int) -> str:
         """The token of a 16-octet id; `hour` is counted from 1970, UTC (see `hour_of`)."""
-        return self._links.sign(confirmation, hour)
+        return self._links.sign(row_id, hour)
 
     def read(self, token: str, now: dt.datetime) -> bytes | None:
-        """The id of a token that still holds: up to the end of the 72nd hour after its own; None for any other text."""
+        """The id of a token that still holds: up to the end of its last hour; None for any other text."""
         claim = self._links.read(token)
         # An hour ahead of ours is a host whose clock runs ahead a little; more than that was never signed by us.
-        if claim is None or not -1 <= hour_of(now) - claim.epoch <= CONFIRMATION_HOURS:
+        if claim is None or not -1 <= hour_of(now) - claim.epoch <= self._hours:
             return None
         return claim.subscriber
+
+
+class ConfirmationSigner(TimedSigner):
+    """Signs and reads `/c/TOKEN`, of a confirmation; it holds for 72 hours."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        super().__init__(keyring, Purpose.CONFIRM, CONFIRMATION_HOURS)
+
+
+class RequestSigner(TimedSigner):
+    """Signs and reads `/r/TOKEN`, of a reader's request; it holds for 24 hours."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        super().__init__(keyring, Purpose.REQUEST, REQUEST_HOURS)
 
 
 def hour_of(now: dt.datetime) -> int:

@@ -81,7 +81,7 @@ class InlineImage:
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What a reader reads, in both forms, with token markers in place."""
+    """What a reader reads, in both forms, with token markers in place; without `html` the mail is text alone."""
 
     html: str
     text: str
@@ -107,8 +107,11 @@ def notice_rendition(letterhead: Letterhead, body: Body) -> Rendition:
 
 def _rendition(letterhead: Letterhead, body: Body, more: Mapping[str, str]) -> Rendition:
     fields = {**_fields(letterhead), **more}
-    text, html = _octets("text", body.text), _octets("HTML", body.html)
-    parts = {"text": text, "html": html}
+    if body.images and not body.html:
+        raise InvalidInputError("a mail of text alone has no images")
+    parts = {"text": _octets("text", body.text)}
+    if body.html:
+        parts["html"] = _octets("HTML", body.html)
     narrow = _compile(fields, body.images, {name: seven_bit(part) for name, part in parts.items()})
     if max(map(longest_line, parts.values())) > LINE_LIMIT:
         return Rendition(eight_bit=None, seven_bit=narrow)
@@ -220,14 +223,18 @@ def _compile(fields: Mapping[str, str], images: Sequence[InlineImage], parts: Ma
     for part in parts.values():
         needles += [needle for needle in part.needles if needle not in needles]
     wide = any(part.name == "8bit" for part in parts.values())
-    html = _text_part("html", parts["html"])
-    if images:
-        html = _multipart({}, 'multipart/related; type="text/html"', [html, *map(_image_part, images)], wide=wide)
-    content = [_text_part("plain", parts["text"]), html]
-    message = _multipart({**fields, "MIME-Version": "1.0"}, "multipart/alternative", content, wide=wide)
+    fields = {**fields, "MIME-Version": "1.0"}
+    if "html" not in parts:
+        message = _text_part("plain", parts["text"], fields)
+    else:
+        html = _text_part("html", parts["html"])
+        if images:
+            html = _multipart({}, 'multipart/related; type="text/html"', [html, *map(_image_part, images)], wide=wide)
+        content = [_text_part("plain", parts["text"]), html]
+        message = _multipart(fields, "multipart/alternative", content, wide=wide)
     _set_boundaries(message, parts)
     template = message.as_bytes(policy=_POLICY)
-    _check_headers(template, [*fields, "MIME-Version", "Content-Type"])
+    _check_headers(template, [*fields, "Content-Type"])
     return compile_message(template, needles)
 
 
@@ -247,9 +254,9 @@ def _part(fields: Mapping[str, str]) -> _Part:
     return part
 
 
-def _text_part(subtype: str, encoded: Encoded) -> _Part:
+def _text_part(subtype: str, encoded: Encoded, fields: Mapping[str, str] | None = None) -> _Part:
     kind = f'text/{subtype}; charset="utf-8"'
-    part = _part({"Content-Type": kind, "Content-Transfer-Encoding": encoded.name})
+    part = _part({**(fields or {}), "Content-Type": kind, "Content-Transfer-Encoding": encoded.name})
     part.set_payload(encoded.body.decode("ascii", "surrogateescape"))
     return part
 

@@ -73,6 +73,10 @@ class Addresses:
         """Where a sign-up is confirmed."""
         return f"{self.base}/c/{token}?lang={language}"
 
+    def request(self, token: str, language: str) -> str:
+        """Where a reader does what takes a fresh link."""
+        return f"{self.base}/r/{token}?lang={language}"
+
     def unsubscribe(self, token: str = MARKERS[Slot.UNSUBSCRIBE]) -> str:
         """The way out; without a token the marker's address, whose place a token takes in each letter."""
         return f"{self.base}/u/{token}"

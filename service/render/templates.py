@@ -47,7 +47,9 @@ def load_templates(folder: Path = FOLDER) -> Templates:
     mistakes = check_templates(folder)
     if mistakes:
         raise ConfigurationError("templates that MJML would not render as written:\n" + "\n".join(map(str, mistakes)))
-    return Templates(folder, load_catalogues(folder / "locale"), _environment(folder))
+    catalogues, environment = load_catalogues(folder / "locale"), _environment(folder)
+    environment.globals["own_name"] = lambda code: catalogues[code].own_name()
+    return Templates(folder, catalogues, environment)
 
 
 def _environment(folder: Path) -> Environment:

@@ -6,6 +6,7 @@ import datetime as dt
 import os
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -16,6 +17,9 @@ from service.domain.tokens import CONFIRMATION_HOURS, hour_of
 from service.domain.weeks import Week
 from service.store.database import Session
 from service.store.tables import confirmations, subscribers
+
+# A reminder comes when a day has passed, and not when a day is left or less.
+REMINDED_AFTER_HOURS, REMINDED_BEFORE_HOURS = 24, 48
 
 
 class State(StrEnum):
@@ -28,7 +32,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Confirmation:
-    """One mail's question: these languages, at this address."""
+    """One mail's question: these languages, at this address; with a `mover` that reader's mails, at this `address`."""
 
     id: bytes
     address_hash: bytes = field(repr=False)
@@ -36,11 +40,30 @@ class Confirmation:
     chain: Chain
     text_version: int
     week: Week
+    newest: bool = False
+    mover: tuple[bytes, int] | None = None
+    address: str = field(default="", repr=False)
 
 
-def add(session: Session, address_hash: bytes, chain: Chain, *, text_version: int, now: dt.datetime) -> bytes | None:
-    """The id of a new confirmation; None where the address had one on this day (UTC)."""
+def add(
+    session: Session,
+    address_hash: bytes,
+    chain: Chain,
+    *,
+    text_version: int,
+    now: dt.datetime,
+    newest: bool = False,
+    mover: tuple[bytes, int, str] | None = None,
+) -> bytes | None:
+    """The id of a new confirmation; None where the address had one, or a reminder, on this day (UTC).
+
+    A `mover` is a reader's id and epoch, and the address in question.
+    """
     row_id = os.urandom(16)
+    today = now.date().isoformat()
+    reminded = sa.and_(confirmations.c.address_hash == address_hash, confirmations.c.reminded_day == today)
+    if session.execute(sa.select(confirmations.c.id).where(reminded).limit(1)).first():
+        return None
     insert = postgresql.insert if session.postgresql else sqlite.insert
     statement = insert(confirmations).values(
         id=row_id,
@@ -48,17 +71,22 @@ def add(session: Session, address_hash: bytes, chain: Chain, *, text_version: in
         state=State.OPEN.value,
         chain=str(chain),
         text_version=text_version,
-        day=now.date().isoformat(),
+        day=today,
         hour=hour_of(now),
+        newest=newest,
+        reader_id=mover[0] if mover else None,
+        epoch=mover[1] if mover else None,
+        sealed=session.sealer.seal(row_id, mover[2]) if mover else None,
     )
     made: bytes | None = session.scalar(statement.on_conflict_do_nothing().returning(confirmations.c.id))
     return made
 
 
 def unanswered(session: Session, address_hash: bytes) -> int:
-    """How many were mailed to that address since one was confirmed."""
+    """How many mails that address got since one was confirmed, reminders among them."""
     unconfirmed = sa.and_(confirmations.c.address_hash == address_hash, confirmations.c.state != State.CONFIRMED.value)
-    return int(session.scalar(sa.select(sa.func.count()).select_from(confirmations).where(unconfirmed)))
+    mails = sa.func.count() + sa.func.count(confirmations.c.reminded_day)
+    return int(session.scalar(sa.select(mails).select_from(confirmations).where(unconfirmed)))
 
 
 def hold(session: Session, row_id: bytes) -> Confirmation | None:
@@ -67,9 +95,70 @@ def hold(session: Session, row_id: bytes) -> Confirmation | None:
     row = session.execute(statement.with_for_update() if session.postgresql else statement).one_or_none()
     if row is None:
         return None
-    week = Week.of(dt.date.fromisoformat(row.day))
-    chain = Chain(tuple(row.chain.split(",")))
-    return Confirmation(row.id, row.address_hash, State(row.state), chain, row.text_version, week)
+    return _confirmation(session, row)
+
+
+def _confirmation(session: Session, row: Any) -> Confirmation:
+    return Confirmation(
+        row.id,
+        row.address_hash,
+        State(row.state),
+        Chain(tuple(row.chain.split(","))),
+        row.text_version,
+        Week.of(dt.date.fromisoformat(row.day)),
+        row.newest,
+        None if row.reader_id is None else (row.reader_id, row.epoch),
+        session.sealer.open(row.id, row.sealed) if row.sealed else "",
+    )
+
+
+def moves(session: Session, row_id: bytes) -> bool:
+    """Whether that confirmation is about a reader's new address."""
+    statement = sa.select(confirmations.c.id).where(
+        confirmations.c.id == row_id, confirmations.c.reader_id.is_not(None)
+    )
+    return session.execute(statement).first() is not None
+
+
+def forgotten(session: Session, now: dt.datetime, *, limit: int = 50) -> list[bytes]:
+    """The ids of sign-ups of which a reminder is due: a day old, the only one of its address, not reminded of yet."""
+    other = confirmations.alias()
+    again = sa.exists().where(other.c.address_hash == confirmations.c.address_hash, other.c.id != confirmations.c.id)
+    pending = sa.exists().where(
+        subscribers.c.address_hash == confirmations.c.address_hash,
+        subscribers.c.status == SubscriberStatus.PENDING.value,
+    )
+    hour = hour_of(now)
+    statement = sa.select(confirmations.c.id).where(
+        confirmations.c.hour.between(hour - REMINDED_BEFORE_HOURS, hour - REMINDED_AFTER_HOURS),
+        confirmations.c.state == State.OPEN.value,
+        confirmations.c.reminded_day.is_(None),
+        confirmations.c.reader_id.is_(None),
+        confirmations.c.day < now.date().isoformat(),
+        pending,
+        ~again,
+    )
+    return list(session.execute(statement.limit(limit)).scalars())
+
+
+def remind(session: Session, row_id: bytes, now: dt.datetime) -> Confirmation | None:
+    """The confirmation, which counts as reminded of from now on; None where it was, or is not open any more."""
+    row = session.execute(
+        confirmations.update()
+        .where(
+            confirmations.c.id == row_id,
+            confirmations.c.state == State.OPEN.value,
+            confirmations.c.reminded_day.is_(None),
+        )
+        .values(reminded_day=now.date().isoformat())
+        .returning(confirmations)
+    ).one_or_none()
+    return None if row is None else _confirmation(session, row)
+
+
+def hour_signed(session: Session, row_id: bytes) -> int:
+    """The hour that the link of an open confirmation is signed with."""
+    return int(session.scalar(sa.select(confirmations.c.hour).where(confirmations.c.id == row_id)))
 
 
 def close(session: Session, address_hash: bytes) -> None:
@@ -77,7 +166,7 @@ def close(session: Session, address_hash: bytes) -> None:
     every = confirmations.c.address_hash == address_hash
     # Those that lapsed long ago have nothing left but their count.
     session.execute(confirmations.delete().where(every, confirmations.c.state == State.LAPSED.value))
-    session.execute(confirmations.update().where(every).values(state=State.CONFIRMED.value))
+    session.execute(confirmations.update().where(every).values(state=State.CONFIRMED.value, sealed=None))
 
 
 def lapse(session: Session, now: dt.datetime, *, limit: int = 500) -> int:
@@ -96,7 +185,14 @@ def lapse(session: Session, now: dt.datetime, *, limit: int = 500) -> int:
     if unconfirmed:
         ids = [row.id for row in unconfirmed]
         emptied = {"state": State.LAPSED.value, "chain": "", "day": None, "hour": None}
-        session.execute(confirmations.update().where(confirmations.c.id.in_(ids)).values(emptied))
+        moved = {"reader_id": None, "epoch": None, "sealed": None}
+        # Of a reminder nothing is left but that there was one.
+        reminded = sa.case((confirmations.c.reminded_day.is_not(None), ""))
+        session.execute(
+            confirmations.update()
+            .where(confirmations.c.id.in_(ids))
+            .values({**emptied, **moved, "reminded_day": reminded})
+        )
         _forget_pending(session, [row.address_hash for row in unconfirmed])
     return len(unconfirmed)
 

@@ -21,6 +21,7 @@ from service.domain.subscriber import SubscriberStatus
 from service.store.database import Session
 from service.store.instants import stored
 from service.store.locks import serialise_batch_ids
+from service.store.readers import EDITION, day_of
 from service.store.tables import Id16, batches, deliveries, mailing_audience, mailings, subscribers
 
 # Below this a provider's readers stay in the batches of all.
@@ -28,35 +29,37 @@ _FEWEST_READERS = 50
 
 # What one statement saw of a slice: whatever is cut and counted is taken from here, so that the numbers agree while
 # readers come and go. And readers lie in no order, so that a slice is all over their table: it is gone through once.
-_TAKE = """
+_TAKE = f"""
     CREATE TEMPORARY TABLE slice_readers AS
-    SELECT s.id, s.chain, CASE WHEN s.provider IN :known THEN s.provider ELSE '' END AS provider,
-        CASE WHEN s.status <> :active THEN s.status
-             WHEN EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash) THEN 'suppressed'
+    SELECT id, {EDITION} AS edition, CASE WHEN provider IN :known THEN provider ELSE '' END AS provider,
+        CASE WHEN status <> :active THEN status
+             WHEN EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = subscribers.address_hash)
+                 THEN 'suppressed'
+             WHEN coalesce(paused_until, '') > :today THEN '{SkipReason.PAUSED.value}'
         END AS left_out
-    FROM subscribers s
-    WHERE s.id >= :low
-    """
-_BELOW = " AND s.id < :high"
+    FROM subscribers
+    WHERE id >= :low
+    """  # noqa: S608  # made of the module's own words
+_BELOW = " AND id < :high"
 _CHOSEN = """ AND EXISTS (
-        SELECT 1 FROM mailing_audience a WHERE a.mailing_id = :mailing AND a.subscriber_id = s.id
+        SELECT 1 FROM mailing_audience a WHERE a.mailing_id = :mailing AND a.subscriber_id = subscribers.id
     )"""
 _DROP = sa.text("DROP TABLE slice_readers")
 _readers = sa.table(
     "slice_readers",
     sa.column("id", Id16),
-    sa.column("chain", sa.String),
+    sa.column("edition", sa.String),
     sa.column("provider", sa.String),
     sa.column("left_out", sa.String),
 ).c
-_COUNT = sa.select(_readers.chain, _readers.provider, _readers.left_out, sa.func.count().label("readers")).group_by(
-    _readers.chain, _readers.provider, _readers.left_out
+_COUNT = sa.select(_readers.edition, _readers.provider, _readers.left_out, sa.func.count().label("readers")).group_by(
+    _readers.edition, _readers.provider, _readers.left_out
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """How many readers are to be mailed, by chain and known provider ("" = any other), and are not, by the reason."""
+    """How many readers are to be mailed, by edition and known provider ("" = any other), and are not, by the reason."""
 
     mailable: Mapping[str, Mapping[str, int]]
     excluded: Mapping[str, int]
@@ -68,19 +71,21 @@ def candidate_count(session: Session) -> int:
 
 
 def chains_with_readers(session: Session, mailing: int, *, restricted: bool) -> list[str]:
-    """The chains of the active readers of a mailing, in order."""
-    statement = sa.select(subscribers.c.chain).where(subscribers.c.status == SubscriberStatus.ACTIVE.value)
+    """The keys of the editions that the active readers get, in order (`domain.chains.edition_key`)."""
+    statement = sa.select(EDITION).where(subscribers.c.status == SubscriberStatus.ACTIVE.value)
     if restricted:
         member = sa.and_(mailing_audience.c.mailing_id == mailing, mailing_audience.c.subscriber_id == subscribers.c.id)
         statement = statement.where(sa.exists().where(member))
     return sorted(session.execute(statement.distinct()).scalars())
 
 
-def take_slice(session: Session, mailing: int, low: bytes, high: bytes | None, *, restricted: bool) -> Slice:
+def take_slice(
+    session: Session, mailing: int, low: bytes, high: bytes | None, *, restricted: bool, now: dt.datetime
+) -> Slice:
     """Look at the readers from `low` up to `high` once; what `freeze_slice` does in this transaction is about them."""
     text = _TAKE + (_BELOW if high is not None else "") + (_CHOSEN if restricted else "")
     statement = sa.text(text).bindparams(sa.bindparam("known", sorted(KNOWN), expanding=True))
-    values: dict[str, Any] = {"active": SubscriberStatus.ACTIVE.value, "low": low}
+    values: dict[str, Any] = {"active": SubscriberStatus.ACTIVE.value, "low": low, "today": day_of(stored(now))}
     if high is not None:
         values["high"] = high
     if restricted:
@@ -90,7 +95,7 @@ def take_slice(session: Session, mailing: int, low: bytes, high: bytes | None, *
     excluded: dict[str, int] = {}
     for row in session.execute(_COUNT):
         if row.left_out is None:
-            mailable.setdefault(row.chain, {})[row.provider] = row.readers
+            mailable.setdefault(row.edition, {})[row.provider] = row.readers
         else:
             excluded[row.left_out] = excluded.get(row.left_out, 0) + row.readers
     return Slice(mailable, excluded)
@@ -172,7 +177,7 @@ def _insert_deliveries(
     """A delivery of each reader who is to be mailed, in the order of their ids among those of the same part."""
     part = _first_batch(parts)
     place = sa.func.row_number(type_=sa.BigInteger).over(partition_by=part, order_by=_readers.id) - 1
-    no_edition = _readers.chain.in_(sorted({one.chain for one in parts if one.rendition is None}))
+    no_edition = _readers.edition.in_(sorted({one.chain for one in parts if one.rendition is None}))
     rows = sa.select(
         sa.literal(mailing),
         _readers.id,
@@ -195,7 +200,7 @@ def _first_batch(parts: Sequence[_Part]) -> sa.ColumnElement[int]:
     for chain, numbers in of_chain.items():
         rest = sa.literal(numbers.pop("", None), sa.BigInteger)
         firsts[chain] = sa.case(numbers, value=_readers.provider, else_=rest) if numbers else rest
-    return sa.case(firsts, value=_readers.chain)
+    return sa.case(firsts, value=_readers.edition)
 
 
 def _add_excluded(session: Session, mailing: int, found: Mapping[str, int]) -> None:

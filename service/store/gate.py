@@ -23,6 +23,7 @@ from service.store.batches import Claim, add_counts, hold, move_readers
 from service.store.database import Database, Session
 from service.store.errors import SpoiledAddressError
 from service.store.instants import database_now
+from service.store.readers import EDITION, day_of, paused
 from service.store.sealing import Sealer
 from service.store.tables import batches, deliveries, mailings, subscribers, suppressions
 
@@ -80,7 +81,8 @@ _POSTGRESQL_GATE = """
             epoch = NULLIF(s.epoch, 0)
         FROM held, subscribers s
         WHERE d.id = ANY(CAST(%(ids)s AS bigint[])) AND d.batch_id = held.id AND d.state = 0
-          AND s.id = d.subscriber_id AND s.status = 'active' AND s.chain = held.chain
+          AND s.id = d.subscriber_id AND s.status = 'active' AND (s.paused_until IS NULL OR s.paused_until <= %(today)s)
+          AND s.chain || CASE WHEN s.text_only THEN '+text' ELSE '' END = held.chain
           AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
         RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed
     ), counted AS (
@@ -118,7 +120,9 @@ _SQLITE_ELIGIBLE = sa.text(
     FROM json_each(:ids) wanted
     JOIN deliveries d ON d.id = wanted.value
     JOIN subscribers s ON s.id = d.subscriber_id
-    WHERE d.batch_id = :batch AND d.state = 0 AND s.status = 'active' AND s.chain = :chain
+    WHERE d.batch_id = :batch AND d.state = 0 AND s.status = 'active'
+      AND (s.paused_until IS NULL OR s.paused_until <= :today)
+      AND s.chain || CASE WHEN s.text_only THEN '+text' ELSE '' END = :chain
       AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
     """
 )
@@ -145,7 +149,8 @@ _STANDING = (
     sa.select(
         deliveries.c.id,
         subscribers.c.status,
-        subscribers.c.chain,
+        EDITION.label("chain"),
+        subscribers.c.paused_until,
         sa.exists().where(suppressions.c.address_hash == subscribers.c.address_hash).label("suppressed"),
     )
     .outerjoin(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
@@ -163,8 +168,8 @@ def pass_gate(
     """Move the group's pending deliveries to attempting and return whom to mail; renews the lease.
 
     Only where the fence is still ours, the lease runs and the mailing is sending (else None, and nothing changes), and
-    only for readers who are active, unsuppressed and still of the batch's chain: others are skipped with their reason,
-    or moved to a batch of the chain they chose since.
+    only for readers who are active, unsuppressed, not pausing and still of the batch's edition: others are skipped with
+    their reason, or moved to a batch of the edition they chose since.
     """
     if session.postgresql:
         values = _values(claim, ids, _NONE_ACCEPTED, sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
@@ -207,7 +212,7 @@ def pass_alone(
     return _gated(database.sealer, found), found.accepted == len(accepted.deliveries)
 
 
-def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> bool:
+def still_open(session: Session, claim: Claim, delivery: int, attempt: int, *, now_ms: int) -> bool:
     """Whether a letter whose gate grew old may still be written: everything the gate asked holds now, too."""
     holding = _POSTGRESQL_HELD if session.postgresql else _SQLITE_HELD
     held = session.execute(holding, {"batch": claim.batch, "fence": claim.fence}).first()
@@ -222,6 +227,10 @@ def still_open(session: Session, claim: Claim, delivery: int, attempt: int) -> b
             deliveries.c.attempts == attempt,
             deliveries.c.state == _ATTEMPTING,
             subscribers.c.status == SubscriberStatus.ACTIVE.value,
+            ~paused(day_of(now_ms)),
+            held.chain == EDITION,
+            # The letter in hand goes to the address of the gate.
+            sa.func.coalesce(deliveries.c.epoch, 0) == subscribers.c.epoch,
             ~suppressed,
         )
     )
@@ -252,6 +261,7 @@ def _values(
         "sender": sender,
         "lease": int(lease_seconds * 1000),
         "now": now_ms,
+        "today": day_of(now_ms),
     }
 
 
@@ -293,7 +303,8 @@ def _sqlite(
     if held is None:
         return None
     wanted = json.dumps(list(ids))
-    rows = session.execute(_SQLITE_ELIGIBLE, {"ids": wanted, "batch": claim.batch, "chain": held.chain}).all()
+    eligible = {"ids": wanted, "batch": claim.batch, "chain": held.chain, "today": day_of(now_ms)}
+    rows = session.execute(_SQLITE_ELIGIBLE, eligible).all()
     marked = json.dumps([row.id for row in rows])
     session.execute(_SQLITE_MARK, {"ids": marked, "sender": sender, "now": now_ms})
     changed = [{"id": row.id, "epoch": row.epoch} for row in rows if row.epoch]
@@ -315,6 +326,8 @@ def _sort_out(session: Session, claim: Claim, ids: set[int], now_ms: int) -> Non
         elif row.status != SubscriberStatus.ACTIVE.value:
             unsubscribed = row.status == SubscriberStatus.UNSUBSCRIBED.value
             skips.setdefault(SkipReason.UNSUBSCRIBED if unsubscribed else SkipReason.INACTIVE, []).append(row.id)
+        elif row.paused_until is not None and row.paused_until > day_of(now_ms):
+            skips.setdefault(SkipReason.PAUSED, []).append(row.id)
         elif row.chain != claim.chain:
             moves.setdefault(row.chain, []).append(row.id)
     for reason, skipped in skips.items():

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from service.domain.delivery import DeliveryState
 from service.store.database import Session
 from service.store.instants import loaded, loaded_or_none
-from service.store.tables import attempts, batches, deliveries, renditions, senders
+from service.store.tables import attempts, batches, deliveries, issues, mailings, renditions, senders
 
 _STREAM = 2000
 
@@ -85,6 +85,22 @@ def of_subscriber(session: Session, mailing: int, subscriber: bytes) -> Entry | 
     condition = sa.and_(deliveries.c.mailing_id == mailing, deliveries.c.subscriber_id == subscriber)
     row = session.execute(_LINES.where(condition)).first()
     return None if row is None else _entry(row)
+
+
+def of_reader(session: Session, subscriber: bytes) -> list[tuple[str, str, DeliveryState, dt.datetime | None]]:
+    """Every delivery of a reader that is still tied to them: week, edition, state and its time; oldest first."""
+    statement = (
+        sa.select(issues.c.week, batches.c.chain, deliveries.c.state, deliveries.c.at)
+        .join(batches, batches.c.id == deliveries.c.batch_id)
+        .join(mailings, mailings.c.id == deliveries.c.mailing_id)
+        .join(issues, issues.c.id == mailings.c.issue_id)
+        # By mailing, because there is no index over the reader alone.
+        .where(deliveries.c.mailing_id.in_(sa.select(mailings.c.id)), deliveries.c.subscriber_id == subscriber)
+        .order_by(issues.c.week)
+    )
+    return [
+        (row.week, row.chain, DeliveryState(row.state), loaded_or_none(row.at)) for row in session.execute(statement)
+    ]
 
 
 def failed_attempts(session: Session, delivery: int) -> list[Attempt]:

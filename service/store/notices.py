@@ -223,6 +223,13 @@ def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:
     return found
 
 
+def forget(session: Session, reader: bytes) -> None:
+    """Mail nothing more of what waits for a reader, and keep no address of it; `once` ends with the reader's id."""
+    waiting = sa.and_(notices.c.once.endswith(f":{reader.hex()}"), notices.c.state.in_((_PENDING, _DEFERRED)))
+    values = {"state": int(DeliveryState.SKIPPED), "sealed": b"", "parameters": {}, "reason": "erased"}
+    session.execute(notices.update().where(waiting).values(values))
+
+
 def hasten(session: Session, now: dt.datetime) -> None:
     """Let all deferred notices be rung at once."""
     session.execute(notices.update().where(notices.c.state == _DEFERRED).values(due_at=stored(now)))

@@ -19,14 +19,29 @@ RING_QUIET_SECONDS = 60
 
 @dataclass(frozen=True, slots=True)
 class SignUp:
-    """What somebody asked for; the address is as it was typed."""
+    """What somebody asked for; the address is as it was typed.
+
+    With a `mover` it is a reader (of an id, at an epoch) who wants the mails at this address. `newest`: and the newest
+    issue at once.
+    """
 
     address: str = field(repr=False)
     chain: Chain
     text_version: int
+    newest: bool = False
+    mover: tuple[bytes, int] | None = None
 
 
-def add(session: Session, address: str, chain: Chain, *, text_version: int, now: dt.datetime) -> int:
+def add(
+    session: Session,
+    address: str,
+    chain: Chain,
+    *,
+    text_version: int,
+    now: dt.datetime,
+    newest: bool = False,
+    mover: tuple[bytes, int] | None = None,
+) -> int:
     """The id of a new row. Nothing is looked up: the work is the same for every address."""
     seal_id = os.urandom(16)
     values = {
@@ -35,6 +50,9 @@ def add(session: Session, address: str, chain: Chain, *, text_version: int, now:
         "chain": str(chain),
         "text_version": text_version,
         "due_at": stored(now) + RING_QUIET_SECONDS * 1000,
+        "newest": newest,
+        "reader_id": mover[0] if mover else None,
+        "epoch": mover[1] if mover else None,
     }
     return int(session.scalar(signups.insert().values(values).returning(signups.c.id)))
 
@@ -48,7 +66,8 @@ def take(session: Session, signup: int) -> SignUp | None:
     if row is None:
         return None
     address = session.sealer.open(row.seal_id, row.sealed)
-    return SignUp(address, Chain(tuple(row.chain.split(","))), row.text_version)
+    mover = None if row.reader_id is None else (row.reader_id, row.epoch)
+    return SignUp(address, Chain(tuple(row.chain.split(","))), row.text_version, row.newest, mover)
 
 
 def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from service.store.errors import DuplicateError
 from service.store.hashes import of_hashes
 from service.store.provider_keys import provider_of_address
 from service.store.sealing import Sealer
-from service.store.tables import deliveries, mailing_audience, mailings, subscribers
+from service.store.tables import confirmations, deliveries, mailing_audience, mailings, requests, signups, subscribers
 
 _SHOWN = sa.select(*(column for column in subscribers.c if column.name != "sealed"))
 _INSERTED = ("id", "address_hash", "sealed", "chain", "status", "consent", "joined_week", "provider")
@@ -50,6 +51,9 @@ class Subscriber:
     consent: str | None
     joined_week: Week
     address_hash: bytes = field(repr=False)
+    text_only: bool = False
+    # The day from which mails come again.
+    paused_until: dt.date | None = None
 
     @property
     def public_id(self) -> str:
@@ -190,6 +194,38 @@ def set_chain(session: Session, row_id: bytes, chain: Chain) -> None:
     session.execute(subscribers.update().where(subscribers.c.id == row_id).values(chain=str(chain)))
 
 
+def set_text_only(session: Session, row_id: bytes, *, text_only: bool) -> None:
+    """Have the reader mailed text alone, or both forms; a mailing that runs moves the reader, as `set_chain` does."""
+    session.execute(subscribers.update().where(subscribers.c.id == row_id).values(text_only=text_only))
+
+
+def set_pause(session: Session, row_id: bytes, until: dt.date | None) -> None:
+    """Have nothing mailed to the reader before that day (UTC)."""
+    day = None if until is None else until.isoformat()
+    session.execute(subscribers.update().where(subscribers.c.id == row_id).values(paused_until=day))
+
+
+def forget_pauses(session: Session, today: dt.date) -> None:
+    """Keep nothing of pauses that are over: they would tell when somebody was away."""
+    over = subscribers.c.paused_until <= today.isoformat()
+    session.execute(subscribers.update().where(over).values(paused_until=None))
+
+
+def move(session: Session, reader: Subscriber, address: str) -> None:
+    """Give the reader another address, which no other reader has.
+
+    The epoch grows: older preference links fall, and what is still said of the old address is not said of this one.
+    """
+    values = {
+        "address_hash": session.sealer.address_hash(address),
+        "sealed": session.sealer.seal(reader.id, address),
+        "provider": provider_of_address(session.sealer, address),
+        "epoch": subscribers.c.epoch + 1,
+    }
+    session.execute(subscribers.update().where(subscribers.c.id == reader.id).values(values))
+    session.execute(bounces.delete().where(bounces.c.subscriber_id == reader.id))
+
+
 def set_status(
     session: Session, row_id: bytes, status: SubscriberStatus, *, unless: Collection[SubscriberStatus] = ()
 ) -> bool:
@@ -221,6 +257,9 @@ def erase(session: Session, row_id: bytes) -> bool:
     chosen = sa.and_(mailing_audience.c.mailing_id.in_(every_mailing), mailing_audience.c.subscriber_id == row_id)
     session.execute(mailing_audience.delete().where(chosen))
     session.execute(bounces.delete().where(bounces.c.subscriber_id == row_id))
+    session.execute(requests.delete().where(requests.c.subscriber_id == row_id))
+    for wishes in (signups, confirmations):
+        session.execute(wishes.delete().where(wishes.c.reader_id == row_id))
     return session.execute(subscribers.delete().where(subscribers.c.id == row_id)).rowcount > 0
 
 
@@ -256,4 +295,6 @@ def _subscriber(row: Any) -> Subscriber:
         consent=row.consent,
         joined_week=Week.parse(row.joined_week),
         address_hash=row.address_hash,
+        text_only=row.text_only,
+        paused_until=None if row.paused_until is None else dt.date.fromisoformat(row.paused_until),
     )

@@ -119,8 +119,8 @@ assets = sa.Table(
 )
 
 # `epoch` grows when the address changes: preference links signed before fall. `provider` is the name of a known one, or
-# a keyed hash of the domain; None in rows from before it was kept. Nothing here tells a time finer than a
-# week, and the id is random, so that the order of rows tells none either.
+# a keyed hash of the domain; None in rows from before it was kept. Nothing here tells a time finer than a week, and the
+# id is random, so that the order of rows tells none either; mails come again on the day `paused_until`.
 subscribers = sa.Table(
     "subscribers",
     metadata,
@@ -133,6 +133,8 @@ subscribers = sa.Table(
     sa.Column("consent", sa.String(200)),
     sa.Column("joined_week", sa.String(8), nullable=False),
     sa.Column("provider", sa.String(40)),
+    sa.Column("text_only", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("paused_until", sa.String(10)),
 )
 
 suppressions = sa.Table(
@@ -321,7 +323,8 @@ notices = sa.Table(
     sa.Index("ix_notices_state_due_at", "state", "due_at"),
 )
 
-# Sign-ups as they were posted: one new row each, whoever's address it is. A worker answers it and takes it away.
+# Sign-ups as they were posted: one new row each, whoever's address it is. A worker answers it and takes it away. With a
+# `reader_id` it is a reader's wish, of that epoch, to have the mails at this address.
 signups = sa.Table(
     "signups",
     metadata,
@@ -331,11 +334,14 @@ signups = sa.Table(
     sa.Column("chain", sa.String(120), nullable=False),
     sa.Column("text_version", sa.SmallInteger, nullable=False),
     sa.Column("due_at", Instant, nullable=False),
+    sa.Column("newest", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reader_id", Id16),
+    sa.Column("epoch", sa.Integer),
 )
 
 # Confirmations that were mailed. A link confirms what its own mail named, so each has its chain. Time is as coarse as
 # can be: `day` keeps a second mail off, `hour` (from 1970) ends the link; both go when it lapses, and then the row only
-# counts what an address never confirmed.
+# counts what an address never confirmed. `reader_id`, `epoch` and the `sealed` address are those of a reader who moves.
 confirmations = sa.Table(
     "confirmations",
     metadata,
@@ -346,8 +352,26 @@ confirmations = sa.Table(
     sa.Column("text_version", sa.SmallInteger, nullable=False),
     sa.Column("day", sa.String(10)),
     sa.Column("hour", sa.Integer),
+    sa.Column("newest", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("reader_id", Id16),
+    sa.Column("epoch", sa.Integer),
+    sa.Column("sealed", sa.LargeBinary),
+    sa.Column("reminded_day", sa.String(10)),
     sa.UniqueConstraint("address_hash", "day"),
     sa.Index("ix_confirmations_hour", "hour"),
+)
+
+# What readers asked for that takes a fresh link to the present address, for a day: `hour` as in `confirmations`.
+requests = sa.Table(
+    "requests",
+    metadata,
+    sa.Column("id", Id16, primary_key=True),
+    sa.Column("subscriber_id", Id16, nullable=False),
+    sa.Column("epoch", sa.Integer, nullable=False),
+    sa.Column("purpose", sa.String(12), nullable=False),
+    sa.Column("hour", sa.Integer, nullable=False),
+    sa.Column("used", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.UniqueConstraint("subscriber_id", "purpose", "hour"),
 )
 
 audit = sa.Table(

@@ -9,7 +9,9 @@ from starlette.staticfiles import StaticFiles
 
 from service.bootstrap import Services, services
 from service.render.templates import FOLDER
-from service.web import errors, health, inbox, public, reading, subscribing
+from service.web import errors, health, inbox, preferences, public, reading, requests, subscribing
+from service.web.bodies import BoundedBodies
+from service.web.floodgate import Floodgate
 from service.web.guard import Guard
 from service.web.shelf import FromShelf, Shelf
 
@@ -26,11 +28,15 @@ def create_app(parts: Services) -> FastAPI:
     app = FastAPI(title="Tydzen", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.services = parts
     app.state.shelf = Shelf(parts)
+    app.state.floodgate = Floodgate(parts.form_stamps)
     app.add_middleware(FromShelf, shelf=app.state.shelf)
+    app.add_middleware(BoundedBodies)
     app.add_middleware(Guard)
     errors.install(app)
     app.include_router(health.router)
     app.include_router(public.router)
+    app.include_router(preferences.router)
+    app.include_router(requests.router)
     app.include_router(subscribing.router)
     if parts.settings.smtp_url is None:
         app.include_router(inbox.router)

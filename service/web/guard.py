@@ -21,7 +21,7 @@ _HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 # Pages reached by a token or about a person: kept by no cache and found by no search engine.
-_PRIVATE = ("/c/", "/u/", "/p/", "/inbox/")
+_PRIVATE = ("/c/", "/u/", "/p/", "/r/", "/inbox/")
 
 _log = log.get("web")
 

@@ -18,10 +18,10 @@ from service.audience.confirming import Outcome, confirm
 from service.audience.signup import sign_up
 from service.domain.content import Publication
 from service.domain.errors import InvalidInputError, NotFoundError
-from service.domain.providers import compelled
 from service.domain.signup import chain_of
+from service.store import confirmations, releases
 from service.store import publication as publications
-from service.store import releases
+from service.web.floodgate import Floodgate
 from service.web.pages import READ, Parts, page
 
 router = APIRouter()
@@ -52,8 +52,10 @@ class Filled(BaseModel):
     language: list[str] = Field([], max_length=99)
     # Nobody sees this field: only a machine fills it in.
     website: str = ""
-    # Said by the button below the warning.
-    anyway: str = ""
+    # What a form holds that had to wait.
+    stamp: str = Field("", max_length=100)
+    # The newest issue is to come with the welcome.
+    newest: bool = False
 
 
 @router.post("/{language}/subscribe", response_model=None)
@@ -62,8 +64,7 @@ def subscribe(
 ) -> Response:
     """The same redirect for every address. What is none, and a choice of no language, get the form back.
 
-    So does, once, an address at a provider that authorities can compel, with the warning: before any mail shows it who
-    reads this.
+    So does, for half a minute, a network from which very many sign up; whose addresses they are is nowhere asked.
     """
     if filled.website:
         return _sent(language)
@@ -78,11 +79,14 @@ def subscribe(
     except InvalidInputError:
         problems.append("languages")
     if problems:
-        return _form(request, publication, ticked=ticked, address=address, problems=problems)
-    if compelled(address.rpartition("@")[2]) and not filled.anyway:
-        return _form(request, publication, ticked=ticked, address=address, warned=True)
+        return _form(request, publication, ticked=ticked, address=address, problems=problems, newest=filled.newest)
+    floodgate: Floodgate = request.app.state.floodgate
+    now = parts.clock.now()
+    if not floodgate.passes(request.client.host if request.client else None, filled.stamp, now):
+        stamp = floodgate.stamp(now)
+        return _form(request, publication, ticked=ticked, address=address, stamp=stamp, newest=filled.newest)
     with parts.database.begin() as session:
-        sign_up(session, parts.bell, address, chain, now=parts.clock.now())
+        sign_up(session, parts.bell, address, chain, now=now, newest=filled.newest)
     return _sent(language)
 
 
@@ -97,9 +101,11 @@ def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """One button and nothing else. Scanners follow every link of a mail, so this changes nothing."""
     with parts.database.read() as session:
         publication = publications.find(session)
-    if parts.confirmation_links.read(token, parts.clock.now()) is None:
-        return _stale(request, publication)
-    return page(request, "confirm", publication=publication, token=token)
+        row_id = parts.confirmation_links.read(token, parts.clock.now())
+        if row_id is None:
+            return _stale(request, publication)
+        moves = confirmations.moves(session, row_id)
+    return page(request, "confirm", publication=publication, token=token, moves=moves)
 
 
 @router.post("/c/{token}")
@@ -111,6 +117,8 @@ def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
         newest = releases.newest(session)
     if outcome is Outcome.STALE:
         return _stale(request, publication)
+    if outcome is Outcome.MOVED:
+        return page(request, "moved", publication=publication)
     return page(request, "welcome", publication=publication, week=newest)
 
 
@@ -130,18 +138,23 @@ def _form(
     ticked: Sequence[str],
     address: str = "",
     problems: Sequence[str] = (),
-    warned: bool = False,
+    newest: bool = False,
+    stamp: str = "",
 ) -> HTMLResponse:
+    status = HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK
     answer = page(
         request,
         "subscribe",
         publication=publication,
-        status=HTTPStatus.UNPROCESSABLE_ENTITY if problems else HTTPStatus.OK,
+        status=HTTPStatus.TOO_MANY_REQUESTS if stamp else status,
         ticked=ticked,
         address=address,
         problems=problems,
-        warned=warned,
+        newest=newest,
+        stamp=stamp,
     )
-    if problems or warned:
+    if stamp:
+        answer.headers["Retry-After"] = "30"
+    if problems or stamp:
         answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -4,20 +4,31 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import sqlite3
+import sys
+import time
+from collections import Counter
 
 import pytest
+import sqlalchemy as sa
 
 from service.audience.unsubscribe import unsubscribe
+from service.domain.delivery import DeliveryState
 from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
+from service.queue import Silence
 from service.store import subscribers
 from service.store.departures import DepartureLog
+from service.store.tables import notices
 from tests.canary import LeakError
 from tests.conftest import KEYRING
 from tests.factories import save_publication
 from tests.flow.life import Life
+from tests.flow.visitor import Visitor, body, mails
+from tests.servers import free_port, valkey_server
+from tests.smtp_sink import Rule, SmtpSink
 
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 
@@ -134,7 +145,7 @@ def left(life, addresses):
     links = LinkSigner(KEYRING, Purpose.UNSUBSCRIBE)
     with life.database.begin() as session:
         reader = subscribers.find(session, by_link)
-        unsubscribe(session, links, departures, links.sign(reader.id), now=NOW)
+        unsubscribe(session, Silence(), links, departures, links.sign(reader.id), now=NOW)
     assert life.run("subscriber", "erase", erased)[0] == 2
     assert life.run("subscriber", "erase", erased, "--yes")[0] == 0
     with life.database.read() as session:
@@ -150,6 +161,94 @@ def exported(life, addresses):
     code, out = life.run("subscriber", "export", "--yes", outgoing=True)
     assert code == 0
     assert all(address.encode() in out for address in addresses)
+
+
+def signed_up(life, suppressed):
+    """By the form and the link: a new reader, one who is suppressed, one whom the relay refuses by name, and mistakes."""
+    refused, new = life.reader("refused"), life.reader("new")
+    rules = [Rule("RCPT", f"550 5.1.1 <{refused}> is nobody", recipient=refused)]
+    port = free_port()
+    with valkey_server(life.inside / "valkey") as valkey, SmtpSink(life.outside / "ledger", rules) as sink:
+        life.environment |= {
+            "TYDZEN_REDIS_URL": valkey.url,
+            "TYDZEN_SMTP_URL": f"smtp://127.0.0.1:{sink.port}?tls=none",
+            "TYDZEN_WEB_PORT": str(port),
+            "TYDZEN_BASE_URL": f"http://127.0.0.1:{port}",
+        }
+        life.start(sys.executable, "-m", "service.cli", "web")
+        life.start(sys.executable, "-m", "celery", "-A", "worker", "worker", "--concurrency", "1", "-l", "DEBUG")
+        visitor = Visitor(life.environment["TYDZEN_BASE_URL"])
+        wait_for(visitor.answered)
+        for address in (new, suppressed, refused):
+            assert visitor.post("/be/subscribe", address=address, language="be")[0] == 303
+        assert visitor.post("/be/subscribe", address=new)[0] == 422
+        assert visitor.post("/be/subscribe", address=life.reader("twice") + "@", language="be")[0] == 422
+        assert visitor.post("/be/subscribe", address=new, language=new, website=new)[0] == 303
+        assert visitor.post(f"/c/{new}")[0] == 404
+        visitor.get(f"/be/subscribe?address={new}")
+        wait_for(lambda: mails(sink, new))
+        (link,) = re.findall(r"/c/\S+", body(mails(sink, new)[0], "plain"))
+        assert visitor.get(link)[0] == visitor.post(link)[0] == 200
+        wait_for(lambda: len(mails(sink, new)) == 2)
+        wait_for(lambda: notice_states(life)[DeliveryState.REFUSED] == 1)
+        wait_for(lambda: notice_states(life)[DeliveryState.ACCEPTED] == 2)
+        life.search(valkey=valkey)
+        moved = moved_by_link(life, visitor, sink, new)
+        life.search(valkey=valkey)
+        erased_by_link(life, visitor, sink, moved)
+        life.search(valkey=valkey)
+        life.stop()
+
+
+def link_in(sink, address, letter, number):
+    """The link of that kind in the mail of that number, once it has come."""
+    wait_for(lambda: len(mails(sink, address)) >= number)
+    return re.findall(rf"/{letter}/[^\s?]+", body(mails(sink, address)[number - 1], "plain"))[0]
+
+
+def moved_by_link(life, visitor, sink, address):
+    """The reader's own page, mistakes among it, the data, and another address; that address."""
+    own, moved = link_in(sink, address, "p", 2), life.reader("moved")
+    for fields in (
+        {"change": "text", "text_only": "1"},
+        {"change": "pause", "until": "9999-01-01"},
+        {"change": address},
+    ):
+        visitor.post(own, **fields)
+    assert visitor.post(own, change="request", purpose="data")[0] == 200
+    code, _, data = visitor.post(link_in(sink, address, "r", 3))
+    assert (code, json.loads(data)["address"]) == (200, address)
+    assert visitor.post(own, change="request", purpose="address")[0] == 200
+    link = link_in(sink, address, "r", 4)
+    assert visitor.post(link, address=moved + "@")[0] == 422
+    assert visitor.post(link, address=moved)[0] == 200
+    assert visitor.post(link_in(sink, moved, "c", 1))[0] == 200
+    wait_for(lambda: len(mails(sink, address)) == 5)
+    return moved
+
+
+def erased_by_link(life, visitor, sink, address):
+    """The reader leaves, is told so, and has the rest erased."""
+    with life.database.read() as session:
+        reader = subscribers.find(session, address)
+    assert visitor.post(f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}")[0] == 200
+    own = link_in(sink, address, "p", 2)
+    assert visitor.post(own, change="request", purpose="erase")[0] == 200
+    assert visitor.post(link_in(sink, address, "r", 3))[0] == 200
+    with life.database.read() as session:
+        assert subscribers.get(session, reader.id) is None
+
+
+def notice_states(life):
+    with life.database.read() as session:
+        return Counter(DeliveryState(one) for one in session.execute(sa.select(notices.c.state)).scalars())
+
+
+def wait_for(what, seconds=60):
+    give_up = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < give_up, "it did not come true"
+        time.sleep(0.02)
 
 
 def assert_all_is_kept(life):
@@ -178,6 +277,18 @@ def test_no_trace_is_left_of_any_reader(harsh):
     assert_all_is_kept(life)
     life.search()
     left(life, readers[:2])
+    life.search()
+
+
+@pytest.mark.slow
+def test_no_trace_is_left_of_who_signs_up(harsh):
+    life = harsh
+    suppressed = life.reader("unwelcome")
+    assert life.run("subscriber", "suppress", suppressed)[0] == 0
+    signed_up(life, suppressed)
+    if life.database.postgresql:
+        log = next(path for path in life.database_files() if path.name == "log").read_bytes()
+        assert b"INSERT INTO signups" in log
     life.search()
 
 

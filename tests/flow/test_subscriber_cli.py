@@ -153,6 +153,7 @@ def test_the_life_of_a_reader(tydzen, database, tmp_path):
     assert shown == {
         "id": added["id"], "languages": "be,ru", "status": "active", "suppressed": None,
         "joined_week": shown["joined_week"], "consent": "a letter", "soft_refusals": 0,
+        "text_only": False, "paused_until": None,
     }  # fmt: skip
     assert answer(tydzen, "subscriber", "set", "ann@reader.test", "--languages", "en", "--dry-run")["changed"]
     assert reader(database, "ann@reader.test").chain.first == "be"

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from service.delivery import release
 from service.delivery.plan import Planner
-from service.domain.chains import Chain
+from service.domain.chains import Chain, edition_key
 from service.domain.slots import MARKERS, Slot
 from service.domain.subscriber import SubscriberStatus
 from service.mail.segments import Rendition, compile_message
@@ -55,10 +55,10 @@ class TinyPress:
 
     catalogues = None
 
-    def printed(self, edition, *, mark=""):
+    def printed(self, edition, *, mark="", text_only=False):
         head = (
             f"From: weekly@sender.example\r\nTo: {MARKERS[Slot.RECIPIENT]}\r\nDate: {MARKERS[Slot.DATE]}\r\n"
-            f"Message-ID: {MARKERS[Slot.MESSAGE_ID]}\r\nSubject: {mark}issue\r\nEdition: {edition.chain}\r\n\r\n"
+            f"Message-ID: {MARKERS[Slot.MESSAGE_ID]}\r\nSubject: {mark}issue\r\nEdition: {edition_key(edition.chain, text_only=text_only)}\r\n\r\n"
         )
         body = f"Dear reader,\r\n.a dot\r\nhttps://x.example/u/{MARKERS[Slot.UNSUBSCRIBE]}\r\nEnd.\r\n"
         rendition = Rendition(None, compile_message((head + body).encode()))

@@ -26,6 +26,7 @@ from service.store.departures import Departure, DepartureLog, Step
 from service.store.tables import audit
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
+from tests.fakes import FakeBell
 
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 WEEK = Week(2019, 23)
@@ -57,7 +58,7 @@ def test_unsubscribing_keeps_the_row_and_is_the_same_the_second_time(database, d
     token = LINKS.sign(reader.id)
     for _ in range(2):
         with database.begin() as session:
-            assert unsubscribe(session, LINKS, departures, token, now=NOW) is Outcome.DONE
+            assert unsubscribe(session, FakeBell(), LINKS, departures, token, now=NOW) is Outcome.DONE
     with database.read() as session:
         assert subscribers.get(session, reader.id).status is SubscriberStatus.UNSUBSCRIBED
         assert actions(session) == ["subscriber.add", "subscriber.unsubscribe"]
@@ -71,20 +72,20 @@ def test_a_link_for_nobody_and_for_an_erased_reader_has_the_same_answer(database
         erase(session, departures, reader, **BY)
     for token in (LINKS.sign(reader.id), LINKS.sign(os.urandom(16), 7)):
         with database.begin() as session:
-            assert unsubscribe(session, LINKS, departures, token, now=NOW) is Outcome.DONE
+            assert unsubscribe(session, FakeBell(), LINKS, departures, token, now=NOW) is Outcome.DONE
 
 
 def test_a_link_of_another_epoch_still_lets_leave(sqlite_database, departures):
     with sqlite_database.begin() as session:
         reader = added(session)
-        unsubscribe(session, LINKS, departures, LINKS.sign(reader.id, 5), now=NOW)
+        unsubscribe(session, FakeBell(), LINKS, departures, LINKS.sign(reader.id, 5), now=NOW)
         assert subscribers.get(session, reader.id).status is SubscriberStatus.UNSUBSCRIBED
 
 
 @pytest.mark.parametrize("token", ["", "x" * 48, LinkSigner(KEYRING, Purpose.PREFERENCES).sign(b"r" * 16)])
 def test_what_is_no_link_of_ours_does_nothing(sqlite_database, departures, token):
     with sqlite_database.begin() as session:
-        assert unsubscribe(session, LINKS, departures, token, now=NOW) is Outcome.NOT_A_LINK
+        assert unsubscribe(session, FakeBell(), LINKS, departures, token, now=NOW) is Outcome.NOT_A_LINK
         assert actions(session) == []
 
 
@@ -93,7 +94,7 @@ def test_everybody_can_leave_and_a_complaint_weighs_more(sqlite_database, depart
     with sqlite_database.begin() as session:
         reader = added(session)
         subscribers.set_status(session, reader.id, status)
-        unsubscribe(session, LINKS, departures, LINKS.sign(reader.id), now=NOW)
+        unsubscribe(session, FakeBell(), LINKS, departures, LINKS.sign(reader.id), now=NOW)
         complained = status is SubscriberStatus.COMPLAINED
         expected = SubscriberStatus.COMPLAINED if complained else SubscriberStatus.UNSUBSCRIBED
         assert subscribers.get(session, reader.id).status is expected
@@ -104,7 +105,7 @@ def test_a_full_disk_keeps_nobody_from_leaving(sqlite_database, tmp_path, capsys
     nowhere = DepartureLog(tmp_path / "file" / "departures.log")
     with sqlite_database.begin() as session:
         reader = added(session)
-        unsubscribe(session, LINKS, nowhere, LINKS.sign(reader.id), now=NOW)
+        unsubscribe(session, FakeBell(), LINKS, nowhere, LINKS.sign(reader.id), now=NOW)
     with sqlite_database.read() as session:
         assert subscribers.get(session, reader.id).status is SubscriberStatus.UNSUBSCRIBED
     assert "departure.not_written" in "".join(capsys.readouterr())

@@ -12,11 +12,12 @@ from service.delivery.line import LineKeeper, open_line
 from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
 from service.delivery.postman import NoticeSender
+from service.delivery.press import Press
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Purpose
 from service.domain.limits import INSTALLATION, Limit
 from service.domain.replies import ReplyClass
-from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner
+from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
 from service.mail import autopsy
 from service.mail.autopsy import Fate, Verdict
 from service.mail.loop import new_event_loop
@@ -292,18 +293,18 @@ class Post:
             database=database,
             offload=self.offload,
             pace=self.pace,
-            catalogues=load_templates().catalogues,
+            press=Press(load_templates().catalogues, None),
             delivery_ids=DeliverySigner(KEYRING),
             links=NoticeLinks(
                 ConfirmationSigner(KEYRING),
                 LinkSigner(KEYRING, Purpose.PREFERENCES),
                 LinkSigner(KEYRING, Purpose.UNSUBSCRIBE),
+                RequestSigner(KEYRING),
             ),
             clock=clock,
             lines=self.lines,
             stopping=lambda: self.stopping,
             limits=Limits({INSTALLATION: Limit(rate=2.0)}),
-            base_url=None,
         )
 
     def open_line(self):

@@ -25,16 +25,25 @@ PARAMS = {
 TOKEN = "Zm9yLWEtbGluay1pbi1hLW1haWwtb2YtYS1yZWFkZXItMDEy"
 TO_READERS = {
     "confirm": {"chain": ["be", "ru"], "tokens": {"confirm": TOKEN}},
+    "reminder": {"chain": ["be", "ru"], "tokens": {"confirm": TOKEN}},
+    "move": {"chain": ["be", "ru"], "tokens": {"confirm": TOKEN}},
     "welcome": {"chain": ["be", "ru"], "week": "2019-W22", "tokens": {"preferences": TOKEN, "unsubscribe": TOKEN}},
 }
-LINKS = {"confirm": ["c"], "welcome": ["p", "u"]}
+LINKS = {"confirm": ["c"], "reminder": ["c"], "move": ["c"], "welcome": ["p", "u"]}
+# They name no languages.
+BRIEF = {
+    "goodbye": {"tokens": {"preferences": TOKEN}},
+    "moved": {},
+    "request": {"purpose": "address", "tokens": {"request": TOKEN}},
+}
+BRIEF_LINKS = {"goodbye": ["p"], "moved": [], "request": ["r"]}
 
 
 def notice(kind, language, params=None):
     return render_notice(
         kind,
         language,
-        (PARAMS | TO_READERS)[kind] if params is None else params,
+        (PARAMS | TO_READERS | BRIEF)[kind] if params is None else params,
         publication=publication(),
         base_url=BASE,
         catalogues=load_templates().catalogues,
@@ -74,6 +83,28 @@ def test_a_notice_to_a_reader_says_the_same_and_has_the_same_links_in_both_parts
         (link,) = [line for line in lines if line.startswith(f"{BASE}/{letter}/{TOKEN}")]
         assert f'href="{link}"' in made.html.replace("\n", "")
     assert max(len(line) for line in lines if not line.startswith(BASE)) <= 72
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+@pytest.mark.parametrize("kind", sorted(BRIEF))
+def test_a_brief_notice_says_the_same_and_has_the_same_links_in_both_parts(kind, language):
+    made = notice(kind, language)
+    assert publication().titles[language] in made.subject
+    page = read_page(made.html)
+    assert [level for level, _words in page.headings] == [1]
+    assert page.loads == ()
+    lines = made.text.split("\n")
+    for letter in BRIEF_LINKS[kind]:
+        (link,) = [line for line in lines if line.startswith(f"{BASE}/{letter}/{TOKEN}")]
+        assert f'href="{link}"' in made.html.replace("\n", "")
+    assert max(len(line) for line in lines if not line.startswith(BASE)) <= 72
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+def test_each_purpose_of_a_request_has_a_subject_and_a_link_of_its_own(language):
+    tokens = {"tokens": {"request": TOKEN}}
+    every = [notice("request", language, {"purpose": one, **tokens}) for one in ("address", "data", "erase")]
+    assert len({made.subject for made in every}) == len({made.text for made in every}) == 3
 
 
 def test_a_welcome_before_the_first_issue_leads_to_none():

@@ -28,7 +28,8 @@ def test_it_is_a_whole_page_that_loads_only_its_own(page):
     assert foreign_loads(read, BASE) == ()
     tree = Tree(html)
     assert tree.faults == []
-    assert not tree.all("form", "iframe")
+    # The way in, at the end of the page.
+    assert [form["action"] for form in tree.all("form", "iframe")] == [f"/{made.language}/subscribe"]
     # Data for search engines, which no browser runs.
     assert [script["type"] for script in tree.all("script")] == ["application/ld+json"]
     assert "style=" not in html.replace('style="text-align:right"', "")
@@ -38,12 +39,14 @@ def test_headings_go_down_by_one(page):
     made, html = page
     levels = [level for level, _words in read_page(html).headings]
     assert levels.count(1) == 1
-    assert levels.count(2) == len(made.articles)
+    # Each article has one, and the form at the end.
+    assert levels.count(2) == len(made.articles) + 1
 
 
 def test_foreign_texts_say_their_language(page):
     made, html = page
-    languages = [values.get("lang", made.language) for values in Tree(html).all("h2")]
+    *languages, form = [values.get("lang", made.language) for values in Tree(html).all("h2")]
+    assert form == made.language
     assert languages == [shown.text.language for shown in made.articles]
 
 

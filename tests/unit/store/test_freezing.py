@@ -1,5 +1,6 @@
 """How an audience is cut: by chain and provider, nobody left out, nobody twice."""
 
+import datetime as dt
 from collections import Counter
 
 import pytest
@@ -8,10 +9,11 @@ import sqlalchemy as sa
 from service.delivery import progress
 from service.domain.batching import slice_bounds
 from service.domain.subscriber import SubscriberStatus
+from service.mail.segments import Rendition
 from service.store import batches, freezing
 from service.store.instants import stored
 from service.store.tables import batches as batch_table
-from service.store.tables import deliveries, subscribers
+from service.store.tables import deliveries, mailings, renditions, subscribers
 from tests.factories import add_readers
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run
@@ -71,7 +73,7 @@ def test_who_leaves_after_a_slice_was_looked_at_is_planned_as_it_was_seen_and_co
     run = Run(database, readers=6, chains=("en", "ru"), planned=False)
     add_readers(database, 2, prefix="new", status=SubscriberStatus.PENDING)
     with database.begin() as session:
-        taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False)
+        taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False, now=run.now)
         assert taken.mailable == {"en": {"": 3}, "ru": {"": 3}}
         assert taken.excluded == {"pending": 2}
         session.execute(subscribers.update().values(status="unsubscribed", chain="be,ru"))
@@ -87,7 +89,7 @@ def test_a_slice_of_which_nobody_is_mailed_is_counted_and_makes_no_batch(databas
     add_readers(database, 2, status=SubscriberStatus.UNSUBSCRIBED)
     for _ in range(2):
         with database.begin() as session:
-            taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False)
+            taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False, now=run.now)
             freezing.freeze_slice(session, run.mailing, taken, {}, batch_size=2, now=run.now)
     with database.read() as session:
         assert dict(progress.status(session, run.mailing).mailing.excluded) == {"unsubscribed": 4}
@@ -100,3 +102,23 @@ def test_batches_are_rung_in_an_order_that_mixes_providers(run):
         rung = batches.to_ring(session, now_ms=stored(run.now), quiet_seconds=0, limit=5)
     provider = {row.id: row.provider for row in rows(run, sa.select(batch_table.c.id, batch_table.c.provider))}
     assert len({provider[one] for one in rung}) == 3
+
+
+def test_who_pauses_is_left_out_and_counted_and_text_alone_is_an_edition_of_its_own(database):
+    run = Run(database, readers=8, chains=("en",), batch_limit=40, planned=False)
+    tomorrow = (run.now.date() + dt.timedelta(days=1)).isoformat()
+    for number, values in {1: {"paused_until": tomorrow}, 2: {"text_only": True}, 3: {"text_only": True}}.items():
+        run.change_reader(number, **values)
+    run.change_reader(4, paused_until=run.now.date().isoformat())
+    with database.begin() as session:
+        session.execute(sa.text("DELETE FROM mailing_audience"))
+    assert run.planner().plan(run.mailing)
+    found = rows(run, sa.select(batch_table.c.chain, batch_table.c.pending).order_by(batch_table.c.chain))
+    assert [tuple(row) for row in found] == [("en", 5), ("en+text", 2)]
+    (excluded,) = rows(run, sa.select(mailings.c.excluded))
+    assert excluded[0] == {"paused": 1}
+    kinds = {
+        row.chain: Rendition.from_bytes(row.content, digest=row.digest)
+        for row in rows(run, sa.select(renditions.c.chain, renditions.c.content, renditions.c.digest))
+    }
+    assert set(kinds) == {"en", "en+text"}

@@ -1,5 +1,6 @@
 """The send gate: who passes, who is skipped or moved, and what shuts it."""
 
+import datetime as dt
 import threading
 
 import pytest
@@ -113,6 +114,10 @@ def erase(run, number):
         subscribers.erase(session, subscribers.find(session, run.addresses[number]).id)
 
 
+def in_days(run, days):
+    return (run.now.date() + dt.timedelta(days=days)).isoformat()
+
+
 @pytest.mark.parametrize(
     ("leave", "reason"),
     [
@@ -121,6 +126,7 @@ def erase(run, number):
         (lambda run: run.change_reader(2, status="complained"), "inactive"),
         (lambda run: suppress(run, 2), "suppressed"),
         (lambda run: erase(run, 2), "erased"),
+        (lambda run: run.change_reader(2, paused_until=in_days(run, 1)), "paused"),
     ],
 )
 def test_whoever_left_is_skipped_with_the_reason(run, leave, reason):
@@ -159,6 +165,26 @@ def test_a_reader_of_other_languages_moves_to_a_batch_of_that_edition_and_is_mai
     assert {recipient.address for recipient in gated} == {run.addresses[2], run.addresses[4]}
 
 
+def test_a_pause_is_over_on_its_day(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    run.change_reader(2, paused_until=in_days(run, 0))
+    run.change_reader(3, paused_until=in_days(run, -40))
+    assert len(run.gate(claim, ids).recipients) == 6
+
+
+def test_a_reader_who_wants_text_alone_moves_to_that_edition(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    run.change_reader(2, text_only=True)
+    run.change_reader(4, text_only=True, chain="be,ru")
+    assert len(run.gate(claim, ids).recipients) == 4
+    moved = {run.batch(number).chain: number for number in run.batch_ids()[1:]}
+    assert sorted(moved) == ["be,ru+text", "en+text"]
+    assert [one.address for one in run.gate(run.claim(moved["en+text"])).recipients] == [run.addresses[2]]
+    assert not miscounted(run.database, run.mailing)
+
+
 def test_an_address_that_was_changed_before_the_gate_is_the_one_returned(run):
     claim = run.claim()
     ids = run.due(claim)
@@ -187,7 +213,7 @@ def test_an_old_gate_is_still_open_only_while_everything_it_asked_holds(run):
 
     def still(recipient, attempt=1, of=claim):
         with run.database.begin() as session:
-            return gate.still_open(session, of, recipient.delivery, attempt)
+            return gate.still_open(session, of, recipient.delivery, attempt, now_ms=stored(run.now))
 
     assert still(one)
     assert not still(one, attempt=2)
@@ -198,6 +224,16 @@ def test_an_old_gate_is_still_open_only_while_everything_it_asked_holds(run):
     assert not still(one)
     run.change_reader(leaver, status="active")
     assert still(one)
+    for change, back in (
+        ({"paused_until": in_days(run, 1)}, {"paused_until": None}),
+        ({"text_only": True}, {"text_only": False}),
+        ({"chain": "ru"}, {"chain": claim.chain}),
+        ({"epoch": 1}, {"epoch": 0}),
+    ):
+        run.change_reader(leaver, **change)
+        assert not still(one), change
+        run.change_reader(leaver, **back)
+        assert still(one)
     run.control("pause")
     assert not still(one)
 

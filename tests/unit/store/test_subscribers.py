@@ -1,3 +1,4 @@
+import datetime as dt
 import uuid
 
 import pytest
@@ -198,8 +199,10 @@ def test_after_a_new_key_readers_are_found_and_opened_as_before(database):
 
 
 def test_nothing_in_the_table_tells_a_time_finer_than_a_week():
+    # The end of a pause is a day ahead, and forgotten once it is past.
     assert {column.name for column in tables.subscribers.columns} == {
         "id", "address_hash", "sealed", "chain", "status", "epoch", "consent", "joined_week", "provider",
+        "text_only", "paused_until",
     }  # fmt: skip
     assert {column.name for column in tables.suppressions.columns} == {"address_hash", "reason", "since_week"}
 
@@ -238,3 +241,14 @@ def test_many_are_suppressed_at_once_and_keep_the_reason_they_have(database):
         suppressions.insert(session, [], WEEK)
         found = suppressions.suppressed_among(session, [HASH, b"x" * 32])
     assert found == {HASH: SuppressionReason.ERASED, b"x" * 32: SuppressionReason.BOUNCED}
+
+
+def test_a_pause_that_is_over_is_forgotten(database):
+    today = dt.date(2019, 6, 3)
+    with database.begin() as session:
+        readers = [add(session, f"{name}@reader.test") for name in ("past", "today", "ahead")]
+        for days, reader in zip((-1, 0, 1), readers, strict=True):
+            subscribers.set_pause(session, reader.id, today + dt.timedelta(days=days))
+        subscribers.forget_pauses(session, today)
+        found = [subscribers.get(session, reader.id).paused_until for reader in readers]
+    assert found == [None, None, today + dt.timedelta(days=1)]

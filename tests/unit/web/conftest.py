@@ -6,9 +6,11 @@ import structlog
 from fastapi.testclient import TestClient
 
 from service import bootstrap, config, log
+from service.domain.chains import Chain
 from service.domain.mailing import MailingState
+from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
-from service.store import issues, mailings
+from service.store import issues, mailings, subscribers
 from service.store import publication as publications
 from service.web.app import create_app
 from tests.conftest import KEYRING
@@ -16,6 +18,7 @@ from tests.unit.render import samples
 
 WEEK = Week.parse("2019-W22")
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
+ADDRESS = "canary-reader@example.test"
 
 
 @pytest.fixture
@@ -59,3 +62,12 @@ def published(parts):
             )
 
     return move
+
+
+@pytest.fixture
+def reader(parts, published):
+    """The id of an active reader of Belarusian, else Russian."""
+    with parts.database.begin() as session:
+        return subscribers.add(
+            session, ADDRESS, Chain(("be", "ru")), status=SubscriberStatus.ACTIVE, consent="test", week=Week(2019, 1)
+        ).id

@@ -2,21 +2,9 @@ import pytest
 
 from service.domain.chains import Chain
 from service.domain.subscriber import SubscriberStatus
-from service.domain.weeks import Week
 from service.store import subscribers
 from service.store.tables import audit
 from service.store.tables import subscribers as table
-
-ADDRESS = "canary-reader@example.test"
-
-
-@pytest.fixture
-def reader(parts, published):
-    """The id of an active reader of Belarusian, else Russian."""
-    with parts.database.begin() as session:
-        return subscribers.add(
-            session, ADDRESS, Chain(("be", "ru")), status=SubscriberStatus.ACTIVE, consent="test", week=Week(2019, 1)
-        ).id
 
 
 def stored(parts, reader):

@@ -1,0 +1,98 @@
+"""A reader's new address: it is asked first, and the old one is told when the mails go there."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from service.audience.departures import Departures, note
+from service.audience.reader_notices import MOVE, MOVED, tell
+from service.domain.signup import MOST_CONFIRMATIONS, may_confirm
+from service.domain.subscriber import SubscriberStatus
+from service.domain.tokens import hour_of
+from service.domain.weeks import Week
+from service.queue import Bell
+from service.store import Session, audit, confirmations, subscribers, suppressions
+from service.store.confirmations import Confirmation, State
+from service.store.departures import Step
+from service.store.signups import SignUp
+from service.store.subscribers import Subscriber
+
+
+def ask_at(session: Session, bell: Bell, asked: SignUp, mover: tuple[bytes, int], *, now: dt.datetime) -> bool:
+    """Mail a confirmation to the new address; whether one was mailed.
+
+    Not to a reader's own address, nor where a sign-up would not be asked: the same limits count both.
+    """
+    address_hash = session.sealer.address_hash(asked.address)
+    reader = _mover(session, mover)
+    if reader is None or not _may_move_to(session, address_hash):
+        return False
+    if confirmations.unanswered(session, address_hash) >= MOST_CONFIRMATIONS:
+        return False
+    made = confirmations.add(
+        session,
+        address_hash,
+        reader.chain,
+        text_version=asked.text_version,
+        now=now,
+        mover=(*mover, asked.address),
+    )
+    if made is None:
+        return False
+    links = {"confirm": [made.hex(), hour_of(now)]}
+    tell(
+        session,
+        bell,
+        MOVE,
+        about=made,
+        address=asked.address,
+        chain=reader.chain,
+        reader=reader.id,
+        links=links,
+        now=now,
+    )
+    return True
+
+
+def move(session: Session, bell: Bell, departures: Departures, asked: Confirmation, *, now: dt.datetime) -> bool:
+    """Have the reader's mails go to the address that confirmed, at once; whether they do.
+
+    What a relay still says of the old address counts for nothing then: the reader's epoch has changed. A row of the
+    new address that is no active reader's goes, and what a confirmation lifts is lifted.
+    """
+    assert asked.mover is not None
+    row_id, epoch = asked.mover
+    if asked.state is not State.OPEN:
+        moved = subscribers.get(session, row_id)
+        return moved is not None and moved.address_hash == asked.address_hash and moved.epoch == epoch + 1
+    reader = _mover(session, asked.mover)
+    if reader is None or not _may_move_to(session, asked.address_hash):
+        return False
+    confirmations.close(session, asked.address_hash)
+    suppressions.lift(session, asked.address_hash)
+    other = subscribers.find_hash(session, asked.address_hash)
+    if other is not None:
+        subscribers.erase(session, other.id)
+    old = subscribers.address(session, reader)
+    subscribers.move(session, reader, asked.address)
+    audit.append(session, at=now, actor="reader", action="subscriber.move", subject=reader.public_id)
+    tell(session, bell, MOVED, about=asked.id, address=old, chain=reader.chain, reader=reader.id, links={}, now=now)
+    note(departures, [(asked.address_hash, Step.CONFIRMED)], Week.of(now.date()))
+    return True
+
+
+def _mover(session: Session, mover: tuple[bytes, int]) -> Subscriber | None:
+    """The active reader who moves, where the address has not changed since."""
+    row_id, epoch = mover
+    reader = subscribers.get(session, row_id)
+    if reader is None or reader.epoch != epoch or reader.status is not SubscriberStatus.ACTIVE:
+        return None
+    return reader
+
+
+def _may_move_to(session: Session, address_hash: bytes) -> bool:
+    other = subscribers.find_hash(session, address_hash)
+    if other is not None and other.status is SubscriberStatus.ACTIVE:
+        return False
+    suppression = suppressions.find(session, address_hash)
+    return may_confirm(other.status if other else None, suppression.reason if suppression else None)

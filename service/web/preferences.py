@@ -1,0 +1,140 @@
+"""A reader's own page, reached by the link of a mail, without a login: languages, text alone, a pause, and requests.
+
+Mails get forwarded: the page shows no address, and what would do harm in another's hands takes a fresh link by mail.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import HTMLResponse
+from pydantic import BaseModel, Field
+
+from service.audience import preferences, requesting
+from service.domain.chains import Chain
+from service.domain.content import Publication
+from service.domain.errors import InvalidInputError, NotFoundError
+from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.store import Session, subscribers
+from service.store import publication as publications
+from service.store.subscribers import Subscriber
+from service.web.pages import READ, Parts, page
+
+router = APIRouter()
+
+
+class Change(BaseModel):
+    """One of the page's forms, as it was filled in."""
+
+    change: Literal["languages", "text", "pause", "resume", "request"] = "languages"
+    language: list[str] = Field([], max_length=99)
+    text_only: bool = False
+    until: str = Field("", max_length=20)
+    purpose: RequestPurpose = RequestPurpose.DATA
+
+
+@router.api_route("/p/{token}", methods=READ)
+def show(request: Request, token: str, parts: Parts) -> HTMLResponse:
+    """What a reader has chosen, to be changed, and the way out."""
+    with parts.database.read() as session:
+        publication = publications.load(session)
+        who = _reader(parts, session, token)
+    return _page(request, parts, publication, who, token=token)
+
+
+@router.post("/p/{token}")
+def choose(request: Request, token: str, parts: Parts, filled: Annotated[Change, Form()]) -> HTMLResponse:
+    """Change one thing, at once, and say what will happen next. An erased reader's link gets the same answer."""
+    with parts.database.begin() as session:
+        publication = publications.load(session)
+        reader_id, reader = who = _reader(parts, session, token)
+        try:
+            changed = _applied(parts, session, publication, reader, filled)
+        except InvalidInputError:
+            return _page(request, parts, publication, who, token=token, wrong=filled.change)
+        who = reader_id, subscribers.get(session, reader_id)
+    return _page(request, parts, publication, who, token=token, chain=changed, done=filled)
+
+
+def _applied(
+    parts: Parts, session: Session, publication: Publication, reader: Subscriber | None, filled: Change
+) -> Chain | None:
+    """Do it; the chain where that was chosen. Raises InvalidInputError, and nothing changes."""
+    now = parts.clock.now()
+    by_reader = {"actor": "reader"}
+    if filled.change == "languages":
+        chain = Chain.parse(" ".join(filled.language), publication.languages)
+        if reader is not None:
+            preferences.set_chain(session, reader, chain, **by_reader, now=now)
+        return chain
+    until = None
+    if filled.change == "pause":
+        until = _day(filled.until)
+    if reader is None:
+        return None
+    if filled.change == "text":
+        preferences.set_text_only(session, reader, text_only=filled.text_only, **by_reader, now=now)
+    elif filled.change == "request":
+        requesting.request(session, parts.bell, reader, filled.purpose, now=now)
+    else:
+        preferences.pause(session, reader, until, **by_reader, now=now)
+    return None
+
+
+def _day(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text.strip())
+    except ValueError:
+        raise InvalidInputError("not a date; write it like 2026-03-31") from None
+
+
+def _reader(parts: Parts, session: Session, token: str) -> tuple[bytes, Subscriber | None]:
+    """Who holds this link; raises NotFoundError for a forged one and for one signed before the address changed."""
+    claim = parts.preference_links.read(token)
+    if claim is None:
+        raise NotFoundError("not a link of ours")
+    reader = subscribers.get(session, claim.subscriber)
+    if reader is not None and reader.epoch != claim.epoch:
+        raise NotFoundError("a link of before the address changed")
+    return claim.subscriber, reader
+
+
+def _page(
+    request: Request,
+    parts: Parts,
+    publication: Publication,
+    who: tuple[bytes, Subscriber | None],
+    *,
+    token: str,
+    chain: Chain | None = None,
+    done: Change | None = None,
+    wrong: str = "",
+) -> HTMLResponse:
+    reader_id, reader = who
+    chain = chain or (reader.chain if reader else None)
+    chosen: Sequence[str] = chain.languages if chain else ()
+    today = parts.clock.now().date()
+    until = reader.paused_until if reader else None
+    return page(
+        request,
+        "preferences",
+        publication=publication,
+        status=HTTPStatus.BAD_REQUEST if wrong else HTTPStatus.OK,
+        own_language=chosen[0] if chosen else None,
+        token=token,
+        leave_token=parts.unsubscribe_links.sign(reader_id),
+        chain=chosen,
+        chosen=[*chosen, *[""] * (len(publication.languages) - len(chosen))],
+        text_only=reader.text_only if reader else False,
+        until=until if until is not None and until > today else None,
+        earliest=today + dt.timedelta(days=1),
+        latest=today + preferences.LONGEST_PAUSE,
+        purposes=[purpose.value for purpose in RequestPurpose],
+        done=done,
+        left=reader is not None and reader.status is not SubscriberStatus.ACTIVE,
+        wrong=wrong,
+    )

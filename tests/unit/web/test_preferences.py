@@ -1,0 +1,397 @@
+"""A reader's own page and the fresh links: what each form changes, what it says, and what no page shows."""
+
+import datetime as dt
+import json
+
+import pytest
+import sqlalchemy as sa
+
+from service.audience import signup
+from service.domain.chains import Chain
+from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason
+from service.domain.tokens import hour_of
+from service.store import subscribers, suppressions
+from service.store.tables import metadata, notices, requests, signups
+from service.store.tables import subscribers as table
+from tests.fakes import FakeBell
+from tests.unit.web.conftest import ADDRESS
+from tests.unit.web.test_public import leave_link, preference_link, stored
+
+LANGUAGES = ("en", "be", "ru")
+NEW = "canary-moved@example.test"
+PURPOSES = [purpose.value for purpose in RequestPurpose]
+
+
+@pytest.fixture(autouse=True)
+def bell(parts, monkeypatch):
+    made = FakeBell()
+    monkeypatch.setitem(parts.__dict__, "bell", made)
+    return made
+
+
+@pytest.fixture
+def change(site, parts, reader):
+    """Send off one of the page's forms."""
+
+    def post(kind, page="be", **fields):
+        return site.post(f"{preference_link(parts, reader)}?lang={page}", data={"change": kind, **fields})
+
+    return post
+
+
+def dump(parts):
+    with parts.database.read() as session:
+        return {one.name: session.execute(sa.select(one)).all() for one in metadata.sorted_tables}
+
+
+def mailed(parts):
+    """Kind, address and parameters of every notice, in order."""
+    with parts.database.read() as session:
+        rows = session.execute(sa.select(notices).order_by(notices.c.id)).all()
+        return [(row.kind, session.sealer.open(row.seal_id, row.sealed), row.parameters) for row in rows]
+
+
+@pytest.fixture
+def fresh_link(change, parts):
+    """The path of the link that was mailed for a purpose."""
+
+    def ask(purpose):
+        assert change("request", purpose=purpose).status_code == 200
+        row_id, hour = mailed(parts)[-1][2]["links"]["request"]
+        return f"/r/{parts.request_links.sign(bytes.fromhex(row_id), hour)}"
+
+    return ask
+
+
+# What holds at once
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_shows_every_choice_and_no_address(site, parts, reader, language):
+    page = site.get(f"{preference_link(parts, reader)}?lang={language}")
+    assert page.status_code == 200
+    for field in ('name="language"', 'name="text_only"', 'name="until"', 'name="purpose"'):
+        assert field in page.text
+    assert [f'name="purpose" value="{purpose}"' in page.text for purpose in PURPOSES] == [True] * 3
+    assert "canary" not in page.text
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["referrer-policy"] == "no-referrer"
+    assert "set-cookie" not in page.headers
+
+
+def test_text_alone_is_chosen_and_taken_back_and_the_answer_says_so(change, parts, reader):
+    assert "толькі тэкстам" in change("text", text_only="1").text
+    assert stored(parts, reader).text_only
+    assert "checked" in change("languages", language=["be"]).text
+    assert "афармленнем" in change("text").text
+    assert not stored(parts, reader).text_only
+
+
+def test_the_answer_to_languages_says_what_comes_next(change, parts, reader):
+    answer = change("languages", "en", language=["be", "ru"])
+    assert "What comes next is in: Belarusian, else Russian." in " ".join(answer.text.split())
+
+
+@pytest.mark.parametrize(("days", "taken"), [(1, True), (30, True), (366, True), (0, False), (-1, False), (367, False)])
+def test_a_pause_ends_on_one_of_the_days_of_the_next_year(change, parts, reader, days, taken):
+    until = parts.clock.now().date() + dt.timedelta(days=days)
+    answer = change("pause", until=until.isoformat())
+    assert (answer.status_code, stored(parts, reader).paused_until) == ((200, until) if taken else (400, None))
+    assert ('href="#until"' in answer.text) != taken
+
+
+@pytest.mark.parametrize("until", ["", "soon", "2019-13-01", "<script>", "9" * 21])
+def test_what_is_no_day_pauses_nothing(change, parts, reader, until):
+    before = dump(parts)
+    answer = change("pause", until=until)
+    assert answer.status_code == 400
+    assert "<script" not in answer.text
+    assert dump(parts) == before
+
+
+def test_a_pause_is_shown_and_ended_at_once(change, site, parts, reader, clock):
+    until = parts.clock.now().date() + dt.timedelta(days=9)
+    change("pause", until=until.isoformat())
+    assert until.isoformat() in site.get(preference_link(parts, reader)).text
+    assert "Скончыць паўзу" in site.get(f"{preference_link(parts, reader)}?lang=be").text
+    assert change("resume").status_code == 200
+    assert stored(parts, reader).paused_until is None
+    change("pause", until=until.isoformat())
+    clock.advance(days=9)
+    assert "Скончыць паўзу" not in site.get(f"{preference_link(parts, reader)}?lang=be").text
+
+
+def test_the_audit_log_does_not_say_until_when_somebody_is_away(change, parts, reader):
+    until = (parts.clock.now().date() + dt.timedelta(days=9)).isoformat()
+    change("pause", until=until)
+    assert until not in repr(dump(parts)["audit"])
+
+
+@pytest.mark.parametrize("kind", ["everything", "erase", "x" * 99])
+def test_a_form_that_the_page_does_not_have_changes_nothing(change, parts, reader, kind):
+    before = dump(parts)
+    assert change(kind, language=["en"]).status_code == 400
+    assert dump(parts) == before
+
+
+def test_who_has_left_is_told_so_and_shown_the_way_back(site, parts, reader):
+    path = f"{preference_link(parts, reader)}?lang=be"
+    assert "Вы адпісаліся" not in site.get(path).text
+    site.post(leave_link(parts, reader))
+    page = site.get(path).text
+    assert "Вы адпісаліся" in page
+    assert 'href="/be/subscribe"' in page
+
+
+# What takes a fresh link
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+def test_a_request_mails_a_link_to_the_present_address_and_changes_nothing_else(change, parts, reader, purpose):
+    before = dump(parts)
+    answer = change("request", purpose=purpose)
+    after = dump(parts)
+    assert answer.status_code == 200
+    assert {name for name in after if after[name] != before[name]} == {"requests", "notices"}
+    ((kind, address, parameters),) = mailed(parts)
+    assert (kind, address, parameters["purpose"]) == ("request", ADDRESS, purpose)
+    assert "canary" not in answer.text
+
+
+@pytest.mark.parametrize("purpose", PURPOSES)
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_page_of_a_link_has_one_button_and_no_address(site, parts, fresh_link, purpose, language):
+    link = fresh_link(purpose)
+    page = site.get(f"{link}?lang={language}")
+    assert page.status_code == 200
+    assert page.text.count("<button") == page.text.count("<form") == 1
+    assert f'<form method="post" action="{link}?lang={language}"' in page.text
+    assert "canary" not in page.text
+    assert page.headers["cache-control"] == "no-store"
+    assert page.headers["x-robots-tag"] == "noindex, nofollow"
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "PUT", "DELETE"])
+def test_a_crawler_does_nothing(site, parts, fresh_link, method, clock):
+    links = [fresh_link(purpose) for purpose in PURPOSES]
+    before = dump(parts)
+    for link in links:
+        for _ in range(3):
+            site.request(method, link)
+    assert dump(parts) == before
+
+
+def test_links_are_mailed_once_an_hour_and_three_times_a_day(change, parts, clock):
+    counts = []
+    for _ in range(30):
+        change("request", purpose="data")
+        change("request", purpose="data")
+        counts.append(len(mailed(parts)))
+        clock.advance(hours=1)
+    assert counts[:4] == [1, 2, 3, 3]
+    assert counts[23] == 3
+    assert counts[-1] > 3
+
+
+def test_a_link_holds_for_24_hours(site, parts, fresh_link, clock):
+    link = fresh_link("data")
+    clock.advance(hours=24)
+    assert site.get(link).status_code == 200
+    clock.advance(hours=1)
+    assert site.get(link).status_code == site.post(link).status_code == 404
+
+
+def test_a_link_of_one_purpose_does_nothing_else(site, parts, reader, fresh_link):
+    token = fresh_link("data").removeprefix("/r/")
+    for path in (f"/u/{token}", f"/p/{token}", f"/c/{token}"):
+        assert site.post(path, data={"language": "en", "purpose": "erase"}).status_code == 404
+    site.post(f"/r/{token}", data={"address": NEW, "purpose": "erase"})
+    assert stored(parts, reader) is not None
+    assert dump(parts)["signups"] == []
+
+
+def test_forged_old_and_used_links_get_one_page_that_tells_nothing(site, parts, reader, fresh_link):
+    hour = hour_of(parts.clock.now())
+    used, moved = fresh_link("address"), fresh_link("data")
+    site.post(used, data={"address": NEW})
+    with parts.database.begin() as session:
+        session.execute(table.update().values(epoch=1))
+    links = ["/r/" + "A" * 48, f"/r/{parts.request_links.sign(bytes(16), hour)}", used, moved]
+    links.append(f"/r/{parts.confirmation_links.sign(bytes(16), hour)}")
+    answers = [site.post(f"{link}?lang=be", data={"address": NEW}) for link in links]
+    answers += [site.get(f"{link}?lang=be") for link in links]
+    assert {answer.status_code for answer in answers} == {404}
+    assert len({answer.content for answer in answers}) == 1
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])
+def test_nobody_who_must_not_be_mailed_is_mailed_a_link(change, parts, reader, reason):
+    with parts.database.begin() as session:
+        suppressions.add(session, stored(parts, reader).address_hash, reason, stored(parts, reader).joined_week)
+    assert change("request", purpose="data").status_code == 200
+    assert mailed(parts) == []
+
+
+def test_the_data_are_all_that_is_kept_as_a_file_that_no_cache_keeps(site, parts, reader, change, fresh_link):
+    change("text", text_only="1")
+    answer = site.post(fresh_link("data"))
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["content-disposition"].startswith("attachment")
+    assert answer.headers["cache-control"] == "no-store"
+    told = json.loads(answer.text)
+    assert told["address"] == ADDRESS
+    assert (told["languages"], told["text_only"], told["status"]) == (["be", "ru"], True, "active")
+    with parts.database.read() as session:
+        kept = set(session.execute(sa.select(table)).one()._mapping)
+    hidden = {"address_hash", "sealed", "epoch", "provider"}  # the address in other forms
+    assert kept - hidden - {"chain"} <= set(told)
+
+
+def test_erasing_removes_the_reader_and_what_waits_for_them(site, parts, reader, fresh_link):
+    link = fresh_link("erase")
+    answer = site.post(f"{link}?lang=be")
+    assert answer.status_code == 200
+    assert "Вашы даныя сцёртыя" in answer.text
+    assert stored(parts, reader) is None
+    after = dump(parts)
+    assert after["subscribers"] == after["requests"] == []
+    assert all(row.sealed == b"" for row in after["notices"])
+    assert [row.reason for row in after["suppressions"]] == ["erased"]
+    assert site.post(link).status_code == 404
+    assert site.get(preference_link(parts, reader)).status_code == 200
+
+
+# Another address
+
+
+def answered(parts, bell):
+    """What a worker does with the sign-up that waits; whether it mailed."""
+    with parts.database.begin() as session:
+        (waiting,) = session.execute(sa.select(signups.c.id)).scalars()
+        return signup.answer(session, bell, waiting, now=parts.clock.now())
+
+
+def confirm_path(parts):
+    row_id, hour = mailed(parts)[-1][2]["links"]["confirm"]
+    return f"/c/{parts.confirmation_links.sign(bytes.fromhex(row_id), hour)}"
+
+
+def test_a_new_address_confirms_and_the_old_one_is_told(site, parts, reader, fresh_link, bell):
+    answer = site.post(f"{fresh_link('address')}?lang=be", data={"address": NEW})
+    assert answer.status_code == 200
+    assert "canary" not in answer.text
+    assert answered(parts, bell)
+    assert mailed(parts)[-1][:2] == ("move", NEW)
+    page = site.get(f"{confirm_path(parts)}?lang=be")
+    assert "Пацвердзіць новы адрас" in page.text
+    assert page.text.count("<button") == 1
+    old_page = preference_link(parts, reader)
+    first = site.post(f"{confirm_path(parts)}?lang=be")
+    path = confirm_path_of_move(parts)
+    before = dump(parts)
+    second = site.post(f"{path}?lang=be")
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert dump(parts) == before
+    assert "canary" not in first.text
+    assert mailed(parts)[-1][:2] == ("moved", ADDRESS)
+    with parts.database.read() as session:
+        moved = subscribers.find(session, NEW)
+        assert (moved.id, moved.epoch, moved.status) == (reader, 1, SubscriberStatus.ACTIVE)
+        assert subscribers.address(session, moved) == NEW
+        assert subscribers.find(session, ADDRESS) is None
+    # Links of older mails: the page falls, the way out does not.
+    assert site.get(old_page).status_code == 404
+    assert site.post(leave_link(parts, reader)).status_code == 200
+    assert stored(parts, reader).status is SubscriberStatus.UNSUBSCRIBED
+
+
+def confirm_path_of_move(parts):
+    (links,) = [parameters["links"]["confirm"] for kind, _, parameters in mailed(parts) if kind == "move"]
+    return f"/c/{parts.confirmation_links.sign(bytes.fromhex(links[0]), links[1])}"
+
+
+def test_what_is_no_address_gets_the_form_back_and_the_link_stays_good(site, parts, fresh_link):
+    link = fresh_link("address")
+    answer = site.post(f"{link}?lang=be", data={"address": '"><script>'})
+    assert answer.status_code == 422
+    assert 'href="#address"' in answer.text
+    assert "<script" not in answer.text
+    assert site.get(link).status_code == 200
+
+
+@pytest.mark.parametrize("kind", ["new", "active", "own", "complained", "left"])
+def test_the_answer_and_the_work_are_the_same_whoever_has_the_new_address(site, parts, reader, fresh_link, bell, kind):
+    week = stored(parts, reader).joined_week
+    address = ADDRESS if kind == "own" else NEW
+    with parts.database.begin() as session:
+        if kind in {"active", "complained", "left"}:
+            status = SubscriberStatus("unsubscribed" if kind == "left" else kind)
+            subscribers.add(session, address, Chain(("en",)), status=status, consent=None, week=week)
+    link = fresh_link("address")
+    before = dump(parts)
+    answer = site.post(f"{link}?lang=be", data={"address": address})
+    after = dump(parts)
+    assert {name for name in after if after[name] != before[name]} == {"signups", "requests"}
+    assert answer.status_code == 200
+    # Nothing in the page depends on the address, or on the link.
+    assert "Праверце новую скрыню" in answer.text
+    assert link.removeprefix("/r/") not in answer.text
+    assert answered(parts, bell) == (kind in {"new", "left"})
+
+
+def test_a_reader_who_had_left_with_the_new_address_is_no_hindrance(site, parts, reader, fresh_link, bell):
+    week = stored(parts, reader).joined_week
+    with parts.database.begin() as session:
+        other = subscribers.add(
+            session, NEW, Chain(("en",)), status=SubscriberStatus.UNSUBSCRIBED, consent=None, week=week
+        )
+    site.post(fresh_link("address"), data={"address": NEW})
+    assert answered(parts, bell)
+    assert site.post(confirm_path(parts)).status_code == 200
+    assert stored(parts, other.id) is None
+    assert stored(parts, reader).epoch == 1
+
+
+def test_a_link_to_the_new_address_is_worth_nothing_once_the_reader_moved_elsewhere_or_left(
+    site, parts, reader, fresh_link, bell
+):
+    site.post(fresh_link("address"), data={"address": NEW})
+    answered(parts, bell)
+    path = confirm_path(parts)
+    with parts.database.begin() as session:
+        session.execute(table.update().values(status="unsubscribed"))
+    assert site.post(path).status_code == 404
+    with parts.database.begin() as session:
+        session.execute(table.update().values(status="active", epoch=1))
+    assert site.post(path).status_code == 404
+    with parts.database.read() as session:
+        assert subscribers.find(session, NEW) is None
+
+
+def test_a_new_address_is_sealed_wherever_it_waits_and_forgotten_when_it_lapses(
+    site, parts, reader, fresh_link, bell, clock
+):
+    from service.store import confirmations
+    from tests.canary import assert_no_trace, canary
+
+    address = canary("moving")
+    site.post(fresh_link("address"), data={"address": address})
+    assert_no_trace([address], database=parts.database)
+    answered(parts, bell)
+    assert_no_trace([address], database=parts.database)
+    clock.advance(hours=73)
+    with parts.database.begin() as session:
+        assert confirmations.lapse(session, clock.now()) == 1
+    (row,) = dump(parts)["confirmations"]
+    assert (row.sealed, row.reader_id, row.epoch) == (None, None, None)
+    assert stored(parts, reader).epoch == 0
+
+
+def test_no_request_is_left_of_an_erased_reader(site, parts, reader, fresh_link, bell):
+    site.post(fresh_link("address"), data={"address": NEW})
+    assert len(dump(parts)["signups"]) == 1
+    site.post(fresh_link("erase"))
+    after = dump(parts)
+    assert after["signups"] == after["requests"] == []
+    with parts.database.read() as session:
+        assert session.execute(sa.select(requests)).all() == []
