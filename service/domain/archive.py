@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from service.domain.content import Trend
 from service.domain.weeks import Week
@@ -12,7 +12,10 @@ from service.domain.weeks import Week
 
 @dataclass(frozen=True, slots=True)
 class ListedArticle:
-    """An article of a released issue; `titles` are those of its approved texts, of which it has at least one."""
+    """An article of a released issue; `titles` are those of its approved texts, of which it has at least one.
+
+    `shadowed` is one whose permalink leads to a newer article of the same section and slug.
+    """
 
     week: Week
     slug: str
@@ -20,6 +23,7 @@ class ListedArticle:
     trend: Trend | None
     titles: Mapping[str, str]
     changed_at: dt.datetime
+    shadowed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,17 @@ class Archive:
     """All released issues, the newest first."""
 
     issues: tuple[ReleasedIssue, ...]
+
+    @classmethod
+    def of(cls, issues: Iterable[ReleasedIssue]) -> Archive:
+        """The archive of these issues, which may come in any order."""
+        seen: set[tuple[str, str]] = set()
+        ordered = []
+        for issue in sorted(issues, key=lambda issue: issue.week, reverse=True):
+            articles = tuple(replace(one, shadowed=(one.section, one.slug) in seen) for one in issue.articles)
+            seen.update((one.section, one.slug) for one in articles)
+            ordered.append(replace(issue, articles=articles))
+        return cls(tuple(ordered))
 
     def issue(self, week: Week) -> ReleasedIssue | None:
         """That week's issue; None where it is not there for the public."""

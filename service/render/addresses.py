@@ -45,6 +45,12 @@ class Addresses:
         slug = section.slugs.get(language, key) if section else key
         return f"{self.base}/{language}/{quote(slug)}/" + (f"{year}/" if year else "")
 
+    def listed(self, language: str, article: ListedArticle) -> str:
+        """Where a list leads: the permalink, or the place in its issue where that belongs to a newer article by now."""
+        if article.shadowed:
+            return f"{self.issue(language, article.week)}#{quote(article.slug)}"
+        return self.article(language, article)
+
     def article(self, language: str, article: Article | ListedArticle) -> str:
         """The permalink of an article in one language."""
         return self.section(language, article.section) + quote(article.slug)

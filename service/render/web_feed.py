@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,6 +19,8 @@ from service.render.web_issue import page_view
 
 # Of a tag URI (RFC 4151): a day on which the publication's name was its own. It never changes, nor does what follows.
 _SINCE = "2019"
+# No XML 1.0 document may hold these, not even as references (2.2).
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,7 @@ def render_section_feed(
             FeedEntry(
                 id=_id(site, language, f"{listed.week}/{listed.slug}"),
                 title=view.articles[0].title,
-                url=site.out.article(language, listed),
+                url=site.out.listed(language, listed),
                 published=_instant(released.released_at),
                 updated=_instant(max(released.released_at, listed.changed_at)),
                 authors=shown[0].article.authors,
@@ -74,7 +77,7 @@ def render_section_feed(
 
 
 def _feed(site: Site, language: str, name: str, section: str | None, entries: Sequence[FeedEntry]) -> str:
-    return site.templates.render(
+    xml = site.templates.render(
         "web/feed.xml",
         t=site.words(language),
         language=language,
@@ -87,6 +90,7 @@ def _feed(site: Site, language: str, name: str, section: str | None, entries: Se
         updated=max((entry.updated for entry in entries), default=f"{_SINCE}-01-01T00:00:00Z"),
         entries=entries,
     )
+    return _FORBIDDEN.sub("", xml)
 
 
 def _id(site: Site, *path: str) -> str:
@@ -136,7 +140,7 @@ def _places(site: Site, archive: Archive) -> Iterable[Place]:
         languages = issue.languages(everywhere)
         yield place(partial(Addresses.issue, week=issue.week), issue.changed_at, languages)
         for article in issue.articles:
-            if archive.article(article.slug, article.section) is article:
+            if not article.shadowed:
                 yield place(
                     partial(Addresses.article, article=article),
                     max(issue.released_at, article.changed_at),

@@ -71,7 +71,7 @@ def archive(session: Session) -> Archive:
         for row in released
         if listed[row.id]
     )
-    return Archive(tuple(sorted(found, key=lambda issue: issue.week, reverse=True)))
+    return Archive.of(found)
 
 
 def picture(session: Session, week: Week, name: str) -> Asset | None:

@@ -18,7 +18,7 @@ from service.render.web_lists import render_archive, render_home, render_privacy
 from service.store import publication as publications
 from service.store import releases
 from service.web.pages import READ, Parts, language_of, page
-from service.web.sheet import Sheet
+from service.web.sheet import HTML, Sheet
 from service.web.shelf import Room, Shelf
 
 router = APIRouter()
@@ -46,13 +46,12 @@ def room(language: str, pages: OnShelf) -> Room:
 Reading = Annotated[Room, Depends(room)]
 
 
-def printed(request: Request, make: Callable[[Room], str], *, media_type: str | None = None) -> Sheet:
+def printed(request: Request, make: Callable[[Room], str], *, media_type: str = HTML) -> Sheet:
     """The page of this request's path, printed if it is not on the shelf."""
     language = request.path_params.get("language")
 
     def sheet(reading: Room) -> Sheet:
-        text = make(reading)
-        return Sheet(text, language=language, **({"media_type": media_type} if media_type else {}))
+        return Sheet(make(reading).encode(), language=language, media_type=media_type)
 
     return shelf(request).sheet(request.url.path, request.scope.get("route"), sheet)
 
@@ -167,9 +166,8 @@ def picture(week: str, name: str, parts: Parts, _reading: Reading) -> Response:
     headers = {
         "Cache-Control": "public, max-age=86400",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "ETag": f'"{found.digest[:32]}"',
     }
-    return Response(found.data, media_type=found.media_type, headers=headers)
+    return Sheet(found.data, media_type=found.media_type, headers=headers)
 
 
 @router.api_route("/{language}/{slug}/", methods=READ)

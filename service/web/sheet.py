@@ -1,9 +1,11 @@
-"""A printed page as an answer: one strong ETag, 304 for who has it already (RFC 9110, 13.1.2), no body to a HEAD."""
+"""What is the same for everyone: one strong ETag, 304 for who has it already (RFC 9110, 13.1.2), no body to a HEAD."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from http import HTTPStatus
+from types import MappingProxyType
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -14,15 +16,19 @@ HTML = "text/html; charset=utf-8"
 class Sheet(Response):
     """The same octets for everyone, sent any number of times; nothing in it is changed after it was made."""
 
-    def __init__(self, text: str, *, language: str | None = None, media_type: str = HTML) -> None:
-        body = text.encode()
+    def __init__(
+        self,
+        body: bytes,
+        *,
+        language: str | None = None,
+        media_type: str = HTML,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.etag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
-        about = {"ETag": self.etag}
-        if language:
-            about["Content-Language"] = language
+        about = {**headers, "ETag": self.etag, **({"Content-Language": language} if language else {})}
         super().__init__(body, headers=about, media_type=media_type)
-        kept = (b"etag", b"content-language")
-        self._unchanged = [(name, value) for name, value in self.raw_headers if name in kept]
+        of_body = (b"content-length", b"content-type")
+        self._unchanged = [(name, value) for name, value in self.raw_headers if name not in of_body]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - a GET has no body
         """Answer one request."""

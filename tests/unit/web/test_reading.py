@@ -456,3 +456,30 @@ def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, publ
     assert canonical(page) == f"{HOST}/en/issues/2019-W21/"
     assert set(alternates(site.get("/en/issues/2019-W21/").text)) == {"en", "x-default"}
     assert str(Week.parse("2019-W21")) in page
+
+
+def test_a_slug_that_comes_again_takes_the_permalink_and_the_older_article_stays_within_reach(site, published, parts):
+    published(MailingState.SENT)
+    older = replace(samples.articles()[0], texts={"en": samples.text("en", "The older one", "A lead.", "A body.")})
+    week = WEEK.shifted(-1)
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(week=week, articles=(older,), assets=()), NOW)
+        values = {"rate": None, "audience": "all", "actor": "test", "release_at": None}
+        mailings.create(session, str(week), state=MailingState.SENT, now=NOW, **values)
+    assert "The council takes two" in site.get("/en/elite/council-drafts").text
+    lists = site.get("/en/elite/").text, site.get("/en/issues/").text, site.get("/en/elite/feed.xml").text
+    for page in lists:
+        assert "/en/issues/2019-W21/#council-drafts" in page
+        assert "/en/elite/council-drafts" in page
+    assert 'id="council-drafts"' in site.get("/en/issues/2019-W21/").text
+
+
+def test_a_control_character_in_a_title_breaks_no_feed(site, published, parts):
+    council, *rest = samples.articles()
+    text = replace(council.texts["en"], title="A bell \x07 and a tab \x0b here", body="Words \x1b there")
+    with parts.database.begin() as session:
+        changed = replace(council, texts={"en": text})
+        issues.save(session, samples.issue(articles=(changed, *rest)), NOW)
+    published(MailingState.SENT)
+    for path in ("/en/feed.xml", "/en/elite/feed.xml"):
+        assert "and a tab" in "".join(ET.fromstring(site.get(path).content).itertext())
