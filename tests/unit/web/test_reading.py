@@ -118,6 +118,13 @@ def test_no_page_weighs_more_than_fifty_kilobytes(site, published):
             assert len(answer.content) < 50_000, path
 
 
+def test_the_one_stylesheet_weighs_less_than_fifteen_kilobytes_and_loads_nothing(site):
+    answer = site.get("/static/style.css")
+    assert answer.headers["content-type"].startswith("text/css")
+    assert 1_000 < len(answer.content) < 15_000
+    assert not re.search(r"url\(|@import|@font-face", answer.text)
+
+
 def test_an_image_is_served_with_its_type_and_may_run_nothing(site, published):
     published(MailingState.SENT)
     answer = site.get(ISSUE + "bridge.png")
