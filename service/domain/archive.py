@@ -14,7 +14,8 @@ from service.domain.weeks import Week
 class ListedArticle:
     """An article of a released issue; `titles` are those of its approved texts, of which it has at least one.
 
-    `shadowed` is one whose permalink leads to a newer article of the same section and slug.
+    `shadowed` is one whose permalink leads to a newer article of the same section and slug; `aliases` are slugs that it
+    had before, the very first one first.
     """
 
     week: Week
@@ -24,6 +25,7 @@ class ListedArticle:
     titles: Mapping[str, str]
     changed_at: dt.datetime
     shadowed: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,3 +82,7 @@ class Archive:
     def article(self, slug: str, section: str) -> ListedArticle | None:
         """The newest article of that slug in that section."""
         return next((article for article in self.section(section) if article.slug == slug), None)
+
+    def renamed(self, slug: str, section: str) -> ListedArticle | None:
+        """The newest article of that section that had that slug before."""
+        return next((article for article in self.section(section) if slug in article.aliases), None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,13 +13,12 @@ from service.render.addresses import Addresses
 from service.render.dates import week_range
 from service.render.markdown_html import WEB_ISSUE
 from service.render.site import Address, Site
+from service.render.typography import without_controls
 from service.render.view import EditionView
 from service.render.web_issue import page_view
 
 # Of a tag URI (RFC 4151): a day on which the publication's name was its own. It never changes, nor does what follows.
 _SINCE = "2019"
-# No XML 1.0 document may hold these, not even as references (2.2).
-_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +61,8 @@ def render_section_feed(
         view = page_view(site, replace(edition, articles=shown), WEB_ISSUE, site.out)
         entries.append(
             FeedEntry(
-                id=_id(site, language, f"{listed.week}/{listed.slug}"),
+                # By the slug that it came out under: a reader who has it does not get it again.
+                id=_id(site, language, f"{listed.week}/{(*listed.aliases, listed.slug)[0]}"),
                 title=view.articles[0].title,
                 url=site.out.listed(language, listed),
                 published=_instant(released.released_at),
@@ -90,7 +89,7 @@ def _feed(site: Site, language: str, name: str, section: str | None, entries: Se
         updated=max((entry.updated for entry in entries), default=f"{_SINCE}-01-01T00:00:00Z"),
         entries=entries,
     )
-    return _FORBIDDEN.sub("", xml)
+    return without_controls(xml)
 
 
 def _id(site: Site, *path: str) -> str:

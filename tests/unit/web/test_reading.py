@@ -269,6 +269,59 @@ def test_addresses_of_before_a_section_was_renamed_lead_to_the_new_ones_for_good
         assert site.get(path).status_code == 404, path
 
 
+def with_another_slug(parts, now):
+    """The issue's first article under another slug, with the ones it had as aliases."""
+    council, *rest = samples.articles()
+    council = replace(council, slug="two-of-three", aliases=("council-drafts", "council"))
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=(council, *rest)), now)
+
+
+def test_addresses_of_before_an_article_was_renamed_lead_to_the_new_one_for_good(site, published, parts, clock):
+    published(MailingState.SENT)
+    assert site.get("/en/elite/council-drafts").status_code == 200
+    clock.advance(seconds=2)
+    with_another_slug(parts, clock.now())
+    renamed(parts, clock.now())
+    for before in ("elite/council-drafts", "elite/council", "power/council-drafts", "rulers/two-of-three"):
+        answer = site.get(f"/en/{before}")
+        assert (answer.status_code, answer.headers["location"]) == (301, "/en/power/two-of-three"), before
+    page = site.get("/en/power/two-of-three")
+    assert page.status_code == 200
+    assert canonical(page.text) == f"{HOST}/en/power/two-of-three"
+    assert site.get("/en/security/council").status_code == 404
+    for path in crawl(site):
+        assert not path.endswith(("/council", "/council-drafts")), path
+
+
+def test_a_slug_that_another_article_has_now_is_no_way_to_the_one_that_had_it(site, published, parts):
+    published(MailingState.SENT)
+    with_another_slug(parts, NOW)
+    newer = replace(samples.articles()[0], texts={"en": samples.text("en", "The newer one", "A lead.", "A body.")})
+    week = WEEK.shifted(1)
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(week=week, articles=(newer,), assets=()), NOW)
+        values = {"rate": None, "audience": "all", "actor": "test", "release_at": None}
+        mailings.create(session, str(week), state=MailingState.SENT, now=NOW, **values)
+    assert "The newer one" in site.get("/en/elite/council-drafts").text
+
+
+def test_an_article_that_was_renamed_does_not_come_twice_to_a_feed_reader(site, published, parts, clock):
+    published(MailingState.SENT)
+
+    def entry():
+        feed = ET.fromstring(site.get("/en/elite/feed.xml").content)
+        (found,) = feed.findall(f"{ATOM}entry")
+        return found.find(f"{ATOM}id").text, found.find(f"{ATOM}link").get("href")
+
+    before = entry()
+    clock.advance(seconds=2)
+    with_another_slug(parts, clock.now())
+    after = entry()
+    assert after[0] == before[0]
+    assert (before[1], after[1]) == (f"{HOST}/en/elite/council-drafts", f"{HOST}/en/elite/two-of-three")
+
+
 def alternates(html):
     return dict(re.findall(r'<link rel="alternate" hreflang="([^"]*)" href="([^"]*)">', html))
 
