@@ -55,6 +55,11 @@ class Addresses:
         """The permalink of an article in one language."""
         return self.section(language, article.section) + quote(article.slug)
 
+    def card(self, language: str, week: Week | None = None, slug: str | None = None) -> str:
+        """The picture of an article, of an issue, or of the publication where neither is named."""
+        path = "/".join(quote(part) for part in (language, str(week or ""), slug or "") if part)
+        return f"{self.base}/cards/{path}.png"
+
     def archive(self, language: str, year: int | None = None) -> str:
         """All issues, or those of one year."""
         return f"{self.base}/{language}/issues/" + (f"{year}/" if year else "")

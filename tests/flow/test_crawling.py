@@ -2,11 +2,13 @@
 
 import http.client
 import re
+import xml.etree.ElementTree as ET
 import xml.sax
 from collections import deque
 from html.parser import HTMLParser
 from urllib.parse import urljoin, urlsplit
 
+import feedparser
 import pytest
 from sqlalchemy import select
 
@@ -31,6 +33,8 @@ class Links(HTMLParser):
             self.alternates[values["hreflang"]] = address
         if address and tag in ("a", "link", "img"):
             self.found.append(address)
+        if tag == "meta" and values.get("property") == "og:image":
+            self.found.append(values["content"])
 
 
 class Feed(xml.sax.ContentHandler):
@@ -59,7 +63,7 @@ class Feed(xml.sax.ContentHandler):
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("site"), earlier=8) as made:
+    with served(tmp_path_factory.mktemp("site"), earlier=5) as made:
         yield made
 
 
@@ -125,6 +129,9 @@ def test_every_link_leads_somewhere_three_times_and_the_database_stays_as_it_was
                 assert other is not None, (path, url)
                 assert other.alternates == page.alternates, (path, url)
                 assert other.canonical == url
+            else:
+                assert urlsplit(url).path == "/" or url in page.alternates.values(), (path, url)
+        assert not page.alternates or "x-default" in page.alternates, path
         assert page.canonical == site.base + path or not page.alternates, path
     for path, tag in tags.items():
         assert ask(connection, "GET", path, **{"If-None-Match": tag})[0] == 304, path
@@ -135,14 +142,59 @@ def same_site(site, link):
     return link.startswith(f"{site.base}/")
 
 
-@pytest.mark.parametrize("path", ["/be/feed.xml", "/ru/vlast/feed.xml"])
+FEEDS = [f"/{language}/{slug}feed.xml" for language, slug in (("en", ""), ("be", ""), ("ru", ""), ("ru", "vlast/"))]
+
+
+@pytest.mark.parametrize("path", FEEDS)
 def test_a_feed_is_atom_to_a_parser_that_knows_nothing_of_us(site, path):
     connection = http.client.HTTPConnection(urlsplit(site.base).netloc)
     status, headers, body = ask(connection, "GET", path)
     connection.close()
-    read = Feed(body)
     assert status == 200
     assert headers["content-type"].startswith("application/atom+xml")
-    assert read.root == ("feed", "http://www.w3.org/2005/Atom")
-    assert len(read.ids) == len(set(read.ids)) > 5
-    assert all(one.startswith("tag:") for one in read.ids)
+    read = feedparser.parse(body, response_headers={"content-location": site.base + path, **headers})
+    # What is not well-formed, or not of the type and encoding that the header says, is "bozo".
+    assert not read.bozo, read.get("bozo_exception")
+    assert read.version == "atom10"
+    assert read.feed.language == path.split("/")[1]
+    assert read.feed.updated_parsed
+    assert site.base + path in [link.href for link in read.feed.links if link.rel == "self"]
+    ids = [read.feed.id, *(entry.id for entry in read.entries)]
+    assert len(ids) == len(set(ids)) > 5
+    assert all(re.fullmatch(r"tag:weekly\.news\.example\.org,2019:ahliad/[\w/.-]+", one) for one in ids)
+    for entry in read.entries:
+        assert entry.title
+        assert entry.link.startswith(f"{site.base}/{path.split('/')[1]}/")
+        assert entry.published_parsed <= entry.updated_parsed <= read.feed.updated_parsed
+        (content,) = entry.content
+        # The full text: lead, body and all.
+        assert content.type == "text/html"
+        assert len(content.value) > 150
+
+
+def test_the_sitemap_keeps_to_its_protocol(site):
+    """By sitemaps.org and by what it says of alternates: fifty thousand addresses, absolute, each group complete."""
+    connection = http.client.HTTPConnection(urlsplit(site.base).netloc)
+    _status, headers, body = ask(connection, "GET", "/sitemap.xml")
+    connection.close()
+    assert headers["content-type"].startswith("application/xml")
+    assert len(body) < 50_000_000
+    space = {"s": "http://www.sitemaps.org/schemas/sitemap/0.9", "x": "http://www.w3.org/1999/xhtml"}
+    root = ET.fromstring(body)
+    assert root.tag == f"{{{space['s']}}}urlset"
+    groups = {}
+    for url in root:
+        assert [child.tag.split("}")[1] for child in url if child.tag.startswith(f"{{{space['s']}}}")] in (
+            ["loc"],
+            ["loc", "lastmod"],
+        )
+        place = url.find("s:loc", space).text
+        assert place.startswith(f"{site.base}/")
+        for day in url.findall("s:lastmod", space):
+            assert re.fullmatch(r"\d{4}-\d\d-\d\d", day.text)
+        assert place not in groups
+        groups[place] = {link.get("hreflang"): link.get("href") for link in url.findall("x:link", space)}
+    assert 100 < len(groups) < 50_000
+    for place, group in groups.items():
+        assert place in group.values()
+        assert all(groups[other] == group for other in group.values()), place
