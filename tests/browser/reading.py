@@ -78,7 +78,7 @@ def _article(section: str, week: Week, trend: Trend | None) -> Article:
 
 
 @contextmanager
-def served(folder: Path, *, earlier: int = 40) -> Iterator[Served]:
+def served(folder: Path, *, earlier: int = 24) -> Iterator[Served]:
     """A site with that data in a new database below `folder`."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -118,5 +118,7 @@ def pages(language: str) -> dict[str, str]:
         "article": f"/{language}/{west}/short-stays",
         "stand-in": f"/{language}/{society}/candidate-shortage",
         "privacy": f"/{language}/privacy",
+        "subscribe": f"/{language}/subscribe",
+        "sent": f"/{language}/subscribe/sent",
         "missing": f"/{language}/no/such/page",
     }
