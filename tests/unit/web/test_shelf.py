@@ -1,5 +1,6 @@
 """Pages that are printed once, served many times, and gone when what they show has changed."""
 
+import pytest
 import sqlalchemy as sa
 from fastapi.testclient import TestClient
 
@@ -41,11 +42,52 @@ def test_who_has_a_page_already_gets_no_second_copy_of_it(site, published):
 
 def test_a_head_says_what_a_get_would_and_sends_nothing(site, published):
     published(MailingState.SENT)
-    for _ in range(2):
-        got, head = site.get(ISSUE), site.head(ISSUE)
+    for coding in ("identity", "gzip"):
+        asked = {"Accept-Encoding": coding}
+        got, head = site.get(ISSUE, headers=asked), site.head(ISSUE, headers=asked)
         assert head.content == b""
         assert dict(head.headers) == dict(got.headers)
-        assert int(head.headers["content-length"]) == len(got.content)
+        if coding == "identity":
+            assert int(head.headers["content-length"]) == len(got.content)
+
+
+@pytest.mark.parametrize(
+    ("wish", "packed"),
+    [
+        ("gzip", True),
+        ("gzip, deflate, br", True),
+        ("br;q=1.0, gzip;q=0.8, *;q=0.1", True),
+        ("deflate,gzip", True),
+        ("identity", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.0, br", False),
+        ("x-gzipped", False),
+        ("", False),
+    ],
+)
+def test_words_are_packed_for_who_takes_that_and_for_nobody_else(site, published, wish, packed):
+    published(MailingState.SENT)
+    plain = site.get(ISSUE, headers={"Accept-Encoding": "identity"})
+    answer = site.get(ISSUE, headers={"Accept-Encoding": wish})
+    assert answer.content == plain.content
+    assert answer.headers.get("content-encoding") == ("gzip" if packed else None)
+    assert (answer.headers["etag"] != plain.headers["etag"]) == packed
+    assert answer.headers["vary"] == plain.headers["vary"] == "Accept-Encoding"
+    if packed:
+        assert int(answer.headers["content-length"]) < len(plain.content) / 2
+    # Either tag is one of this page.
+    for tag in (answer.headers["etag"], plain.headers["etag"]):
+        again = site.get(ISSUE, headers={"Accept-Encoding": wish, "If-None-Match": tag})
+        assert again.status_code == 304
+        assert again.headers["etag"] == answer.headers["etag"]
+        assert "content-encoding" not in again.headers
+
+
+def test_a_picture_is_packed_already(site, published):
+    published(MailingState.SENT)
+    answer = site.get(ISSUE + "bridge.png", headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in answer.headers
+    assert answer.content.startswith(b"\x89PNG")
 
 
 def test_a_page_is_printed_once_and_the_database_asked_once_a_second(site, published, parts, clock):
@@ -99,7 +141,7 @@ def test_the_shelf_has_an_end_and_what_was_read_last_stays(parts, published):
     published(MailingState.SENT)
     shelf = Shelf(parts, room=250)
     for number in range(4):
-        shelf.sheet(f"/{number}", None, lambda _room: Sheet(b"x" * 100))
+        shelf.sheet(f"/{number}", None, lambda _room: Sheet(b"x" * 100, media_type="image/png"))
         shelf.at_hand("/0")
     assert [number for number in range(4) if shelf.at_hand(f"/{number}")] == [0, 3]
 
