@@ -4,12 +4,13 @@ import datetime as dt
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from service import bootstrap, config
 from service.clock import SystemClock
@@ -78,8 +79,8 @@ def _article(section: str, week: Week, trend: Trend | None) -> Article:
 
 
 @contextmanager
-def served(folder: Path, *, earlier: int = 24) -> Iterator[Served]:
-    """A site with that data in a new database below `folder`."""
+def served(folder: Path, *, earlier: int = 24, around: Callable[[ASGIApp], ASGIApp] | None = None) -> Iterator[Served]:
+    """A site with that data in a new database below `folder`; `around` puts something between it and its visitors."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -89,7 +90,8 @@ def served(folder: Path, *, earlier: int = 24) -> Iterator[Served]:
         parts = bootstrap.Services(settings, SystemClock())
         parts.upgrade_database()
         fill(parts, earlier)
-        options = uvicorn.Config(create_app(parts), log_config=None, access_log=False, lifespan="off")
+        app = create_app(parts)
+        options = uvicorn.Config(around(app) if around else app, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(options)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
