@@ -51,6 +51,9 @@ bench: $(STAMPS)/test $(STAMPS)/packages ## measure the wire, end to end and par
 pictures: $(STAMPS)/test $(STAMPS)/packages ## photograph mails and pages, light and dark, wide and narrow
 	$(BIN)/python -m tests.browser.pictures
 
+lighthouse: $(STAMPS)/test $(STAMPS)/packages $(STAMPS)/lighthouse ## have Lighthouse judge every page (needs Node.js 18.16 or newer with npm)
+	$(BIN)/python -m tests.lighthouse
+
 lock: $(STAMPS)/venv ## write requirements/*.txt anew from pyproject.toml; UPGRADE=--upgrade takes newer versions
 	$(PIP) install uv
 	$(BIN)/uv pip compile $(LOCKED) pyproject.toml --output-file requirements/service.txt
@@ -83,4 +86,11 @@ $(STAMPS)/packages: .ci/packages | $(STAMPS)/venv
 	.ci/packages
 	touch $@
 
-.PHONY: help install demo test check chaos simulate mutants bench pictures lock clean
+$(STAMPS)/lighthouse: tests/lighthouse/package-lock.json | $(STAMPS)/venv
+	@command -v npm >/dev/null || { echo "npm is needed: apt-get install nodejs npm" >&2; exit 1; }
+	mkdir -p $(STAMPS)/node
+	cp tests/lighthouse/package.json tests/lighthouse/package-lock.json tests/lighthouse/.npmrc $(STAMPS)/node/
+	npm ci --prefix $(STAMPS)/node
+	touch $@
+
+.PHONY: help install demo test check chaos simulate mutants bench pictures lighthouse lock clean

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import freezing, parts, roundtrips, sending
+from benchmarks import freezing, parts, roundtrips, sending, web
 from benchmarks.table import Row, markdown
 
 MEASURES: dict[str, Callable[[float, int], list[Row]]] = {
@@ -30,6 +30,7 @@ MEASURES: dict[str, Callable[[float, int], list[Row]]] = {
     "price": sending.price,
     "growth": sending.growth,
     "rates": sending.rates,
+    "web": web.measure,
 }
 
 

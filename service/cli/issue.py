@@ -196,6 +196,7 @@ def _whole(found: Issue, mailing: str | None) -> dict[str, Any]:
                 "trend": article.trend,
                 "source": article.source,
                 "authors": list(article.authors),
+                "aliases": list(article.aliases),
                 "texts": {
                     language: {
                         "title": text.title,

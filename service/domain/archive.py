@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from service.domain.content import Trend
 from service.domain.weeks import Week
@@ -12,7 +12,11 @@ from service.domain.weeks import Week
 
 @dataclass(frozen=True, slots=True)
 class ListedArticle:
-    """An article of a released issue; `titles` are those of its approved texts, of which it has at least one."""
+    """An article of a released issue; `titles` are those of its approved texts, of which it has at least one.
+
+    `shadowed` is one whose permalink leads to a newer article of the same section and slug; `aliases` are slugs that it
+    had before, the very first one first.
+    """
 
     week: Week
     slug: str
@@ -20,6 +24,8 @@ class ListedArticle:
     trend: Trend | None
     titles: Mapping[str, str]
     changed_at: dt.datetime
+    shadowed: bool = False
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,17 @@ class Archive:
 
     issues: tuple[ReleasedIssue, ...]
 
+    @classmethod
+    def of(cls, issues: Iterable[ReleasedIssue]) -> Archive:
+        """The archive of these issues, which may come in any order."""
+        seen: set[tuple[str, str]] = set()
+        ordered = []
+        for issue in sorted(issues, key=lambda issue: issue.week, reverse=True):
+            articles = tuple(replace(one, shadowed=(one.section, one.slug) in seen) for one in issue.articles)
+            seen.update((one.section, one.slug) for one in articles)
+            ordered.append(replace(issue, articles=articles))
+        return cls(tuple(ordered))
+
     def issue(self, week: Week) -> ReleasedIssue | None:
         """That week's issue; None where it is not there for the public."""
         return next((issue for issue in self.issues if issue.week == week), None)
@@ -65,3 +82,7 @@ class Archive:
     def article(self, slug: str, section: str) -> ListedArticle | None:
         """The newest article of that slug in that section."""
         return next((article for article in self.section(section) if article.slug == slug), None)
+
+    def renamed(self, slug: str, section: str) -> ListedArticle | None:
+        """The newest article of that section that had that slug before."""
+        return next((article for article in self.section(section) if slug in article.aliases), None)

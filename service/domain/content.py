@@ -99,7 +99,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Article:
-    """One commentary of an issue, shared by all languages."""
+    """One commentary of an issue, shared by all languages; `aliases` are slugs it had before, the very first first."""
 
     slug: str
     section: str
@@ -107,6 +107,7 @@ class Article:
     trend: Trend | None = None
     authors: tuple[str, ...] = ()
     texts: Mapping[str, Text] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
     def approved(self) -> dict[str, Text]:
         """The texts that may be shown, by language."""

@@ -119,9 +119,11 @@ def _articles(
     if not tables:
         top.problem("there are no articles; write [[articles]] with slug and section for each")
     known: set[str] = set()
+    named = []
     for table in tables:
-        table.only("slug", "section", "trend", "source", "authors")
-        slug = _slug(table, known)
+        table.only("slug", "section", "trend", "source", "authors", "aliases")
+        slug, aliases = _slug(table, known), _aliases(table)
+        named.append((table, aliases))
         source = _source(table, publication)
         yield Article(
             slug=slug,
@@ -130,9 +132,14 @@ def _articles(
             trend=table.parsed("trend", _trend),
             authors=table.strings("authors"),
             texts=_texts(slug, source, publication, files, problems),
+            aliases=aliases,
         )
         if slug and source in publication.languages and (slug, source) not in files.texts:
             table.problem(f"the source text {slug}.{source}.md is missing; add it or correct source", "slug")
+    for table, aliases in named:
+        for number, alias in enumerate(aliases):
+            if alias in known:
+                table.problem(f'alias "{alias}" is the slug of an article of this issue', "aliases", number)
 
 
 def _slug(table: Table, known: set[str]) -> str:
@@ -145,6 +152,19 @@ def _slug(table: Table, known: set[str]) -> str:
         table.problem(f'slug "{slug}" stands there twice; each article needs its own', "slug")
     known.add(slug)
     return slug
+
+
+def _aliases(table: Table) -> tuple[str, ...]:
+    """Slugs that the article had before; links to them still work."""
+    aliases = table.strings("aliases")
+    for number, alias in enumerate(aliases):
+        if not _SLUG.fullmatch(alias) or len(alias) > _LONGEST_SLUG:
+            table.problem(
+                f'alias "{alias}" is not made as a slug is: of a–z, 0–9 and single hyphens', "aliases", number
+            )
+        elif alias in aliases[:number]:
+            table.problem(f'alias "{alias}" stands there twice', "aliases", number)
+    return aliases
 
 
 def _section(table: Table, week: Week | None, publication: Publication) -> str:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +113,14 @@ def _article(article: Article) -> Mapping[str, str]:
         pairs["trend"] = _quoted(article.trend.value)
     pairs["source"] = _quoted(article.source)
     if article.authors:
-        pairs["authors"] = f"[{', '.join(map(_quoted, article.authors))}]"
+        pairs["authors"] = _list(article.authors)
+    if article.aliases:
+        pairs["aliases"] = _list(article.aliases)
     return pairs
+
+
+def _list(texts: Sequence[str]) -> str:
+    return f"[{', '.join(map(_quoted, texts))}]"
 
 
 def _pairs(pairs: Mapping[str, str]) -> str:

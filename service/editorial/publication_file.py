@@ -22,6 +22,7 @@ NAME = "publication.toml"
 
 _KEY = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _SLUG = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
+_PAGES = {"issues", "privacy", "subscribe"}
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
 _LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 _PLACE = re.compile(r"\{([^{}]*)\}")
@@ -228,6 +229,8 @@ def _unique_slugs(tables: list[Table], made: list[Section]) -> None:
         for kind, language, slug in _slugs(section):
             if not _SLUG.fullmatch(slug) or slug != slug.lower():
                 table.problem(f'"{slug}" is not made of lower-case letters, digits and single hyphens', kind, language)
+            if slug in _PAGES:
+                table.problem(f'"{slug}" is a page of the site itself; choose another', kind, language)
             other = taken.setdefault((language, slug), section.key)
             if other != section.key or (kind == "aliases" and section.slugs.get(language) == slug):
                 table.problem(f'"{slug}" is taken in {language} by section "{other}"; choose another', kind, language)

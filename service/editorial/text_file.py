@@ -15,7 +15,7 @@ from service.editorial.toml_file import problem_of_line
 from service.render.markdown import check_body
 
 KEYS = ("title", "lead", "status", "translated_from")
-_IN_ISSUE_TOML = ("slug", "section", "trend", "source", "authors", "author", "week")
+_IN_ISSUE_TOML = ("slug", "section", "trend", "source", "authors", "author", "aliases", "week")
 _HASH = re.compile(r"[0-9a-f]{8,64}")
 
 

@@ -45,9 +45,20 @@ class Addresses:
         slug = section.slugs.get(language, key) if section else key
         return f"{self.base}/{language}/{quote(slug)}/" + (f"{year}/" if year else "")
 
+    def listed(self, language: str, article: ListedArticle) -> str:
+        """Where a list leads: the permalink, or the place in its issue where that belongs to a newer article by now."""
+        if article.shadowed:
+            return f"{self.issue(language, article.week)}#{quote(article.slug)}"
+        return self.article(language, article)
+
     def article(self, language: str, article: Article | ListedArticle) -> str:
         """The permalink of an article in one language."""
         return self.section(language, article.section) + quote(article.slug)
+
+    def card(self, language: str, week: Week | None = None, slug: str | None = None) -> str:
+        """The picture of an article, of an issue, or of the publication where neither is named."""
+        path = "/".join(quote(part) for part in (language, str(week or ""), slug or "") if part)
+        return f"{self.base}/cards/{path}.png"
 
     def archive(self, language: str, year: int | None = None) -> str:
         """All issues, or those of one year."""

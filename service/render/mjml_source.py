@@ -11,6 +11,7 @@ from pathlib import Path
 import mjml
 
 from service.domain.errors import ConfigurationError
+from service.render.typography import without_controls
 
 _FONT = {"font-family", "font-size", "font-weight", "font-style", "line-height", "letter-spacing", "color", "align"}
 _BOX = {"padding", "padding-top", "padding-bottom", "padding-left", "padding-right", "background-color", "css-class"}
@@ -142,7 +143,7 @@ def to_html(source: str, name: str) -> str:
             "shorten or flatten the texts"
         )
     try:
-        return str(mjml.mjml2html(source, disable_comments=False, fonts={}))
+        return str(mjml.mjml2html(without_controls(source), disable_comments=False, fonts={}))
     except ValueError as error:
         raise ConfigurationError(f"{name} is not MJML that can be rendered: {error}; check its tags") from error
 

@@ -9,6 +9,7 @@ from typing import Any
 from service.domain.chains import Chain
 from service.domain.content import Publication
 from service.render.addresses import Addresses
+from service.render.card import legible
 from service.render.catalogue import Catalogue
 from service.render.fragments import Fragments
 from service.render.preheader import shortened
@@ -45,6 +46,10 @@ class Site:
     def title(self, language: str) -> str:
         """The publication's title."""
         return self.publication.titles[language]
+
+    def has_cards(self, language: str) -> bool:
+        """Whether pictures can be made from words in that language."""
+        return legible(self.title(language))
 
     def chain(self, language: str) -> Chain:
         """What a page in `language` shows of an article: its text in it, or else in the first other that has one."""
@@ -91,6 +96,7 @@ class Frame:
     kind: str
     data: Mapping[str, Any]
     section: str | None = None
+    card: str | None = None
 
 
 def frame(
@@ -104,16 +110,20 @@ def frame(
     default: str | None = None,
     kind: str = "website",
     section: str | None = None,
+    card: Address = Addresses.card,
 ) -> Frame:
     """The frame of the page that `address` tells in each language, of which only `offered` have something of their own.
 
     `data` is what schema.org calls it (without language and address). A page in no offered language is a copy
-    of the one in the first of them.
+    of the one in the first of them. `card` tells its picture in each language.
     """
     languages = tuple(site.publication.languages if offered is None else offered)
     own = language in languages
     real = language if own else languages[0]
     canonical = address(site.out, real)
+    picture = card(site.out, real) if site.has_cards(real) else None
+    if picture:
+        data = {**data, "image": picture}
     return Frame(
         language=language,
         description=shortened(" ".join(description.split())),
@@ -124,6 +134,7 @@ def frame(
         kind=kind,
         data={"@context": _SCHEMA, **data, "inLanguage": real, "url": canonical},
         section=section,
+        card=picture,
     )
 
 

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, TemplateError, select_autoescape
+from markupsafe import Markup
 
 from service.domain.errors import ConfigurationError
 from service.render.catalogue import Catalogues, load_catalogues
@@ -52,6 +53,12 @@ def load_templates(folder: Path = FOLDER) -> Templates:
     return Templates(folder, catalogues, environment)
 
 
+def _bound(words: str) -> str:
+    """As `bind`; what was escaped already stays so."""
+    bound = bind(str(words))
+    return Markup(bound) if isinstance(words, Markup) else bound  # noqa: S704 - a space makes no markup
+
+
 def _environment(folder: Path) -> Environment:
     environment = Environment(
         loader=FileSystemLoader(folder),
@@ -62,7 +69,7 @@ def _environment(folder: Path) -> Environment:
         # mrml takes white space without a line feed for text: an include that ends in none would stop it in mj-head.
         keep_trailing_newline=True,
     )
-    environment.filters["bind"] = bind
+    environment.filters["bind"] = _bound
     # Letters stay letters: escaped, a Cyrillic one is six octets instead of two.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment

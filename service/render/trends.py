@@ -80,7 +80,7 @@ def listed_view(site: Site, article: ListedArticle, language: str) -> ListedView
     assert shown is not None, "an article without a text is in no list"
     section = site.publication.section(article.section)
     return ListedView(
-        url=site.here.article(language, article),
+        url=site.here.listed(language, article),
         title=article.titles[shown],
         language=shown,
         direction=direction(shown),

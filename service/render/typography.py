@@ -10,6 +10,9 @@ NO_BREAK = "\u00a0"
 _ONE_LETTER = re.compile(r"(?<![\w’'\u00a0-])([А-Яа-яЁёІіЎў]) (?=\w|$)")
 _DASH = re.compile(r"(?<=[\w\d»”’)]) (?=[—–] )")
 _GROUPS = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|%)")
+# No XML 1.0 document may hold these, not even as references (2.2).
+_CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_YEAR = re.compile(r"(?<=\d) (?=г\.)")
 _DAY_AND_MONTH = re.compile(r"(?<!\d)(\d{1,2}) (?=[А-Яа-яЁёІіЎў]{3,}\b)")
 
 
@@ -22,10 +25,15 @@ def bind(text: str) -> str:
         return text
     # Twice, since in "і з ёй" the second match begins inside the first one's look-ahead.
     bound = _ONE_LETTER.sub(rf"\1{NO_BREAK}", _ONE_LETTER.sub(rf"\1{NO_BREAK}", text))
-    bound = _GROUPS.sub(NO_BREAK, _DASH.sub(NO_BREAK, bound))
+    bound = _YEAR.sub(NO_BREAK, _GROUPS.sub(NO_BREAK, _DASH.sub(NO_BREAK, bound)))
     return _DAY_AND_MONTH.sub(rf"\1{NO_BREAK}", bound)
 
 
 def unbind(text: str) -> str:
     """`text` with ordinary spaces again."""
     return text.replace(NO_BREAK, " ")
+
+
+def without_controls(text: str) -> str:
+    """`text` without the characters that no XML, and so no MJML, may hold: a server's reply can bring them."""
+    return _CONTROLS.sub("", text)

@@ -13,6 +13,7 @@ from service.render.addresses import Addresses
 from service.render.dates import week_range
 from service.render.markdown_html import WEB_ISSUE
 from service.render.site import Address, Site
+from service.render.typography import without_controls
 from service.render.view import EditionView
 from service.render.web_issue import page_view
 
@@ -60,9 +61,10 @@ def render_section_feed(
         view = page_view(site, replace(edition, articles=shown), WEB_ISSUE, site.out)
         entries.append(
             FeedEntry(
-                id=_id(site, language, f"{listed.week}/{listed.slug}"),
+                # By the slug that it came out under: a reader who has it does not get it again.
+                id=_id(site, language, f"{listed.week}/{(*listed.aliases, listed.slug)[0]}"),
                 title=view.articles[0].title,
-                url=site.out.article(language, listed),
+                url=site.out.listed(language, listed),
                 published=_instant(released.released_at),
                 updated=_instant(max(released.released_at, listed.changed_at)),
                 authors=shown[0].article.authors,
@@ -74,7 +76,7 @@ def render_section_feed(
 
 
 def _feed(site: Site, language: str, name: str, section: str | None, entries: Sequence[FeedEntry]) -> str:
-    return site.templates.render(
+    xml = site.templates.render(
         "web/feed.xml",
         t=site.words(language),
         language=language,
@@ -87,6 +89,7 @@ def _feed(site: Site, language: str, name: str, section: str | None, entries: Se
         updated=max((entry.updated for entry in entries), default=f"{_SINCE}-01-01T00:00:00Z"),
         entries=entries,
     )
+    return without_controls(xml)
 
 
 def _id(site: Site, *path: str) -> str:
@@ -136,7 +139,7 @@ def _places(site: Site, archive: Archive) -> Iterable[Place]:
         languages = issue.languages(everywhere)
         yield place(partial(Addresses.issue, week=issue.week), issue.changed_at, languages)
         for article in issue.articles:
-            if archive.article(article.slug, article.section) is article:
+            if not article.shadowed:
                 yield place(
                     partial(Addresses.article, article=article),
                     max(issue.released_at, article.changed_at),

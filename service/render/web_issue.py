@@ -31,6 +31,7 @@ def render_web_issue(site: Site, edition: Edition, *, released_at: dt.datetime) 
         language,
         partial(Addresses.issue, week=week),
         offered=_with_text(site, edition.issue.articles),
+        card=partial(Addresses.card, week=week),
         description=preheader(view, ""),
         kind="article",
         data={
@@ -70,6 +71,7 @@ def render_web_article(
         language,
         partial(Addresses.article, article=article),
         offered=_with_text(site, [article]),
+        card=partial(Addresses.card, week=edition.issue.week, slug=article.slug),
         description=view.lead,
         kind="article",
         section=article.section,

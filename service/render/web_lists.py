@@ -9,6 +9,7 @@ from functools import partial
 from service.domain.archive import Archive, ReleasedIssue
 from service.domain.content import Edition, Section
 from service.render.addresses import Addresses
+from service.render.dates import week_range
 from service.render.markdown_html import WEB_ISSUE
 from service.render.site import Site, frame, periodical
 from service.render.trends import listed_view, trend_line, trend_table
@@ -45,7 +46,10 @@ def render_home(site: Site, archive: Archive, newest: Edition | None, language: 
         framed,
         view=view,
         articles=[(article, site.here.article(language, shown.article)) for article, shown in articles],
-        table=trend_table(site, archive.issues[1 : 1 + _EARLIER], language),
+        earlier=[
+            (week_range(issue.week, language), site.here.issue(language, issue.week))
+            for issue in archive.issues[1 : 1 + _EARLIER]
+        ],
         sections=_sections(site, archive, language),
     )
 

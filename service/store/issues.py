@@ -108,6 +108,7 @@ def find(session: Session, week: Week) -> Issue | None:
                 trend=Trend(article.trend) if article.trend else None,
                 authors=tuple(article.authors),
                 texts=written[article.id],
+                aliases=tuple(article.aliases or ()),
             )
             for article in session.execute(
                 sa.select(articles).where(articles.c.issue_id == row.id).order_by(articles.c.position)
@@ -232,6 +233,7 @@ def _article_row(article: Article, position: int) -> dict[str, Any]:
         "trend": article.trend.value if article.trend else None,
         "source": article.source,
         "authors": list(article.authors),
+        "aliases": list(article.aliases) or None,
     }
 
 

@@ -49,7 +49,14 @@ def archive(session: Session) -> Archive:
     ).all()
     listed: dict[int, list[ListedArticle]] = defaultdict(list)
     weeks = {row.id: Week.parse(row.week) for row in released}
-    columns = (articles.c.id, articles.c.issue_id, articles.c.slug, articles.c.section, articles.c.trend)
+    columns = (
+        articles.c.id,
+        articles.c.issue_id,
+        articles.c.slug,
+        articles.c.section,
+        articles.c.trend,
+        articles.c.aliases,
+    )
     titles: dict[int, dict[str, str]] = defaultdict(dict)
     changed: dict[int, int] = defaultdict(int)
     rows = session.execute(
@@ -64,14 +71,22 @@ def archive(session: Session) -> Archive:
     for row in {row.id: row for row in rows}.values():
         trend = Trend(row.trend) if row.trend else None
         listed[row.issue_id].append(
-            ListedArticle(weeks[row.issue_id], row.slug, row.section, trend, titles[row.id], loaded(changed[row.id]))
+            ListedArticle(
+                weeks[row.issue_id],
+                row.slug,
+                row.section,
+                trend,
+                titles[row.id],
+                loaded(changed[row.id]),
+                aliases=tuple(row.aliases or ()),
+            )
         )
     found = (
         ReleasedIssue(weeks[row.id], loaded(row.started_at or row.created_at), tuple(listed[row.id]))
         for row in released
         if listed[row.id]
     )
-    return Archive(tuple(sorted(found, key=lambda issue: issue.week, reverse=True)))
+    return Archive.of(found)
 
 
 def picture(session: Session, week: Week, name: str) -> Asset | None:

@@ -75,6 +75,8 @@ articles = sa.Table(
     sa.Column("trend", sa.String(8)),
     sa.Column("source", sa.String(16), nullable=False),
     sa.Column("authors", sa.JSON, nullable=False),
+    # None where a program wrote the row that knows nothing of them.
+    sa.Column("aliases", sa.JSON(none_as_null=True)),
     sa.UniqueConstraint("issue_id", "slug"),
 )
 

@@ -9,7 +9,7 @@ from starlette.staticfiles import StaticFiles
 
 from service.bootstrap import Services, services
 from service.render.templates import FOLDER
-from service.web import errors, health, inbox, preferences, public, reading, requests, subscribing
+from service.web import cards, errors, health, inbox, preferences, public, reading, requests, subscribing
 from service.web.bodies import BoundedBodies
 from service.web.floodgate import Floodgate
 from service.web.guard import Guard
@@ -41,6 +41,7 @@ def create_app(parts: Services) -> FastAPI:
     if parts.settings.smtp_url is None:
         app.include_router(inbox.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.include_router(cards.router)
     # Last, because its paths begin with a language and so with anything.
     app.include_router(reading.router)
     return app

@@ -18,7 +18,7 @@ from service.render.web_lists import render_archive, render_home, render_privacy
 from service.store import publication as publications
 from service.store import releases
 from service.web.pages import READ, Parts, language_of, page
-from service.web.sheet import Sheet
+from service.web.sheet import HTML, Sheet
 from service.web.shelf import Room, Shelf
 
 router = APIRouter()
@@ -46,18 +46,18 @@ def room(language: str, pages: OnShelf) -> Room:
 Reading = Annotated[Room, Depends(room)]
 
 
-def printed(request: Request, make: Callable[[Room], str], *, media_type: str | None = None) -> Sheet:
+def printed(request: Request, make: Callable[[Room], str], *, media_type: str = HTML) -> Sheet:
     """The page of this request's path, printed if it is not on the shelf."""
     language = request.path_params.get("language")
 
     def sheet(reading: Room) -> Sheet:
-        text = make(reading)
-        return Sheet(text, language=language, **({"media_type": media_type} if media_type else {}))
+        return Sheet(make(reading).encode(), language=language, media_type=media_type)
 
     return shelf(request).sheet(request.url.path, request.scope.get("route"), sheet)
 
 
-def _week(text: str) -> Week:
+def week_of(text: str) -> Week:
+    """The week of an address; raises NotFoundError where it is none."""
     try:
         return Week.parse(text)
     except InvalidInputError:
@@ -148,7 +148,7 @@ def archive_of_year(request: Request, language: str, year: int, reading: Reading
 @router.api_route("/{language}/issues/{week}/", methods=READ)
 def issue(request: Request, language: str, week: str, reading: Reading) -> Response:
     """The issue: each article in this language, or else in the first other that has it."""
-    wanted = _week(week)
+    wanted = week_of(week)
     released_at = reading.released(wanted).released_at
     return printed(
         request,
@@ -160,16 +160,15 @@ def issue(request: Request, language: str, week: str, reading: Reading) -> Respo
 def picture(week: str, name: str, parts: Parts, _reading: Reading) -> Response:
     """An image of the issue's folder."""
     with parts.database.read() as session:
-        found = releases.picture(session, _week(week), name)
+        found = releases.picture(session, week_of(week), name)
     if found is None:
         raise NotFoundError("there is no such file")
     # An image is never a page of this site, whatever it holds.
     headers = {
         "Cache-Control": "public, max-age=86400",
         "Content-Security-Policy": "default-src 'none'; sandbox",
-        "ETag": f'"{found.digest[:32]}"',
     }
-    return Response(found.data, media_type=found.media_type, headers=headers)
+    return Sheet(found.data, media_type=found.media_type, headers=headers)
 
 
 @router.api_route("/{language}/{slug}/", methods=READ)
@@ -213,12 +212,12 @@ def section_feed(request: Request, language: str, slug: str, reading: Reading) -
 
 @router.api_route("/{language}/{slug}/{name}", methods=READ)
 def article(request: Request, language: str, slug: str, name: str, reading: Reading) -> Response:
-    """An article by its permalink; by one of before its section was renamed, the way to it."""
+    """An article by its permalink; by one of before it or its section was renamed, the way to it."""
     found, current = _section(reading, language, slug)
-    listed = reading.archive.article(name, found.key)
+    listed = reading.archive.article(name, found.key) or reading.archive.renamed(name, found.key)
     if listed is None:
         raise NotFoundError("there is no such article")
-    if not current:
+    if not current or listed.slug != name:
         return _moved(reading.site.here.article(language, listed))
     released = reading.released(listed.week)
     return printed(

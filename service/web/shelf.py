@@ -127,9 +127,9 @@ class Shelf:
             # A page of before a change that came meanwhile goes to those who asked for it, and no further.
             if self._kept is kept and room is self._room and path not in kept.sheets:
                 kept.sheets[path] = (made, route)
-                kept.octets += len(made.body)
+                kept.octets += made.octets
                 while kept.octets > self._most and len(kept.sheets) > 1:
-                    kept.octets -= len(kept.sheets.popitem(last=False)[1][0].body)
+                    kept.octets -= kept.sheets.popitem(last=False)[1][0].octets
         return made
 
 

@@ -4,6 +4,7 @@ import base64
 import datetime as dt
 import re
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -162,6 +163,24 @@ def main(folder: Path) -> None:
                 for width in WIDTHS:
                     with shown(running, html, width, look) as (page, _asked):
                         page.screenshot(path=folder / f"{name}-{width}-{look.name}.png", full_page=True)
+        photograph_site(running, folder)
+
+
+def photograph_site(running: Browser, folder: Path) -> None:
+    """Each kind of page of the served site, in each language, as a visitor without scripts sees it."""
+    # These two need each other: what is served is the sample, and pictures are taken of it.
+    from tests.browser.reading import LANGUAGES, pages, served
+
+    with tempfile.TemporaryDirectory() as data, served(Path(data)) as site:
+        for language in LANGUAGES:
+            for name, path in pages(language).items():
+                for width, scheme in ((360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")):
+                    window = {"width": width, "height": 900}
+                    context = running.new_context(viewport=window, color_scheme=scheme, java_script_enabled=False)
+                    page = context.new_page()
+                    page.goto(site.base + path)
+                    page.screenshot(path=folder / f"site-{name}-{language}-{width}-{scheme}.png", full_page=True)
+                    context.close()
 
 
 if __name__ == "__main__":

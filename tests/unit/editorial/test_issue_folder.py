@@ -68,6 +68,10 @@ IN_ISSUE = [
     ('source = "be"', "", 13, "the source text credits.en.md is missing"),
     ('authors = ["A. Writer"]', 'authors = "A. Writer"', 10, "is no list"),
     ('authors = ["A. Writer"]', 'authors = ["A", ""]', 10, "empty"),
+    ('authors = ["A. Writer"]', 'aliases = ["Old Name"]', 10, 'alias "Old Name" is not made as a slug is'),
+    ('authors = ["A. Writer"]', 'aliases = ["old", "old"]', 10, "twice"),
+    ('authors = ["A. Writer"]', 'aliases = ["credits"]', 10, "the slug of an article of this issue"),
+    ('authors = ["A. Writer"]', 'aliases = "old"', 10, "is no list"),
     ("[[articles]]", "[articles]", None, None),
     ('trend = "same"', "trend = same", 8, "is not TOML"),
 ]
@@ -80,6 +84,16 @@ def test_each_mistake_in_issue_toml_is_told_with_its_line(folder, right, wrong, 
     found = problems_of(folder)
     if line:
         assert any(one.startswith(f"issue.toml:{line}: ") and message in one for one in found), found
+
+
+def test_an_article_keeps_the_slugs_it_had_before_in_their_order(folder):
+    (folder / "issue.toml").write_text(
+        ISSUE_TOML.replace('authors = ["A. Writer"]', 'aliases = ["first-name", "second-name"]'), "utf-8"
+    )
+    assert [article.aliases for article in read_issue(folder, publication()).articles] == [
+        ("first-name", "second-name"),
+        (),
+    ]
 
 
 def test_a_section_that_is_not_active_in_the_week_is_refused(tmp_path):

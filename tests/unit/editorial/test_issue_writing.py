@@ -44,6 +44,8 @@ BODIES = (
     .filter(lambda body: bool(body) and not check_body(body, ()))
 )
 SLUGS = st.from_regex(r"[a-z0-9]{1,8}(-[a-z0-9]{1,4}){0,2}", fullmatch=True)
+# None of these is one of those.
+ALIASES = st.from_regex(r"[a-z0-9]{1,8}-formerly", fullmatch=True)
 
 
 @st.composite
@@ -65,7 +67,9 @@ def articles(draw, slug):
     source = draw(st.sampled_from(LANGUAGES))
     section = draw(st.sampled_from(["security", "west"]))
     trend = draw(st.sampled_from([None, *Trend]))
-    return Article(slug, section, source, trend, tuple(draw(st.lists(TITLES, max_size=2))), draw(texts(source)))
+    authors = tuple(draw(st.lists(TITLES, max_size=2)))
+    aliases = tuple(draw(st.lists(ALIASES, max_size=2, unique=True)))
+    return Article(slug, section, source, trend, authors, draw(texts(source)), aliases)
 
 
 @st.composite

@@ -59,6 +59,7 @@ WRONG = [
     ('key = "west"', 'key = "West!"', 43, "a–z"),
     ('zapad" }', 'bezopasnost" }', 46, 'taken in ru by section "security"'),
     ('slugs = { en = "west"', 'slugs = { en = "defence"', 46, 'taken in en by section "security"'),
+    ('slugs = { en = "west"', 'slugs = { en = "issues"', 46, '"issues" is a page of the site itself'),
     ('active_from = "2011-W10"', 'active_from = "2011-10"', 30, "ISO week"),
     ('active_until = "2030-W01"', 'active_until = "2030-W54"', 44, "does not exist"),
     ('short = { en = "worse", be = "горш", ru = "хуже" }', "", 48, "short has no words in en, be, ru"),

@@ -59,6 +59,11 @@ def test_mjml_that_cannot_be_read_names_its_template():
         to_html("<mjml><mj-body><mj-section></mj-body></mjml>", "body.mjml.j2")
 
 
+def test_a_control_character_that_a_server_sent_stops_no_mail():
+    source = "<mjml><mj-body><mj-section><mj-column><mj-text>454\x0c 4.7.0\x00 later</mj-text></mj-column></mj-section></mj-body></mjml>"
+    assert "454 4.7.0 later" in to_html(source, "body.mjml.j2")
+
+
 @pytest.mark.parametrize(
     "inside", ["<div>" * 50_000 + "x" + "</div>" * 50_000, "<p>word</p>" * 500_000], ids=["deep", "huge"]
 )

@@ -46,6 +46,16 @@ def test_what_is_saved_is_loaded(saved):
         assert store.load(session, WEEK) == issue()
 
 
+def test_an_article_keeps_the_slugs_it_had_before(saved):
+    first, *others = issue().articles
+    renamed = replace(issue(), articles=(replace(first, aliases=("first-name", "second")), *others))
+    for written in (renamed, issue()):
+        with saved.begin() as session:
+            assert store.save(session, written, LATER)
+        with saved.read() as session:
+            assert store.load(session, WEEK) == written
+
+
 def test_an_unknown_week_is_not_found_and_the_message_says_where_to_look(saved):
     with saved.read() as session:
         for ask in (store.load, store.issue_id):

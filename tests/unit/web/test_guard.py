@@ -74,3 +74,21 @@ def test_it_is_not_ready_without_its_database(parts):
         answer = client.get("/readyz")
     assert answer.status_code == 503
     assert "tydzen db upgrade" in answer.json()["database"]
+
+
+@pytest.mark.parametrize(
+    ("language", "words"),
+    [("en", "Something went wrong here"), ("be", "У нас нешта пайшло не так"), ("ru", "У нас что-то пошло не так")],
+)
+def test_an_error_is_told_in_the_language_of_the_address(parts, published, language, words):
+    app = create_app(parts)
+
+    @app.get("/{language}/b/c/d")
+    def fail():
+        raise ZeroDivisionError
+
+    with TestClient(app, raise_server_exceptions=False) as client:
+        answer = client.get(f"/{language}/b/c/d", headers={"Accept-Language": "en"})
+    assert answer.status_code == 500
+    assert words in answer.text
+    assert f'<html lang="{language}"' in answer.text

@@ -118,6 +118,13 @@ def test_no_page_weighs_more_than_fifty_kilobytes(site, published):
             assert len(answer.content) < 50_000, path
 
 
+def test_the_one_stylesheet_weighs_less_than_fifteen_kilobytes_and_loads_nothing(site):
+    answer = site.get("/static/style.css")
+    assert answer.headers["content-type"].startswith("text/css")
+    assert 1_000 < len(answer.content) < 15_000
+    assert not re.search(r"url\(|@import|@font-face", answer.text)
+
+
 def test_an_image_is_served_with_its_type_and_may_run_nothing(site, published):
     published(MailingState.SENT)
     answer = site.get(ISSUE + "bridge.png")
@@ -260,6 +267,59 @@ def test_addresses_of_before_a_section_was_renamed_lead_to_the_new_ones_for_good
         assert site.get(after).status_code == 200
     for path in ("/en/nowhere/council-drafts", "/en/security/council-drafts", "/en/elita/", "/en/power/nothing"):
         assert site.get(path).status_code == 404, path
+
+
+def with_another_slug(parts, now):
+    """The issue's first article under another slug, with the ones it had as aliases."""
+    council, *rest = samples.articles()
+    council = replace(council, slug="two-of-three", aliases=("council-drafts", "council"))
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=(council, *rest)), now)
+
+
+def test_addresses_of_before_an_article_was_renamed_lead_to_the_new_one_for_good(site, published, parts, clock):
+    published(MailingState.SENT)
+    assert site.get("/en/elite/council-drafts").status_code == 200
+    clock.advance(seconds=2)
+    with_another_slug(parts, clock.now())
+    renamed(parts, clock.now())
+    for before in ("elite/council-drafts", "elite/council", "power/council-drafts", "rulers/two-of-three"):
+        answer = site.get(f"/en/{before}")
+        assert (answer.status_code, answer.headers["location"]) == (301, "/en/power/two-of-three"), before
+    page = site.get("/en/power/two-of-three")
+    assert page.status_code == 200
+    assert canonical(page.text) == f"{HOST}/en/power/two-of-three"
+    assert site.get("/en/security/council").status_code == 404
+    for path in crawl(site):
+        assert not path.endswith(("/council", "/council-drafts")), path
+
+
+def test_a_slug_that_another_article_has_now_is_no_way_to_the_one_that_had_it(site, published, parts):
+    published(MailingState.SENT)
+    with_another_slug(parts, NOW)
+    newer = replace(samples.articles()[0], texts={"en": samples.text("en", "The newer one", "A lead.", "A body.")})
+    week = WEEK.shifted(1)
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(week=week, articles=(newer,), assets=()), NOW)
+        values = {"rate": None, "audience": "all", "actor": "test", "release_at": None}
+        mailings.create(session, str(week), state=MailingState.SENT, now=NOW, **values)
+    assert "The newer one" in site.get("/en/elite/council-drafts").text
+
+
+def test_an_article_that_was_renamed_does_not_come_twice_to_a_feed_reader(site, published, parts, clock):
+    published(MailingState.SENT)
+
+    def entry():
+        feed = ET.fromstring(site.get("/en/elite/feed.xml").content)
+        (found,) = feed.findall(f"{ATOM}entry")
+        return found.find(f"{ATOM}id").text, found.find(f"{ATOM}link").get("href")
+
+    before = entry()
+    clock.advance(seconds=2)
+    with_another_slug(parts, clock.now())
+    after = entry()
+    assert after[0] == before[0]
+    assert (before[1], after[1]) == (f"{HOST}/en/elite/council-drafts", f"{HOST}/en/elite/two-of-three")
 
 
 def alternates(html):
@@ -456,3 +516,30 @@ def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, publ
     assert canonical(page) == f"{HOST}/en/issues/2019-W21/"
     assert set(alternates(site.get("/en/issues/2019-W21/").text)) == {"en", "x-default"}
     assert str(Week.parse("2019-W21")) in page
+
+
+def test_a_slug_that_comes_again_takes_the_permalink_and_the_older_article_stays_within_reach(site, published, parts):
+    published(MailingState.SENT)
+    older = replace(samples.articles()[0], texts={"en": samples.text("en", "The older one", "A lead.", "A body.")})
+    week = WEEK.shifted(-1)
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(week=week, articles=(older,), assets=()), NOW)
+        values = {"rate": None, "audience": "all", "actor": "test", "release_at": None}
+        mailings.create(session, str(week), state=MailingState.SENT, now=NOW, **values)
+    assert "The council takes two" in site.get("/en/elite/council-drafts").text
+    lists = site.get("/en/elite/").text, site.get("/en/issues/").text, site.get("/en/elite/feed.xml").text
+    for page in lists:
+        assert "/en/issues/2019-W21/#council-drafts" in page
+        assert "/en/elite/council-drafts" in page
+    assert 'id="council-drafts"' in site.get("/en/issues/2019-W21/").text
+
+
+def test_a_control_character_in_a_title_breaks_no_feed(site, published, parts):
+    council, *rest = samples.articles()
+    text = replace(council.texts["en"], title="A bell \x07 and a tab \x0b here", body="Words \x1b there")
+    with parts.database.begin() as session:
+        changed = replace(council, texts={"en": text})
+        issues.save(session, samples.issue(articles=(changed, *rest)), NOW)
+    published(MailingState.SENT)
+    for path in ("/en/feed.xml", "/en/elite/feed.xml"):
+        assert "and a tab" in "".join(ET.fromstring(site.get(path).content).itertext())

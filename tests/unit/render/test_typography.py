@@ -1,0 +1,38 @@
+"""Where a line of a page or a mail may not end."""
+
+import pytest
+from markupsafe import Markup
+
+from service.render.templates import load_templates
+from service.render.typography import bind, unbind, without_controls
+
+
+@pytest.mark.parametrize(
+    ("words", "bound"),
+    [
+        ("27 мая – 2 июня 2019 г.", "27_мая_– 2_июня 2019_г."),
+        ("29 красавіка – 5 мая 2019", "29_красавіка_– 5_мая 2019"),
+        ("Власть и институты", "Власть и_институты"),
+        ("і з ёй у 2018 годзе", "і_з_ёй у_2018 годзе"),
+        ("68 000 замежнікаў", "68_000 замежнікаў"),
+        ("May 27 – June 2, 2019", "May 27 – June 2, 2019"),
+        ("г. Минск", "г. Минск"),
+    ],
+)
+def test_a_native_would_not_end_a_line_there(words, bound):
+    assert bind(words) == bound.replace("_", "\u00a0")
+    assert unbind(bind(words)) == words
+
+
+def test_what_was_escaped_is_not_escaped_twice_and_the_rest_is():
+    from jinja2 import DictLoader
+
+    templates = load_templates()
+    environment = templates._environment.overlay(loader=DictLoader({"x.html": "{{ words | bind }}"}))
+    shown = environment.get_template("x.html").render
+    assert shown(words="<b> і я") == "&lt;b&gt; і\u00a0я"
+    assert shown(words=Markup("&lt;b&gt; і я")) == "&lt;b&gt; і\u00a0я"
+
+
+def test_what_xml_may_not_hold_is_taken_out_and_nothing_else():
+    assert without_controls("a\x00b\x0cc\x1bd\uffff\t\n é 🙂") == "abcd\t\n é 🙂"
