@@ -81,9 +81,13 @@ class Run:
     def gate(self, claim, ids=None, *, sender=None, lease=LEASE):
         wanted = self.due(claim) if ids is None else ids
         with self.database.begin() as session:
-            return gate.pass_gate(
+            gated = gate.pass_gate(
                 session, claim, wanted, sender=sender or self.sender, lease_seconds=lease, now_ms=stored(self.now)
             )
+        if gated is not None:
+            # PostgreSQL returns them as it came upon them.
+            gated.recipients.sort()
+        return gated
 
     def record(self, *results):
         with self.database.begin() as session:

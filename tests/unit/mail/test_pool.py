@@ -321,8 +321,8 @@ async def _late(_letter):
 @pytest.mark.parametrize("regate", [_shut, _broken, _late, None])
 def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, regate):
     at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
-    server = sink(Rule(at, recipient="r2@", delay=0.2), hide=hide)
-    letters = [letter(1), letter(2, gate=0.1), letter(3)]
+    server = sink(Rule(at, recipient="r2@", delay=0.4), hide=hide)
+    letters = [letter(1), letter(2, gate=0.25), letter(3)]
     run = send(loop, local(server.port), letters, tmp_path, regate=regate)
     assert run.classes() == ["accepted", "not_sent", "accepted"]
     assert [entry.recipient for entry in server.entries()] == ["r1@example.net", "r3@example.net"]
