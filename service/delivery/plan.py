@@ -21,7 +21,7 @@ from service.store import Database, Session, batches, freezing, limits, locks, m
 from service.store.instants import stored
 
 # PostgreSQL goes through much of the readers' table for every slice; SQLite lets nobody else write meanwhile.
-_SLICE_READERS_POSTGRESQL, _SLICE_READERS_SQLITE = 200_000, 50_000
+_SLICE_READERS_POSTGRESQL, _SLICE_READERS_SQLITE = 350_000, 50_000
 _LOCK_SECONDS = 120
 # Every batch that ends rings the next one, so a few are enough to set the workers going.
 FIRST_RINGS = 32
