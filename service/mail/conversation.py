@@ -72,8 +72,7 @@ class Conversation:
         self.tempo.start()
         if self._now() - self._touched > _LONG_IDLE:
             self._manner.paused()
-        self._fill()
-        self._flush()
+        self._go_on()
 
     def due(self) -> float:
         """The time, on the loop's clock, by which something must have happened."""
@@ -151,8 +150,7 @@ class Conversation:
         if self.over:
             return
         self._end_if_retired()
-        self._fill()
-        self._flush()
+        self._go_on()
         if not pipeline and not self.over:
             if self.leaving:
                 self.quit()
@@ -166,8 +164,7 @@ class Conversation:
         head = self._pipeline[0] if self._pipeline else None
         if head is not None and head.phase is _BODY and not head.asking:
             self._pen.put_dot(head)
-        self._fill()
-        self._flush()
+        self._go_on()
 
     def on_lost(self, text: str) -> None:
         """Settle what is past its dot, give back the rest."""
@@ -318,26 +315,39 @@ class Conversation:
 
     # Commands
 
-    def _fill(self) -> None:
-        """Put as many envelopes on the wire as the relay allows and the pool has."""
-        while not (self.leaving or self.over) and self._manner.has_room(self._pipeline, blocked=self._channel.paused):
-            transaction = self._pool.take(self._pipeline)
-            if transaction is None:
-                return
-            self._begin(transaction)
+    def _go_on(self) -> None:
+        """Put as many envelopes on the wire as the relay allows and the pool has.
+
+        What fails here, for want of memory most likely, breaks the connection, and its letters are given back.
+        """
+        try:
+            while not (self.leaving or self.over) and self._manner.has_room(
+                self._pipeline, blocked=self._channel.paused
+            ):
+                transaction = self._pool.take(self._pipeline)
+                if transaction is None:
+                    break
+                self._begin(transaction)
+            if not self.over:
+                self._pen.flush()
+            self._touched = self._now()
+        except BaseException:
+            self._channel.abort("the worker failed at a letter")
+            raise
 
     def _begin(self, transaction: Transaction) -> None:
         chunked = transaction.chunked = self._manner.chunked(self._pipeline)
+        # While its reply is outstanding nobody knows whether the relay will still have a refused transaction open.
+        reset = self._must_reset or (bool(self._pipeline) and self._pipeline[-1].chunked)
+        transaction.begin(_RSET if reset else _MAIL)
+        self._pipeline.append(transaction)
         try:
             mail, rcpt, transaction.segments = self._compose(transaction.letter, stuffed=not chunked)
         except UnmailableError as error:
+            self._pipeline.pop()
             self._settle(transaction, error.reply, error.reply_class, _RCPT)
             return
-        # While its reply is outstanding nobody knows whether the relay will still have a refused transaction open.
-        reset = self._must_reset or (bool(self._pipeline) and self._pipeline[-1].chunked)
         self._must_reset = False
-        transaction.begin(_RSET if reset else _MAIL)
-        self._pipeline.append(transaction)
         if not self._manner.pipelining:
             transaction.commands = (mail, rcpt)
             self._pen.put(b"RSET\r\n" if reset else mail)
@@ -384,15 +394,9 @@ class Conversation:
             return
         transaction.phase = _DOT
         self._pen.put_letter(transaction)
-        self._fill()
-        self._flush()
+        self._go_on()
 
     def _journal_full(self, transaction: Transaction, text: str) -> None:
         self._fault = True
         self._settle(transaction, Reply(0, None, text), ReplyClass.NOT_SENT, _BODY)
         self._channel.abort(text)
-
-    def _flush(self) -> None:
-        if not self.over:
-            self._pen.flush()
-        self._touched = self._now()

@@ -102,8 +102,15 @@ def dripping(at):
 def test_a_reply_that_comes_drop_by_drop_is_not_waited_for_longer(loop, tmp_path, at, phase):
     with dripping(at) as port:
         began = time.monotonic()
-        run = send(loop, local(port), [letter()], tmp_path)
-        assert time.monotonic() - began < 8
+        # Only what comes drop by drop may be found slow, on a busy machine too.
+        run = send(
+            loop,
+            local(port),
+            [letter()],
+            tmp_path,
+            timeouts=dataclasses.replace(FAST, connect=20, greeting=20, setup=60),
+        )
+        assert time.monotonic() - began < 60
     if at == b"EHLO":
         assert run.classes() == ["not_sent"]
         assert phase in run.trouble

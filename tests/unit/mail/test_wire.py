@@ -11,6 +11,7 @@ import pytest
 
 from service.domain.replies import Phase, ReplyClass
 from service.mail.autopsy import Fate
+from service.mail.envelope import compose
 from service.mail.letter import Timeouts
 from service.mail.segments import Rendition, Segments
 from tests.smtp_sink import Rule
@@ -212,6 +213,30 @@ def test_a_letter_that_breaks_every_connection_is_deferred(loop, sink, tmp_path,
     assert run.outcomes[2].phase is Phase[at]
     assert not run.outcomes[2].past_dot
     assert server.sessions == 3
+
+
+@WAYS
+@pytest.mark.parametrize("at", [1, 3], ids=["the first letter", "a later letter"])
+def test_a_worker_without_memory_for_a_letter_sends_it_and_those_behind_it_on_another_session(
+    loop, sink, tmp_path, hide, at, monkeypatch
+):
+    def composed(one, **more):
+        if one.delivery_id == at and not failed:
+            failed.append(at)
+            raise MemoryError
+        return compose(one, **more)
+
+    failed = []
+    loop.set_exception_handler(lambda *_: None)
+    monkeypatch.setattr("service.mail.wire.compose", composed)
+    server = sink(hide=hide)
+    run = send(loop, local(server.port), [letter(n) for n in range(1, 6)], tmp_path, timeouts=Timeouts())
+    assert failed == [at]
+    # Those before it may have passed their dots.
+    assert set(run.classes()[: at - 1]) <= {"accepted", "uncertain"}
+    assert run.classes()[at - 1 :] == ["accepted"] * (6 - at)
+    taken = [entry.recipient for entry in server.entries()]
+    assert len(taken) == len(set(taken))
 
 
 @WITH_DATA
