@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, TydzenError
 from service.mail.relay import Tls
+from service.store import schema
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -79,6 +80,12 @@ def _keyring(parts: Services) -> str:
 
 
 def _database(parts: Services) -> str:
+    with parts.database.read() as session:
+        if not schema.may_plan(session):
+            raise CheckFailedError(
+                "its user may make no temporary tables, and without them no issue is planned; as its owner, run: "
+                "GRANT TEMPORARY ON DATABASE … TO …"
+            )
     return f"{'PostgreSQL' if parts.database.postgresql else 'SQLite'}, schema current"
 
 

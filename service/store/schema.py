@@ -7,7 +7,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from service.domain.errors import ConfigurationError
-from service.store.database import Database, translated
+from service.store.database import Database, Session, translated
 from service.store.tables import meta
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
@@ -98,3 +98,10 @@ def adopt_keyring(database: Database) -> None:
         if known is None:
             session.execute(meta.insert().values(key="keyring", value=database.sealer.fingerprint))
     require_current(database)
+
+
+def may_plan(session: Session) -> bool:
+    """Whether this user may make the temporary tables by which readers are frozen; everybody may, if not forbidden."""
+    if not session.postgresql:
+        return True
+    return bool(session.scalar(sa.text("SELECT has_database_privilege(current_database(), 'TEMPORARY')")))

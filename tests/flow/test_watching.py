@@ -33,7 +33,12 @@ def test_measures_count_what_workers_did_and_name_no_reader(running, week):
 
 
 def test_doctor_looks_at_the_engine_while_it_runs(running):
-    told = {one["what"]: one for one in running.json("doctor", wants=None)["checks"]}
+    def found():
+        return {one["what"]: one for one in running.json("doctor", wants=None)["checks"]}
+
+    # A worker is seen once its first sweep is over.
+    running.wait_for(lambda: found()["workers"]["ok"], 30)
+    told = found()
     assert {"workers", "progress", "queues", "leases", "journals", "uncertain", "left alone"} <= set(told)
     wrong = [one for one in told.values() if not one["ok"] and one["what"] != "data directory"]
     assert wrong == []

@@ -6,7 +6,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from service.domain.errors import ConfigurationError
-from service.store import schema
+from service.store import Session, schema
 from tests.next_version import NEXT, next_migrations
 
 
@@ -39,3 +39,17 @@ def test_every_migration_says_which_programs_may_go_on_with_it():
     config.set_main_option("script_location", str(schema.MIGRATIONS))
     for script in ScriptDirectory.from_config(config).walk_revisions():
         assert script.module.compatible_from <= script.revision
+
+
+def test_a_user_who_may_make_no_temporary_tables_is_found_out_before_an_issue_is_planned(postgresql_database):
+    with postgresql_database.engine.connect() as connection, connection.begin() as transaction:
+        session = Session(connection, postgresql_database.sealer)
+        assert schema.may_plan(session)
+        for statement in (
+            "CREATE ROLE tydzen_without_rights",
+            f"REVOKE TEMPORARY ON DATABASE {connection.engine.url.database} FROM PUBLIC",
+            "SET LOCAL ROLE tydzen_without_rights",
+        ):
+            connection.execute(sa.text(statement))
+        assert not schema.may_plan(session)
+        transaction.rollback()
