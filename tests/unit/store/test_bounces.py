@@ -14,7 +14,7 @@ from service.mail.letter import Outcome
 from service.store import Database, bounces, issues, subscribers, suppressions
 from service.store.departures import DepartureLog, Step
 from service.store.engine_tables import bounces as table
-from tests.factories import MADE_AT
+from tests.factories import JOINED, MADE_AT
 from tests.unit.delivery.parts import Run
 from tests.unit.render import samples
 
@@ -169,7 +169,7 @@ def test_an_erased_reader_leaves_no_score(run):
     one, _ = letters(run)
     record(run, soft(one))
     with run.database.begin() as session:
-        subscribers.erase(session, one.subscriber)
+        subscribers.erase(session, one.subscriber, week=JOINED)
     assert not evidence(run)
 
 
