@@ -100,7 +100,7 @@ class Installation:
         for start in range(0, readers, _CHUNK):
             rows = [self._reader(number) for number in range(start, min(start + _CHUNK, readers))]
             with services.database.begin() as session:
-                subscribers.insert(session, rows)
+                subscribers.insert(session, rows, week=Week.parse(WEEK))
 
     def _reader(self, number: int) -> dict[str, Any]:
         return subscribers.prepared(

@@ -70,5 +70,5 @@ def add_readers(
             )
             for number, address in enumerate(addresses)
         ]
-        subscribers.insert(session, rows)
+        subscribers.insert(session, rows, week=JOINED)
     return addresses

@@ -146,7 +146,7 @@ def test_the_commands_of_the_interface_are_all_there():
             "uncertain",
             "resolve",
         },
-        "subscriber": {"import", "export", "add", "show", "set", "erase", "suppress"},
+        "subscriber": {"import", "export", "add", "show", "set", "erase", "suppress", "stats"},
         "schedule": {"show", "set", "skip"},
         "config": {"show"},
     }

@@ -84,6 +84,7 @@ def reapply(session: Session, departures: Departures, *, actor: str, now: dt.dat
     for departure in departures.read():
         fates.setdefault(departure.address_hash, _Fate()).follow(departure)
     unsubscribed = erased = suppressed = 0
+    week = Week.of(now.date())
     for address_hash, fate in fates.items():
         if fate.suppression is not None:
             suppressed += suppressions.add(session, address_hash, *fate.suppression)
@@ -91,15 +92,18 @@ def reapply(session: Session, departures: Departures, *, actor: str, now: dt.dat
         if reader is None:
             continue
         if fate.erased:
-            erased += subscribers.erase(session, reader.id)
+            erased += subscribers.erase(session, reader.id, week=week)
         elif fate.left:
-            unsubscribed += leave(session, reader.id)
+            unsubscribed += leave(session, reader.id, week)
     done = Reapplied(unsubscribed, erased, suppressed)
     audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
     return done
 
 
-def leave(session: Session, reader: bytes) -> bool:
-    """Mark a reader as one who left; False for one who had, and for a complaint, which weighs more and stays."""
+def leave(session: Session, reader: bytes, week: Week) -> bool:
+    """Mark a reader as one who left; False for one who had, and for a complaint, which weighs more and stays.
+
+    `week` is the present one, in which it is counted.
+    """
     kept = {SubscriberStatus.COMPLAINED}
-    return subscribers.set_status(session, reader, SubscriberStatus.UNSUBSCRIBED, unless=kept)
+    return subscribers.set_status(session, reader, SubscriberStatus.UNSUBSCRIBED, week=week, unless=kept)

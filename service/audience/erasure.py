@@ -16,7 +16,7 @@ def erase(session: Session, departures: Departures, reader: Subscriber, *, actor
     """Remove the reader. Deliveries stay in the accounts and name nobody; a complaint on record keeps its weight."""
     week = Week.of(now.date())
     suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
-    subscribers.erase(session, reader.id)
+    subscribers.erase(session, reader.id, week=week)
     notices.forget(session, reader.id)
     audit.append(session, at=now, actor=actor, action="subscriber.erase", subject=reader.public_id)
     note(departures, [(reader.address_hash, Step.ERASED)], week)

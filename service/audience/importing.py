@@ -168,7 +168,7 @@ class _Import:
         sealed = {known: self._sealed(one) for known, one in chosen.items() if one.said in _ROWS}
         with self.database.begin() as session:
             work = self._sort(session, chosen)
-            missed = len(work.new) - subscribers.insert(session, [sealed[known] for known in work.new])
+            missed = len(work.new) - subscribers.insert(session, [sealed[known] for known in work.new], week=self.week)
             # Somebody else added these between our look and our insert.
             self.tally["new"] -= missed
             self.tally["known"] += missed
@@ -242,7 +242,7 @@ class _Import:
         suppressions.insert(session, work.suppressed, self.week)
         for reader, _, said in work.leaving:
             if said in _ROWS:
-                subscribers.set_status(session, reader, _ROWS[said])
+                subscribers.set_status(session, reader, _ROWS[said], week=self.week)
         steps = [(address_hash, Step(reason.value)) for address_hash, reason in work.suppressed]
         steps += [(known, Step.UNSUBSCRIBED) for _, known, said in work.leaving if said is Said.UNSUBSCRIBED]
         if steps:

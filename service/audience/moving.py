@@ -68,16 +68,17 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
     reader = _mover(session, asked.mover)
     if reader is None or not _may_move_to(session, asked.address_hash):
         return False
+    week = Week.of(now.date())
     confirmations.close(session, asked.address_hash)
     suppressions.lift(session, asked.address_hash)
     other = subscribers.find_hash(session, asked.address_hash)
     if other is not None:
-        subscribers.erase(session, other.id)
+        subscribers.erase(session, other.id, week=week)
     old = subscribers.address(session, reader)
     subscribers.move(session, reader, asked.address)
     audit.append(session, at=now, actor="reader", action="subscriber.move", subject=reader.public_id)
     tell(session, bell, MOVED, about=asked.id, address=old, chain=reader.chain, reader=reader.id, links={}, now=now)
-    note(departures, [(asked.address_hash, Step.CONFIRMED)], Week.of(now.date()))
+    note(departures, [(asked.address_hash, Step.CONFIRMED)], week)
     return True
 
 

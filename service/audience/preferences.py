@@ -6,6 +6,7 @@ import datetime as dt
 
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError
+from service.domain.weeks import Week
 from service.store import Session, audit, subscribers
 from service.store.subscribers import Subscriber
 
@@ -19,7 +20,7 @@ def set_chain(session: Session, reader: Subscriber, chain: Chain, *, actor: str,
     """
     if reader.chain == chain:
         return False
-    subscribers.set_chain(session, reader.id, chain)
+    subscribers.set_chain(session, reader.id, chain, week=Week.of(now.date()))
     _note(session, reader, "subscriber.set", str(reader.chain), str(chain), actor=actor, now=now)
     return True
 

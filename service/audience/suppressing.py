@@ -50,12 +50,13 @@ def unsuppress(
     A reader whose mailbox had bounced is mailed again; who had complained or left is not: that takes a new sign-up.
     """
     address_hash = session.sealer.address_hash(checked(address))
+    week = Week.of(now.date())
     lifted = suppressions.lift(session, address_hash)
     if lifted is None:
         raise NotFoundError("this address is not suppressed")
     reader = subscribers.find_hash(session, address_hash)
     if reader is not None and reader.status is SubscriberStatus.BOUNCED:
-        subscribers.set_status(session, reader.id, SubscriberStatus.ACTIVE)
+        subscribers.set_status(session, reader.id, SubscriberStatus.ACTIVE, week=week)
     audit.append(
         session,
         at=now,
@@ -64,7 +65,7 @@ def unsuppress(
         subject=_subject(session, address_hash),
         details={"reason": lifted.value},
     )
-    note(departures, [(address_hash, Step.LIFTED)], Week.of(now.date()))
+    note(departures, [(address_hash, Step.LIFTED)], week)
     return lifted
 
 

@@ -35,9 +35,10 @@ def unsubscribe(
     if claim is None:
         return Outcome.NOT_A_LINK
     reader = subscribers.get(session, claim.subscriber)
-    if reader is not None and leave(session, reader.id):
+    week = Week.of(now.date())
+    if reader is not None and leave(session, reader.id, week):
         audit.append(session, at=now, actor="reader", action="subscriber.unsubscribe", subject=public_id(reader.id))
-        note(departures, [(reader.address_hash, Step.UNSUBSCRIBED)], Week.of(now.date()))
+        note(departures, [(reader.address_hash, Step.UNSUBSCRIBED)], week)
         if reader.status is SubscriberStatus.ACTIVE and not suppressions.is_suppressed(session, reader.address_hash):
             _say_goodbye(session, bell, reader, now)
     return Outcome.DONE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import subscriber_files
+from service.cli import subscriber_files, subscriber_stats
 from service.cli.output import actor, confirm, print_fields, print_json, say
 from service.domain.subscriber import SuppressionReason
 
@@ -32,6 +32,7 @@ subscriber = typer.Typer(no_args_is_help=True, help="Readers: who gets the mail,
 def register(app: typer.Typer) -> None:
     """Hang these commands into the tree."""
     subscriber_files.register(subscriber)
+    subscriber_stats.register(subscriber)
     app.add_typer(subscriber, name="subscriber")
 
 

@@ -11,9 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain.bounces import WINDOW, SoftRefusal, is_given_up, standing
 from service.domain.delivery import DeliveryState
+from service.domain.growth import Change
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import suppressions
+from service.store import growth, suppressions
 from service.store.database import Session
 from service.store.departures import Departure, Step
 from service.store.engine_tables import bounces
@@ -124,8 +125,11 @@ def _addressee(session: Session, delivery: int) -> Any:
 def _send_away(session: Session, reader: Any, now_ms: int) -> None:
     # Whoever left or complained while the letter was under way stays so: that is the stronger word.
     active = sa.and_(subscribers.c.id == reader.id, subscribers.c.status == SubscriberStatus.ACTIVE.value)
-    session.execute(subscribers.update().where(active).values(status=SubscriberStatus.BOUNCED.value))
+    sent_away = subscribers.update().where(active).values(status=SubscriberStatus.BOUNCED.value)
+    chain = session.scalar(sent_away.returning(subscribers.c.chain))
     week = Week.of(loaded(now_ms).date())
+    if chain is not None:
+        growth.note(session, week, chain, Change.BOUNCED)
     if suppressions.add(session, reader.address_hash, SuppressionReason.BOUNCED, week):
         session.depart(Departure(week, Step.BOUNCED, reader.address_hash))
 

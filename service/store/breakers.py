@@ -6,6 +6,7 @@ Scopes are `relay:HOST:PORT` and `provider:NAME`; of a provider that is not a kn
 from __future__ import annotations
 
 import datetime as dt
+from collections import Counter
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -13,9 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain.breakers import hold_of
 from service.domain.delivery import DeliveryState
+from service.domain.growth import Change
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
+from service.store import growth
 from service.store.batches import add_counts, hold, settle
 from service.store.database import Session
 from service.store.departures import Departure, Step
@@ -219,6 +222,7 @@ def _defer(session: Session, delivery: int, attempt: int, due: dt.datetime, now:
 
 
 def _make_active(session: Session, readers: list[tuple[bytes, bytes]], now: dt.datetime) -> None:
+    week = Week.of(now.date())
     for start in range(0, len(readers), _BATCH_OF_HASHES):
         some = readers[start : start + _BATCH_OF_HASHES]
         lifted = sa.and_(
@@ -228,9 +232,12 @@ def _make_active(session: Session, readers: list[tuple[bytes, bytes]], now: dt.d
         gone = session.execute(suppressions.delete().where(lifted).returning(suppressions.c.address_hash)).scalars()
         for address_hash in gone:
             # As the departure was written down beside the database, so is this: a restored backup must know of both.
-            session.depart(Departure(Week.of(now.date()), Step.LIFTED, address_hash))
+            session.depart(Departure(week, Step.LIFTED, address_hash))
         bounced = sa.and_(
             subscribers.c.id.in_([reader for reader, _ in some]),
             subscribers.c.status == SubscriberStatus.BOUNCED.value,
         )
-        session.execute(subscribers.update().where(bounced).values(status=SubscriberStatus.ACTIVE.value))
+        mailed_again = subscribers.update().where(bounced).values(status=SubscriberStatus.ACTIVE.value)
+        chains = Counter(session.execute(mailed_again.returning(subscribers.c.chain)).scalars())
+        for chain, count in chains.items():
+            growth.note(session, week, chain, Change.LIFTED, count)

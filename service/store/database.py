@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -32,8 +33,11 @@ class Session:
 
     def __init__(self, connection: Connection, sealer: Sealer) -> None:
         self._connection = connection
+        self._before_commit: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []
         self._departures: list[Departure] = []
+        # Readers by (week, chain, change), as `store.growth` notes them.
+        self.growth: Counter[tuple[str, str, str]] = Counter()
         self.sealer = sealer
         self.postgresql = connection.dialect.name == "postgresql"
 
@@ -61,6 +65,10 @@ class Session:
             with self._connection.execution_options(**options).execute(statement) as result:
                 for part in result.partitions(chunk):
                     yield from part
+
+    def before_commit(self, call: Callable[[], None]) -> None:
+        """Have `call` execute the transaction's last statements, so that what they lock is held for a moment only."""
+        self._before_commit.append(call)
 
     def after_commit(self, call: Callable[[], None]) -> None:
         """Have `call` run once the transaction is durable; never, if it is not. It must not raise."""
@@ -169,6 +177,8 @@ class Database:
                 session = Session(connection, self.sealer)
                 yield session
                 self._write_down(session._departures)  # noqa: SLF001  # the transaction's own list
+                for call in session._before_commit:  # noqa: SLF001  # the transaction's own list
+                    call()
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
 

@@ -1,4 +1,4 @@
-"""Tables beside the mailings: limits, counts of a day, breakers, bounces, measures, hosts, lost issues."""
+"""Tables beside the mailings: limits, counts of a day, breakers, bounces, measures, hosts, lost issues, growth."""
 
 from __future__ import annotations
 
@@ -85,4 +85,14 @@ lost_issues = sa.Table(
     sa.Column("found_at", Instant, nullable=False),
     sa.Column("decided_at", Instant),
     sa.Column("decided_by", sa.String(80)),
+)
+
+# Readers who came and went, by week (ISO), chain and `domain.growth.Change`. Nobody can be told from it.
+growth = sa.Table(
+    "growth",
+    metadata,
+    sa.Column("week", sa.String(8), primary_key=True),
+    sa.Column("chain", sa.String(120), primary_key=True),
+    sa.Column("change", sa.String(12), primary_key=True),
+    sa.Column("readers", sa.Integer, nullable=False),
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -12,8 +13,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from service.domain.chains import Chain
+from service.domain.growth import Change, change_of
 from service.domain.subscriber import SubscriberStatus, public_id
 from service.domain.weeks import Week
+from service.store import growth
 from service.store.database import Session, translated
 from service.store.engine_tables import bounces
 from service.store.errors import DuplicateError
@@ -130,15 +133,24 @@ def add(
 ) -> Subscriber:
     """Insert a reader. Raises DuplicateError where the address is there already; the transaction stays usable."""
     row = prepared(session.sealer, address, chain, status=status, consent=consent, week=week)
-    if insert(session, [row]) == 0:
+    if insert(session, [row], week=week) == 0:
         raise DuplicateError("this address is a subscriber already")
     return Subscriber(row.id, chain, status, 0, consent, week, row.address_hash)
 
 
-def insert(session: Session, rows: Sequence[NewSubscriber]) -> int:
-    """Insert many at once and return how many went in: an address that somebody else added meanwhile stays theirs."""
+def insert(session: Session, rows: Sequence[NewSubscriber], *, week: Week) -> int:
+    """Insert many at once and return how many went in: an address that somebody else added meanwhile stays theirs.
+
+    The active ones count as added in `week`, the present one, whenever they joined.
+    """
     if not rows:
         return 0
+    inserted = _insert(session, rows)
+    _note_added(session, rows if inserted == len(rows) else _present(session, rows), week)
+    return inserted
+
+
+def _insert(session: Session, rows: Sequence[NewSubscriber]) -> int:
     # In the order of the hash, so that pages of the index are visited once and not at random.
     ordered = sorted(rows, key=lambda row: row.address_hash)
     if session.postgresql:
@@ -147,6 +159,19 @@ def insert(session: Session, rows: Sequence[NewSubscriber]) -> int:
         return session.execute(_POSTGRESQL_INSERT, arrays).rowcount
     with translated():
         return session.connection.exec_driver_sql(_SQLITE_INSERT, [_values(row) for row in ordered]).rowcount
+
+
+def _present(session: Session, rows: Sequence[NewSubscriber]) -> list[NewSubscriber]:
+    """Those that went in: their ids are new."""
+    found = of_hashes(session, "SELECT id FROM subscribers WHERE id", [row.id for row in rows])
+    present = {row_id for (row_id,) in found}
+    return [row for row in rows if row.id in present]
+
+
+def _note_added(session: Session, rows: Sequence[NewSubscriber], week: Week) -> None:
+    added = Counter(row.chain for row in rows if row.status is SubscriberStatus.ACTIVE)
+    for chain, readers in added.items():
+        growth.note(session, week, chain, Change.ADDED, readers)
 
 
 def get(session: Session, row_id: bytes) -> Subscriber | None:
@@ -189,9 +214,25 @@ def every_address(session: Session, status: SubscriberStatus | None = None) -> I
         yield _subscriber(row), unseal(row.id, row.sealed)
 
 
-def set_chain(session: Session, row_id: bytes, chain: Chain) -> None:
+def set_chain(session: Session, row_id: bytes, chain: Chain, *, week: Week) -> None:
     """Change what the reader accepts; a mailing that runs moves the reader to the other edition."""
+    before = _held(session, row_id)
+    if before is None:
+        return
     session.execute(subscribers.update().where(subscribers.c.id == row_id).values(chain=str(chain)))
+    _note_chain(session, before, chain, week)
+
+
+def _note_chain(session: Session, before: Any, chain: Chain, week: Week) -> None:
+    if before.status == SubscriberStatus.ACTIVE.value and before.chain != str(chain):
+        growth.note(session, week, before.chain, Change.CHANGED, -1)
+        growth.note(session, week, str(chain), Change.CHANGED)
+
+
+def _held(session: Session, row_id: bytes) -> Any:
+    """Status and chain of a reader, which nobody else changes until the commit; None where there is none."""
+    statement = sa.select(subscribers.c.status, subscribers.c.chain).where(subscribers.c.id == row_id)
+    return session.execute(statement.with_for_update(key_share=True) if session.postgresql else statement).first()
 
 
 def set_text_only(session: Session, row_id: bytes, *, text_only: bool) -> None:
@@ -227,16 +268,32 @@ def move(session: Session, reader: Subscriber, address: str) -> None:
 
 
 def set_status(
-    session: Session, row_id: bytes, status: SubscriberStatus, *, unless: Collection[SubscriberStatus] = ()
+    session: Session,
+    row_id: bytes,
+    status: SubscriberStatus,
+    *,
+    week: Week,
+    unless: Collection[SubscriberStatus] = (),
 ) -> bool:
-    """Change where the reader stands; False where nothing changed: no such reader, or in a status of `unless`."""
-    kept = [status.value, *(other.value for other in unless)]
-    statement = subscribers.update().where(subscribers.c.id == row_id, subscribers.c.status.not_in(kept))
-    return session.execute(statement.values(status=status.value)).rowcount > 0
+    """Change where the reader stands; False where nothing changed: no such reader, or in a status of `unless`.
+
+    Who is active no more, or again, is counted in `week`, the present one.
+    """
+    before = _held(session, row_id)
+    if before is None or SubscriberStatus(before.status) in {status, *unless}:
+        return False
+    session.execute(subscribers.update().where(subscribers.c.id == row_id).values(status=status.value))
+    change = change_of(SubscriberStatus(before.status), status)
+    if change is not None:
+        growth.note(session, week, before.chain, change)
+    return True
 
 
 def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, week: Week) -> None:
     """Make an active reader of one who confirmed, with that chain; the evidence takes the place of any older one."""
+    before = _held(session, row_id)
+    if before is None:
+        return
     values = {
         "status": SubscriberStatus.ACTIVE.value,
         "chain": str(chain),
@@ -246,10 +303,17 @@ def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, wee
     session.execute(subscribers.update().where(subscribers.c.id == row_id).values(values))
     # A mail has arrived there: what was refused before says nothing any more.
     session.execute(bounces.delete().where(bounces.c.subscriber_id == row_id))
+    if before.status == SubscriberStatus.ACTIVE.value:
+        _note_chain(session, before, chain, week)
+    else:
+        growth.note(session, week, str(chain), Change.CONFIRMED)
 
 
-def erase(session: Session, row_id: bytes) -> bool:
-    """Remove the reader; deliveries stay for the accounting and name nobody. False where there is no such reader."""
+def erase(session: Session, row_id: bytes, *, week: Week) -> bool:
+    """Remove the reader; deliveries stay for the accounting and name nobody. False where there is no such reader.
+
+    An active one counts as left in `week`, the present one.
+    """
     # By mailing, because there is no index over the reader alone.
     every_mailing = sa.select(mailings.c.id)
     named = sa.and_(deliveries.c.mailing_id.in_(every_mailing), deliveries.c.subscriber_id == row_id)
@@ -260,7 +324,25 @@ def erase(session: Session, row_id: bytes) -> bool:
     session.execute(requests.delete().where(requests.c.subscriber_id == row_id))
     for wishes in (signups, confirmations):
         session.execute(wishes.delete().where(wishes.c.reader_id == row_id))
-    return session.execute(subscribers.delete().where(subscribers.c.id == row_id)).rowcount > 0
+    statement = subscribers.delete().where(subscribers.c.id == row_id)
+    gone = session.execute(statement.returning(subscribers.c.status, subscribers.c.chain)).first()
+    if gone is None:
+        return False
+    change = change_of(SubscriberStatus(gone.status), None)
+    if change is not None:
+        growth.note(session, week, gone.chain, change)
+    return True
+
+
+def active(session: Session) -> dict[str, int]:
+    """How many active readers there are, by chain."""
+    statement = (
+        sa.select(subscribers.c.chain, sa.func.count().label("readers"))
+        .where(subscribers.c.status == SubscriberStatus.ACTIVE.value)
+        .group_by(subscribers.c.chain)
+        .order_by(subscribers.c.chain)
+    )
+    return {row.chain: row.readers for row in session.execute(statement)}
 
 
 def counts(session: Session) -> list[Count]:

@@ -55,7 +55,7 @@ def add(database, addresses):
             )
             for address in addresses
         ]
-        subscribers.insert(session, rows)
+        subscribers.insert(session, rows, week=JOINED)
 
 
 def spoil(database, address):

@@ -122,7 +122,8 @@ def test_whoever_leaves_while_the_mailing_runs_gets_nothing_a_second_later(runni
     leaving = [address for address in addresses if address not in early][:60]
     with running.database.begin() as session:
         for address in leaving[:30]:
-            subscribers.set_status(session, subscribers.find(session, address).id, SubscriberStatus.UNSUBSCRIBED)
+            found = subscribers.find(session, address)
+            subscribers.set_status(session, found.id, SubscriberStatus.UNSUBSCRIBED, week=found.joined_week)
     committed = time.time()
     with running.database.begin() as session:
         found = subscribers.find(session, leaving[40])

@@ -12,6 +12,7 @@ from service.domain.delivery import FINAL, DeliveryState
 from service.domain.mailing import MailingState
 from service.store import mailings, tables
 from service.store.tables import COUNTED
+from tests.growth import astray
 from tests.simulation.relay import Dot
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def judge(run: Run) -> list[str]:
         batches = session.execute(sa.select(tables.batches)).all()
         evidence = {(row.delivery_id, row.number): row for row in session.execute(sa.select(tables.attempts))}
         state = mailings.get(session, run.template.mailing).state
+        wrong_sums = astray(session)
     dots: dict[int, list[Dot]] = defaultdict(list)
     for dot in run.relay.dots:
         dots[dot.delivery].append(dot)
@@ -43,6 +45,7 @@ def judge(run: Run) -> list[str]:
         *_no_duplicate(run, rows, dots),
         *_uncertain_is_small(run, rows, dots, evidence),
         *_no_mail_after_goodbye(run, rows, dots),
+        *(f"growth: {chain} sums up to {sums}, not {there}" for chain, (sums, there) in wrong_sums.items()),
     ]
 
 

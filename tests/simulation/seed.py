@@ -41,6 +41,7 @@ PLANS = [
         (3, 1, 1000), (4, 2, 2), (5, 1, 2), (6, 3, 1000), (6, 2, 3), (8, 1, 4), (9, 3, 2), (12, 2, 5), (30, 3, 9),
     )
 ]  # fmt: skip
+_WEEK = Week.parse("2019-W23")
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
@@ -292,14 +293,13 @@ class Run:
             if reader is None or reader.id in self.facts.gone:
                 return
             how = rng.choice(("leaves", "is erased", "is suppressed"))
-            week = Week.parse("2019-W23")
             if how == "leaves":
-                assert leaving.leave(session, reader.id) or reader.status is not SubscriberStatus.ACTIVE
+                assert leaving.leave(session, reader.id, _WEEK) or reader.status is not SubscriberStatus.ACTIVE
             elif how == "is erased":
-                suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
-                subscribers.erase(session, reader.id)
+                suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, _WEEK)
+                subscribers.erase(session, reader.id, week=_WEEK)
             else:
-                suppressions.add(session, reader.address_hash, SuppressionReason.COMPLAINED, week)
+                suppressions.add(session, reader.address_hash, SuppressionReason.COMPLAINED, _WEEK)
         self.facts.gone[reader.id] = self.world.now
         self.counts["goodbyes"] += 1
         self.world.tell("reader", f"{address.partition('@')[0]} {how}")
@@ -309,7 +309,7 @@ class Run:
             reader = subscribers.find(session, self.world.rng.choice(self.template.addresses))
             if reader is not None:
                 chain = self.world.rng.choice(("en", "ru,en", OTHER_CHAIN, "be"))
-                subscribers.set_chain(session, reader.id, Chain(tuple(chain.split(","))))
+                subscribers.set_chain(session, reader.id, Chain(tuple(chain.split(","))), week=_WEEK)
                 self.world.tell("reader", f"now reads {chain}")
 
     def _control(self, verb: str, *arguments: Any, **more: Any) -> bool:

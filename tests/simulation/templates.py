@@ -130,7 +130,7 @@ class Shelf:
                 )
                 for number, address in enumerate(addresses)
             ]
-            subscribers.insert(session, rows)
+            subscribers.insert(session, rows, week=JOINED)
             now = substitutes.now.wall()
             mailing = release.send(session, WEEK, FakeBell(), lambda *_: [], actor="test", now=now)
         if planned:

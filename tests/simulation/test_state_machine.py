@@ -20,6 +20,7 @@ from service.domain.replies import ReplyClass
 from service.store import batches, gate, mailings, outcomes, subscribers, tables
 from service.store.instants import stored
 from service.store.outcomes import Result
+from tests.factories import JOINED
 from tests.installation import miscounted
 from tests.simulation import substitutes
 from tests.simulation.machines import Network, Site
@@ -190,7 +191,8 @@ class Deliveries(RuleBasedStateMachine):
     def leave(self, data):
         delivery = data.draw(st.sampled_from(sorted(self.model)))
         with self.database.begin() as session:
-            subscribers.set_status(session, self.template.readers[delivery], subscribers.SubscriberStatus.UNSUBSCRIBED)
+            reader = self.template.readers[delivery]
+            subscribers.set_status(session, reader, subscribers.SubscriberStatus.UNSUBSCRIBED, week=JOINED)
         self.gone.add(delivery)
 
     @rule(verb=st.sampled_from(("pause", "resume", "cancel", "retry")))

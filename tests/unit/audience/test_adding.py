@@ -51,7 +51,7 @@ def test_an_operator_overwrites_no_choice_and_no_departure_by_the_way(sqlite_dat
         reader, _ = add(session, "canary@reader.test", BE, consent=None, **BY)
         with pytest.raises(ConflictError, match=r"s_[0-9a-f]{32} is a reader already, of be.*subscriber set"):
             add(session, "canary@reader.test", EN, consent=None, **BY)
-        subscribers.set_status(session, reader.id, SubscriberStatus.UNSUBSCRIBED)
+        subscribers.set_status(session, reader.id, SubscriberStatus.UNSUBSCRIBED, week=reader.joined_week)
         with pytest.raises(ConflictError, match="unsubscribed; only a newly confirmed"):
             add(session, "canary@reader.test", BE, consent=None, **BY)
 

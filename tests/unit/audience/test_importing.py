@@ -78,7 +78,7 @@ def test_a_known_reader_keeps_the_languages_that_were_chosen(importing):
 def test_who_has_left_is_not_brought_back(importing, status):
     importing("email,languages\nann@reader.test,be\n")
     with importing.database.begin() as session:
-        subscribers.set_status(session, subscribers.find(session, "ann@reader.test").id, status)
+        subscribers.set_status(session, subscribers.find(session, "ann@reader.test").id, status, week=WEEK)
     counts(importing("email,languages,status\nann@reader.test,be,active\n"), unsubscribed=1)
     assert find(importing, "ann@reader.test").status is status
 

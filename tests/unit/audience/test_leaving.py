@@ -93,7 +93,7 @@ def test_what_is_no_link_of_ours_does_nothing(sqlite_database, departures, token
 def test_everybody_can_leave_and_a_complaint_weighs_more(sqlite_database, departures, status):
     with sqlite_database.begin() as session:
         reader = added(session)
-        subscribers.set_status(session, reader.id, status)
+        subscribers.set_status(session, reader.id, status, week=WEEK)
         unsubscribe(session, FakeBell(), LINKS, departures, LINKS.sign(reader.id), now=NOW)
         complained = status is SubscriberStatus.COMPLAINED
         expected = SubscriberStatus.COMPLAINED if complained else SubscriberStatus.UNSUBSCRIBED
@@ -165,7 +165,7 @@ def test_an_address_that_nobody_has_can_be_suppressed(sqlite_database, departure
 def test_lifting_brings_back_who_bounced_and_not_who_left(sqlite_database, departures, before, after):
     with sqlite_database.begin() as session:
         reader = added(session)
-        subscribers.set_status(session, reader.id, before)
+        subscribers.set_status(session, reader.id, before, week=WEEK)
         suppressions.add(session, reader.address_hash, SuppressionReason.BOUNCED, WEEK)
         unsuppress(session, departures, "ann@reader.test", **BY)
         assert subscribers.get(session, reader.id).status is after

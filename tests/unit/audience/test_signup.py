@@ -62,7 +62,7 @@ class Form:
     def active(self, address=ADDRESS, chain=RU, status=SubscriberStatus.ACTIVE):
         with self.database.begin() as session:
             made, _ = add(session, address, chain, consent="a letter", actor="test", now=NOW)
-            subscribers.set_status(session, made.id, status)
+            subscribers.set_status(session, made.id, status, week=made.joined_week)
 
     def suppress(self, reason, address=ADDRESS):
         with self.database.begin() as session:
@@ -254,7 +254,9 @@ def test_an_old_link_brings_nobody_back_who_has_left_since(form):
     token = form.sign_up()
     form.confirm(token)
     with form.database.begin() as session:
-        subscribers.set_status(session, subscribers.find(session, ADDRESS).id, SubscriberStatus.UNSUBSCRIBED)
+        subscribers.set_status(
+            session, subscribers.find(session, ADDRESS).id, SubscriberStatus.UNSUBSCRIBED, week=Week(2019, 23)
+        )
     assert form.confirm(token, NOW + HOUR) is Outcome.STALE
     assert form.reader().status is SubscriberStatus.UNSUBSCRIBED
 

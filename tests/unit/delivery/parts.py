@@ -169,18 +169,18 @@ def journal(data_dir, sender):
     return Journal(data_dir, sender_id=sender)
 
 
-def wait_for_a_waiter(database, seconds=30):
-    """Until some transaction of this PostgreSQL database waits for a lock of another."""
+def wait_for_a_waiter(database, seconds=30, *, waiters=1):
+    """Until some transaction of this PostgreSQL database waits for a lock of another, or so many of them do."""
     waiting = sa.text(
         "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
     )
     give_up = time.monotonic() + seconds
     while time.monotonic() < give_up:
         with database.read() as session:
-            if session.scalar(waiting):
+            if session.scalar(waiting) >= waiters:
                 return
         time.sleep(0.01)
-    raise AssertionError("nobody waits")
+    raise AssertionError(f"nobody waits, or fewer than {waiters}")
 
 
 def books(database, data_dir, clock=None):

@@ -16,6 +16,7 @@ from service.domain.weeks import Week
 from service.store import breakers, mailings, publication, suppressions, tables
 from service.store.instants import stored
 from tests.factories import MADE_AT, OPERATORS, add_readers
+from tests.growth import astray, sums
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Run, result
@@ -269,6 +270,12 @@ def test_what_is_taken_back_is_only_what_the_refusals_did(database):
     assert run.counts() == {"refused": 4, "deferred": 4}
     assert suppressed(run)[0] == 5
     assert not miscounted(database, run.mailing)
+    # Eight were sent away, and four of them are mailed again.
+    counted = [(change, readers) for sums_of in sums(database).values() for change, readers in sums_of.items()]
+    assert sum(readers for change, readers in counted if change == "bounced") == 8
+    assert sum(readers for change, readers in counted if change == "lifted") == 4
+    with database.read() as session:
+        assert astray(session) == {}
 
 
 def relay_row(run, sink):

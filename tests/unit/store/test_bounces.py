@@ -14,7 +14,8 @@ from service.mail.letter import Outcome
 from service.store import Database, bounces, issues, subscribers, suppressions
 from service.store.departures import DepartureLog, Step
 from service.store.engine_tables import bounces as table
-from tests.factories import MADE_AT
+from tests.factories import JOINED, MADE_AT
+from tests.growth import sums
 from tests.unit.delivery.parts import Run
 from tests.unit.render import samples
 
@@ -94,6 +95,9 @@ def test_the_third_issue_that_finds_a_mailbox_full_suppresses_its_reader_alone(r
     assert [(row.code, row.enhanced, row.reply) for row in evidence(run)] == [(452, "4.2.2", "mailbox full")] * 3
     # A restored backup does not try the address again.
     assert [(one.step, one.address_hash) for one in departed(run)] == [(Step.BOUNCED, found.address_hash)]
+    # Two soft refusals count nothing, the third once.
+    week = str(Week.of(run.now.date()))
+    assert sums(run.database)[week, "en"] == {"bounced": 1}
 
 
 def test_a_mail_that_was_taken_in_between_clears_the_score(run):
@@ -169,7 +173,7 @@ def test_an_erased_reader_leaves_no_score(run):
     one, _ = letters(run)
     record(run, soft(one))
     with run.database.begin() as session:
-        subscribers.erase(session, one.subscriber)
+        subscribers.erase(session, one.subscriber, week=JOINED)
     assert not evidence(run)
 
 

@@ -111,7 +111,7 @@ def suppress(run, number):
 
 def erase(run, number):
     with run.database.begin() as session:
-        subscribers.erase(session, subscribers.find(session, run.addresses[number]).id)
+        subscribers.erase(session, subscribers.find(session, run.addresses[number]).id, week=JOINED)
 
 
 def in_days(run, days):

@@ -9,6 +9,7 @@ from service.domain.delivery import DeliveryState
 from service.domain.subscriber import SubscriberStatus
 from service.store import gate, outcomes, subscribers, suppressions, tables
 from service.store.instants import stored
+from tests.factories import JOINED
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result, wait_for_a_waiter
 
@@ -107,7 +108,7 @@ def test_an_erased_readers_outcome_is_still_counted(run):
     claim = run.claim()
     one, *_ = run.gate(claim).recipients
     with run.database.begin() as session:
-        subscribers.erase(session, one.subscriber)
+        subscribers.erase(session, one.subscriber, week=JOINED)
     run.record(result(one, DeliveryState.REFUSED, reason="hard", suppress=True))
 
     assert run.counts() == {"attempting": 3, "refused": 1}

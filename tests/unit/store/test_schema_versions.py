@@ -2,11 +2,16 @@
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from service.domain.errors import ConfigurationError
-from service.store import Session, schema
+from service.domain.subscriber import SubscriberStatus
+from service.domain.weeks import Week
+from service.store import schema, subscribers
+from tests.factories import add_readers
+from tests.growth import sums
 from tests.next_version import NEXT, next_migrations
 
 
@@ -32,6 +37,28 @@ def test_an_older_schema_is_refused_with_the_command_that_mends_it(database):
         session.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
     with pytest.raises(ConfigurationError, match="run: tydzen db upgrade"):
         schema.require_current(database)
+
+
+def test_readers_of_0005_stay_and_are_counted_from_0006_on(database):
+    address, *_ = add_readers(database, 3, chains=("en",))
+    set_back(database, "0005")
+    assert not sa.inspect(database.engine).has_table("growth")
+    assert schema.upgrade(database) == ("0005", schema.NEWEST)
+    assert sums(database) == {}
+    with database.begin() as session:
+        assert subscribers.active(session) == {"en": 3}
+        reader = subscribers.find(session, address)
+        subscribers.set_status(session, reader.id, SubscriberStatus.UNSUBSCRIBED, week=Week(2019, 23))
+    assert sums(database) == {("2019-W23", "en"): {"left": 1}}
+
+
+def set_back(database, revision):
+    """What the migrations after it made is taken away."""
+    config = Config()
+    config.set_main_option("script_location", str(schema.MIGRATIONS))
+    with database.engine.connect() as connection, connection.begin():
+        config.attributes["connection"] = connection
+        command.downgrade(config, revision)
 
 
 def test_every_migration_says_which_programs_may_go_on_with_it():

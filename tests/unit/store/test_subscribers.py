@@ -86,8 +86,8 @@ def test_many_go_in_at_once_and_those_who_are_there_stay_as_they_are(database):
         for number in range(2500)
     ]
     with database.begin() as session:
-        assert subscribers.insert(session, new) == 2499
-        assert subscribers.insert(session, []) == 0
+        assert subscribers.insert(session, new, week=WEEK) == 2499
+        assert subscribers.insert(session, [], week=WEEK) == 0
     with database.read() as session, counted(database) as statements:
         standings = subscribers.standings(session, [row.address_hash for row in new])
         assert len(statements) == 1
@@ -100,12 +100,12 @@ def test_many_go_in_at_once_and_those_who_are_there_stay_as_they_are(database):
 def test_a_chain_and_a_status_change_for_that_reader_alone(database):
     with database.begin() as session:
         ann, bob = add(session, "ann@reader.test"), add(session, "bob@reader.test")
-        subscribers.set_chain(session, ann.id, EN)
-        assert subscribers.set_status(session, ann.id, SubscriberStatus.UNSUBSCRIBED)
-        assert not subscribers.set_status(session, ann.id, SubscriberStatus.UNSUBSCRIBED)
+        subscribers.set_chain(session, ann.id, EN, week=WEEK)
+        assert subscribers.set_status(session, ann.id, SubscriberStatus.UNSUBSCRIBED, week=WEEK)
+        assert not subscribers.set_status(session, ann.id, SubscriberStatus.UNSUBSCRIBED, week=WEEK)
         kept = {SubscriberStatus.UNSUBSCRIBED}
-        assert not subscribers.set_status(session, ann.id, ACTIVE, unless=kept)
-        assert not subscribers.set_status(session, b"x" * 16, ACTIVE)
+        assert not subscribers.set_status(session, ann.id, ACTIVE, week=WEEK, unless=kept)
+        assert not subscribers.set_status(session, b"x" * 16, ACTIVE, week=WEEK)
     with database.read() as session:
         assert subscribers.get(session, ann.id).chain == EN
         assert subscribers.get(session, ann.id).status is SubscriberStatus.UNSUBSCRIBED
@@ -124,8 +124,8 @@ def test_erasing_removes_the_row_and_leaves_the_accounts_without_a_name(database
                     )
                 )
                 session.execute(tables.mailing_audience.insert().values(mailing_id=mailing, subscriber_id=reader.id))
-        assert subscribers.erase(session, ann.id)
-        assert not subscribers.erase(session, ann.id)
+        assert subscribers.erase(session, ann.id, week=WEEK)
+        assert not subscribers.erase(session, ann.id, week=WEEK)
     with database.read() as session:
         named = session.execute(sa.select(tables.deliveries.c.subscriber_id)).scalars().all()
         assert sorted(named, key=str) == sorted([None, None, bob.id, bob.id], key=str)
@@ -165,7 +165,7 @@ def test_a_dump_of_the_database_holds_no_address(database):
         for address in typed:
             reader = add(session, address)
             suppressions.add(session, reader.address_hash, SuppressionReason.OPERATOR, WEEK)
-        subscribers.erase(session, reader.id)
+        subscribers.erase(session, reader.id, week=WEEK)
     with database.read() as session:
         rows = [
             repr(tuple(row)) + " ".join(bytes(cell).hex() for cell in row if isinstance(cell, bytes | memoryview))
