@@ -9,7 +9,7 @@ from alembic.script import ScriptDirectory
 from service.domain.errors import ConfigurationError
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
-from service.store import schema, subscribers
+from service.store import Session, schema, subscribers
 from tests.factories import add_readers
 from tests.growth import sums
 from tests.next_version import NEXT, next_migrations
