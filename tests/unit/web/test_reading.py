@@ -210,7 +210,7 @@ def test_a_section_shows_its_history_as_a_drawing_with_words_and_as_a_table(site
     page = site.get("/en/elite/").text
     drawing = ET.fromstring(re.search(r"<svg.*?</svg>", page, re.DOTALL)[0])
     name = drawing.find("title").text
-    assert name == "How the situation moved: The ruling elite"
+    assert name == "How the situation changed: The ruling elite"
     assert "better: 6; no change: 7; worse: 7" in drawing.find("desc").text
     assert drawing.get("aria-labelledby").split() == [drawing.find("title").get("id"), drawing.find("desc").get("id")]
     assert len(drawing.find("polyline").get("points").split()) == 20
