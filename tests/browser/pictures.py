@@ -112,9 +112,10 @@ def notices() -> dict[str, str]:
     }
 
 
-def reader_notices(language: str) -> dict[str, str]:
-    """Each kind of notice to a reader."""
+def reader_notices(language: str, of: Publication | None = None) -> dict[str, str]:
+    """Each kind of notice to a reader of that publication, or of the sample."""
     publication, issue = sample()
+    publication = of or publication
     chain, token = [language, *(code for code in publication.languages if code != language)], "A" * 48
     confirm: dict[str, object] = {"chain": chain, "tokens": {"confirm": token}}
     own = {"preferences": token, "unsubscribe": token}

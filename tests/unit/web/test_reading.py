@@ -509,6 +509,25 @@ def test_what_is_not_there_is_said_in_the_language_of_the_address(site, publishe
     assert words in answer.text
 
 
+@pytest.mark.parametrize(
+    ("accepted", "words"),
+    [
+        ("be-BY, ru;q=0.8", "Такой старонкі няма"),
+        ("fr, ru;q=0.9, en;q=0.1", "Такой страницы нет"),
+        ("en-GB", "There is no such page"),
+        ("fr", "There is no such page"),
+    ],
+)
+def test_what_is_not_there_is_said_in_the_language_of_the_browser_where_the_address_names_none(
+    site, published, accepted, words
+):
+    for path in ("/none/of/these", "/p/" + "A" * 48, "/u/" + "A" * 48):
+        answer = site.get(path, headers={"Accept-Language": accepted})
+        assert answer.status_code == 404
+        assert words in answer.text
+        assert answer.headers["vary"] == "Accept-Language"
+
+
 def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, published, parts):
     published(MailingState.SENT)
     several_weeks(parts, 1)
