@@ -21,7 +21,8 @@ from service.mail.segments import Rendition, Segments, compile_message
 from service.mail.transfer import LINE_LIMIT, Encoded, Needle, base64, longest_line, seven_bit
 from service.mail.words import mailbox_words, text_words
 
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+# Beside what ends a line: what turns the text around shows a name or a subject that was not written.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _ENCODED_WORD = re.compile(r"=\?[^?]*\?[bBqQ]\?")
 _URL = re.compile(r"https?://[!-;=?-~]+")
 _TAG = re.compile(r"[A-Za-z0-9]{1,8}(-[A-Za-z0-9]{1,8})*")

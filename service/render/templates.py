@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from service.domain.errors import ConfigurationError
 from service.render.catalogue import Catalogues, load_catalogues
+from service.render.dates import long_date
 from service.render.mjml_source import check_templates
 from service.render.typography import bind
 
@@ -70,6 +71,7 @@ def _environment(folder: Path) -> Environment:
         keep_trailing_newline=True,
     )
     environment.filters["bind"] = _bound
+    environment.filters["long_date"] = long_date
     # Letters stay letters: escaped, a Cyrillic one is six octets instead of two.
     environment.policies["json.dumps_kwargs"] = {"ensure_ascii": False}
     return environment

@@ -8,7 +8,7 @@ NO_BREAK = "\u00a0"
 # A word of one letter (у, ў, і, з, к, в, о …) never ends a line in Cyrillic typesetting; neither does a dash begin one.
 # At the end of a piece of text the next word stands in a tag of its own.
 _ONE_LETTER = re.compile(r"(?<![\w’'\u00a0-])([А-Яа-яЁёІіЎў]) (?=\w|$)")
-_DASH = re.compile(r"(?<=[\w\d»”’)]) (?=[—–] )")
+_DASH = re.compile(r"(?<=[\w»”’),.:;!?…]) (?=[—–] )")
 _GROUPS = re.compile(r"(?<=\d) (?=\d{3}(?!\d)|%)")
 # No XML 1.0 document may hold these, not even as references (2.2).
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")

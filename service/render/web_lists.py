@@ -117,7 +117,7 @@ def render_privacy(site: Site, language: str) -> str:
         site,
         language,
         Addresses.privacy,
-        description=site.words(language)("Mails and pages load nothing from other companies."),
+        description=site.words(language)("Emails and pages load nothing from other companies."),
         data={"@type": "WebPage", "name": name, "isPartOf": periodical(site, language)},
     )
     return site.render("privacy", framed)

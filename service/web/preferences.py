@@ -131,6 +131,8 @@ def _page(
         chosen=[*chosen, *[""] * (len(publication.languages) - len(chosen))],
         text_only=reader.text_only if reader else False,
         until=until if until is not None and until > today else None,
+        # Of an erased reader no day is stored, and the answer is the same.
+        until_said=until or (_day(done.until) if done and done.change == "pause" else None),
         earliest=today + dt.timedelta(days=1),
         latest=today + preferences.LONGEST_PAUSE,
         purposes=[purpose.value for purpose in RequestPurpose],

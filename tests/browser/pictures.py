@@ -14,6 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from service.domain.chains import Chain
 from service.domain.content import Edition, Issue, Publication, TextStatus, edition
+from service.domain.subscriber import RequestPurpose
 from service.editorial.issue_folder import read_issue
 from service.editorial.publication_file import read_publication
 from service.render.edition import RenderedEdition, render_edition
@@ -111,6 +112,30 @@ def notices() -> dict[str, str]:
     }
 
 
+def reader_notices(language: str, of: Publication | None = None) -> dict[str, str]:
+    """Each kind of notice to a reader of that publication, or of the sample."""
+    publication, issue = sample()
+    publication = of or publication
+    chain, token = [language, *(code for code in publication.languages if code != language)], "A" * 48
+    confirm: dict[str, object] = {"chain": chain, "tokens": {"confirm": token}}
+    own = {"preferences": token, "unsubscribe": token}
+    params: dict[str, tuple[str, dict[str, object]]] = {
+        "confirm": ("confirm", confirm),
+        "reminder": ("reminder", confirm),
+        "welcome": ("welcome", {"chain": chain, "week": str(issue.week), "tokens": own}),
+        "goodbye": ("goodbye", {"tokens": own}),
+        "move": ("move", confirm),
+        "moved": ("moved", {}),
+    }
+    for purpose in RequestPurpose:
+        params[f"request-{purpose.value}"] = "request", {"purpose": purpose.value, "tokens": {"request": token}}
+    catalogues = load_templates().catalogues
+    return {
+        name: render_notice(kind, language, values, publication=publication, base_url=BASE, catalogues=catalogues).html
+        for name, (kind, values) in params.items()
+    }
+
+
 def web_page(made: Edition) -> str:
     """The issue to read in the browser, its stylesheet inside and its images from the folder."""
     html = render_web_issue(Site(made.publication, BASE), made, released_at=RELEASED)
@@ -156,6 +181,8 @@ def main(folder: Path) -> None:
     pages = {f"mail-{'-'.join(chain.languages)}": opened(mail(sample_edition(chain))) for chain in CHAINS}
     pages["mail-fallbacks"] = opened(mail(sample_edition(CHAINS[1], "2019-W21")))
     pages |= {f"notice-{kind}": html for kind, html in notices().items()}
+    for language in ("en", "be", "ru"):
+        pages |= {f"notice-{kind}-{language}": html for kind, html in reader_notices(language).items()}
     pages["web-be-ru"] = web_page(sample_edition(CHAINS[1]))
     with browser() as running:
         for name, html in pages.items():
@@ -169,11 +196,11 @@ def main(folder: Path) -> None:
 def photograph_site(running: Browser, folder: Path) -> None:
     """Each kind of page of the served site, in each language, as a visitor without scripts sees it."""
     # These two need each other: what is served is the sample, and pictures are taken of it.
-    from tests.browser.reading import LANGUAGES, pages, served
+    from tests.browser.reading import LANGUAGES, own_pages, pages, served
 
     with tempfile.TemporaryDirectory() as data, served(Path(data)) as site:
         for language in LANGUAGES:
-            for name, path in pages(language).items():
+            for name, path in (pages(language) | own_pages(site, language)).items():
                 for width, scheme in ((360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")):
                     window = {"width": width, "height": 900}
                     context = running.new_context(viewport=window, color_scheme=scheme, java_script_enabled=False)

@@ -1,6 +1,7 @@
 """The sample publication as a site that is served on a socket: its three issues, and a year of weeks before them."""
 
 import datetime as dt
+import os
 import socket
 import threading
 import time
@@ -14,10 +15,13 @@ from starlette.types import ASGIApp
 
 from service import bootstrap, config
 from service.clock import SystemClock
+from service.domain.chains import Chain
 from service.domain.content import Article, Text, TextStatus, Trend
 from service.domain.mailing import MailingState
+from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.domain.tokens import hour_of
 from service.domain.weeks import Week
-from service.store import issues, mailings
+from service.store import confirmations, issues, mailings, requests, subscribers
 from service.store import publication as publications
 from service.web.app import create_app
 from tests.browser.pictures import sample
@@ -103,6 +107,29 @@ def served(folder: Path, *, earlier: int = 24, around: Callable[[ASGIApp], ASGIA
             server.should_exit = True
             thread.join()
             parts.database.close()
+
+
+def own_pages(site: Served, language: str) -> dict[str, str]:
+    """What the links in a reader's mails open, by name, for a new reader."""
+    parts, chain = site.parts, Chain((language, *(code for code in LANGUAGES if code != language)))
+    now, address = parts.clock.now(), f"{os.urandom(8).hex()}@example.test"
+    with parts.database.begin() as session:
+        made = {"status": SubscriberStatus.ACTIVE, "consent": "form:1", "week": Week.parse(WEEKS[0])}
+        reader = subscribers.add(session, address, chain, **made).id
+        subscribers.set_pause(session, reader, now.date() + dt.timedelta(days=20))
+        digest = session.sealer.address_hash(f"{os.urandom(8).hex()}@example.test")
+        asked = {purpose: requests.add(session, reader, 0, purpose, now=now) for purpose in RequestPurpose}
+        confirm = confirmations.add(session, digest, chain, text_version=1, now=now)
+    paths = {
+        "preferences": f"/p/{parts.preference_links.sign(reader)}",
+        "unsubscribe": f"/u/{parts.unsubscribe_links.sign(reader)}",
+        "confirm": f"/c/{parts.confirmation_links.sign(confirm, hour_of(now))}",
+        "confirm-stale": f"/c/{'A' * 48}",
+        "request-stale": f"/r/{'A' * 48}",
+    }
+    for purpose, row_id in asked.items():
+        paths[f"request-{purpose.value}"] = f"/r/{parts.request_links.sign(row_id, hour_of(now))}"
+    return {name: f"{path}?lang={language}" for name, path in paths.items()}
 
 
 def pages(language: str) -> dict[str, str]:

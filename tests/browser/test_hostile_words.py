@@ -18,8 +18,8 @@ from service.render.templates import load_templates
 from service.store import issues
 from service.store import publication as publications
 from tests.browser.payloads import PAYLOADS
-from tests.browser.pictures import BASE, browser, opened, sample, shown
-from tests.browser.reading import LANGUAGES, release, served
+from tests.browser.pictures import BASE, browser, opened, reader_notices, sample, shown
+from tests.browser.reading import LANGUAGES, own_pages, release, served
 from tests.unit.render.samples import text
 
 pytestmark = pytest.mark.browser
@@ -203,6 +203,67 @@ def test_the_form_gives_back_what_was_typed_and_no_more(site, window):
     connection.close()
 
 
+def test_no_page_behind_a_link_of_a_mail_runs_or_loads_any_of_them(site, window):
+    for language in LANGUAGES:
+        paths = own_pages(site, language)
+        for name, path in paths.items():
+            window.goto(site.base + path)
+            provoke(window, (language, name))
+        answers = {
+            "languages": {"change": "languages", "language": language},
+            "no languages": {"change": "languages", "language": mixed(0, 3)},
+            "text": {"change": "text", "text_only": "1"},
+            "no day": {"change": "pause", "until": PAYLOADS[3][:20]},
+            "resume": {"change": "resume"},
+            "request": {"change": "request", "purpose": "data"},
+            "purpose": {"change": "request", "purpose": mixed(1, 3)},
+            "change": {"change": mixed(2, 3)},
+        }
+        for name, form in answers.items():
+            answer = window.request.post(site.base + paths["preferences"], form=form)
+            window.goto(f"{site.base}/{language}/privacy")
+            window.set_content(answer.text())
+            provoke(window, (language, name))
+
+
+def test_the_form_of_a_new_address_gives_back_what_was_typed_and_no_more(site, window):
+    path = own_pages(site, "be")["request-address"]
+    for start in range(len(PAYLOADS)):
+        words = PAYLOADS[start]
+        answer = window.request.post(site.base + path, form={"address": f"{words}@"})
+        assert answer.status == 422
+        found = Elements(answer.text())
+        assert not found.tags & {"script", "img", "svg", "iframe", "style", "base", "video", "object"}, words
+        assert not [name for name in found.names if " on" in name], words
+        if start % 30 == 0:
+            window.goto(f"{site.base}/be/privacy")
+            window.set_content(answer.text())
+            provoke(window, words)
+
+
+def test_what_a_browser_says_of_itself_changes_nothing_and_comes_back_nowhere(site):
+    connection = http.client.HTTPConnection(urlsplit(site.base).netloc)
+
+    def answered(path, headers):
+        connection.request("GET", path, headers=headers)
+        answer = connection.getresponse()
+        told = {name.lower(): value for name, value in answer.getheaders()}
+        return answer.status, told, answer.read()
+
+    paths = ("/en/", "/be/privacy", "/ru/none/of/these", own_pages(site, "ru")["preferences"])
+    plain = {path: answered(path, {}) for path in paths}
+    names = ("User-Agent", "Accept-Language", "Referer", "X-Forwarded-For", "X-Forwarded-Host", "Origin", "Cookie")
+    for number, words in enumerate(PAYLOADS):
+        # What no client can put into a header is left out of it.
+        line = "".join(letter for letter in words if letter.isprintable()).encode()
+        path = paths[number % len(paths)]
+        status, told, body = answered(path, dict.fromkeys(names, line))
+        assert (status, body) == (plain[path][0], plain[path][2]), words
+        assert told.keys() == plain[path][1].keys(), words
+        assert not [value for value in told.values() if "alert" in value or "evil" in value], words
+    connection.close()
+
+
 def test_no_feed_gives_any_of_them_to_its_reader(site, window):
     for path in ("en/feed.xml", "be/zachad/feed.xml"):
         read = feedparser.parse(window.request.get(f"{site.base}/{path}").body(), sanitize_html=False)
@@ -235,6 +296,8 @@ def test_no_mail_runs_or_loads_any_of_them(running):
             kind, LANGUAGES[number], values, publication=publication, base_url=BASE, catalogues=catalogues
         )
         pages[kind] = notice.html
+    for language in LANGUAGES:
+        pages |= {f"{kind} {language}": html for kind, html in reader_notices(language, publication).items()}
     for name, page in pages.items():
         with shown(running, page, 600) as (shown_page, asked):
             provoke(shown_page, name)

@@ -14,6 +14,7 @@ from tests.browser.pictures import (
     mail,
     notices,
     opened,
+    reader_notices,
     sample_edition,
     shown,
     web_page,
@@ -64,6 +65,8 @@ def documents():
     return made | notices()
 
 
+# What is asked of a page besides, such as a landmark around all of it, a mail program has no use for.
+WCAG = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 MAILS = [*map(str, CHAINS), "fallbacks"]
 NOTICES = ["issue-blocked", "slot-missed", "mailing-trouble"]
 
@@ -89,9 +92,25 @@ def test_it_can_be_read_at_every_width_and_asks_nobody(running, documents, name,
 def test_an_accessibility_checker_finds_nothing_serious(running, documents, name):
     for look in LOOKS[:2]:
         with shown(running, documents[name], 600, look) as (page, _asked):
-            results = Axe().run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]})
+            results = Axe().run(page, options={"runOnly": WCAG})
         found = [(each["id"], each["nodes"][0]["html"][:120]) for each in results.response["violations"]]
         assert found == [], look.name
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+def test_every_notice_to_a_reader_is_readable_on_a_phone(running, language):
+    for name, html in reader_notices(language).items():
+        for look in LOOKS:
+            with shown(running, html, 360, look) as (page, asked):
+                assert page.evaluate("document.documentElement.scrollWidth") <= 360, (name, look.name)
+                for words, colour, ground, size in page.evaluate(PAIRS):
+                    under = "#ffffff" if ground == "rgba(0, 0, 0, 0)" else hexadecimal(ground)
+                    assert contrast(hexadecimal(colour), under) >= 4.5, (name, look.name, words)
+                    assert size >= 16, (name, words)
+                if look.styled:
+                    found = Axe().run(page, options={"runOnly": WCAG}).response["violations"]
+                    assert [each["id"] for each in found] == [], (name, look.name)
+                assert asked == []
 
 
 @pytest.mark.parametrize("name", [*MAILS[:2], "web"])

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LANGUAGES = ("en", "be", "ru")
 HEADINGS = {
-    "en": ("Subscribe by e-mail", "Look into your mailbox", "Confirm the subscription", "You are subscribed"),
+    "en": ("Subscribe by email", "Check your mailbox", "Confirm the subscription", "You are subscribed"),
     "be": ("Падпісацца на рассылку", "Праверце пошту", "Пацвердзіць падпіску", "Вы падпісаліся"),
     "ru": ("Подписаться на рассылку", "Проверьте почту", "Подтвердить подписку", "Вы подписались"),
 }

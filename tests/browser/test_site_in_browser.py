@@ -4,7 +4,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from tests.browser.pictures import browser
-from tests.browser.reading import LANGUAGES, pages, served
+from tests.browser.reading import LANGUAGES, own_pages, pages, served
 
 pytestmark = pytest.mark.browser
 
@@ -79,7 +79,7 @@ def test_no_page_is_wider_than_its_window(running, site, width):
     context, _foreign = opened(running, site, width)
     page = context.new_page()
     for language in LANGUAGES:
-        for name, path in pages(language).items():
+        for name, path in (pages(language) | own_pages(site, language)).items():
             page.goto(site.base + path)
             # Wide tables scroll in a place of their own. 320 px is also a window of 1280 px at 400 % (WCAG 1.4.10).
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (name, language)

@@ -101,6 +101,13 @@ def test_an_export_holds_all_and_is_imported_as_it_was(importing):
     assert importing(text.getvalue()).known == len(typed)
 
 
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_no_cell_of_an_export_begins_as_a_formula_does(start):
+    row = dict.fromkeys(exporting.COLUMNS, f"{start}cmd|' /C calc'!A0")
+    assert exporting.guarded(row) == [f"'{start}cmd|' /C calc'!A0"] * len(row)
+    assert exporting.guarded(dict.fromkeys(exporting.COLUMNS, f"a{start}")) == [f"a{start}"] * len(row)
+
+
 def test_an_address_is_revealed_one_at_a_time_and_audited(database):
     with database.begin() as session:
         reader, _ = add(session, "ann@reader.test", BE, consent=None, **BY)

@@ -11,6 +11,7 @@ from service.audience.departures import Nowhere, reapply
 from service.audience.erasure import erase
 from service.audience.signup import answer, sign_up
 from service.domain.chains import Chain
+from service.domain.signup import TEXT_VERSION
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import ConfirmationSigner, hour_of
 from service.domain.weeks import Week
@@ -192,7 +193,7 @@ def test_confirming_makes_the_reader_active_with_the_evidence_and_to_the_week(fo
     assert form.confirm(token, NOW + 30 * HOUR) is Outcome.CONFIRMED
     reader = form.reader()
     assert (reader.status, reader.chain) == (SubscriberStatus.ACTIVE, Chain(("be", "ru")))
-    assert reader.consent.startswith("web form, text 1, 2019-W23, token sha256:")
+    assert reader.consent.startswith(f"web form, text {TEXT_VERSION}, 2019-W23, token sha256:")
     assert token not in reader.consent
     assert reader.joined_week == Week(2019, 23)
     (entry,) = form.rows(audit)

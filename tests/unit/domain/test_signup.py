@@ -28,9 +28,14 @@ TEXTS = {
         "en": "8b62d50671dfe18a",
         "be": "97cea8130bc4629a",
         "ru": "5b4a2e1bcf3193d6",
-    }
+    },
+    2: {
+        "en": "e8546072e7c237a6",
+        "be": "a9c8da935fb6a205",
+        "ru": "7e2e213d8a235995",
+    },
 }
-AGREED_TO = "One mail a week, with the full texts."
+AGREED_TO = "One email a week, with the full texts."
 
 
 @pytest.mark.parametrize("status", STATUSES)

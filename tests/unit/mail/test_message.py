@@ -110,7 +110,8 @@ def test_text_first_html_last_and_images_beside_the_html():
 
 
 @pytest.mark.parametrize(
-    "character", ["\r", "\n", "\0", "\x1b", "\x7f", "\x85", "\x9f", "\u2028", "\u2029", "\t", "\ud800"]
+    "character",
+    ["\r", "\n", "\0", "\x1b", "\x7f", "\x85", "\x9f", "\u2028", "\u2029", "\u202e", "\u2066", "\t", "\ud800"],
 )
 def test_header_text_without_controls(character):
     for head in (

@@ -17,6 +17,8 @@ from service.render.typography import bind, unbind, without_controls
         ("68 000 замежнікаў", "68_000 замежнікаў"),
         ("May 27 – June 2, 2019", "May 27 – June 2, 2019"),
         ("г. Минск", "г. Минск"),
+        ("калі вы далі згоду, – але ні імя", "калі вы далі згоду,_– але ні імя"),
+        ("(пачынаючы з першай) – і далей", "(пачынаючы з_першай)_– і_далей"),
     ],
 )
 def test_a_native_would_not_end_a_line_there(words, bound):

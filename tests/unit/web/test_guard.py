@@ -80,7 +80,7 @@ def test_it_is_not_ready_without_its_database(parts):
     ("language", "words"),
     [("en", "Something went wrong here"), ("be", "У нас нешта пайшло не так"), ("ru", "У нас что-то пошло не так")],
 )
-def test_an_error_is_told_in_the_language_of_the_address(parts, published, language, words):
+def test_an_error_is_told_in_the_language_of_the_address_or_of_the_browser(parts, published, language, words):
     app = create_app(parts)
 
     @app.get("/{language}/b/c/d")
@@ -88,7 +88,10 @@ def test_an_error_is_told_in_the_language_of_the_address(parts, published, langu
         raise ZeroDivisionError
 
     with TestClient(app, raise_server_exceptions=False) as client:
-        answer = client.get(f"/{language}/b/c/d", headers={"Accept-Language": "en"})
-    assert answer.status_code == 500
-    assert words in answer.text
-    assert f'<html lang="{language}"' in answer.text
+        asked = [(f"/{language}/b/c/d", "en"), ("/xx/b/c/d", f"fr, {language};q=0.9, en;q=0.1")]
+        for path, accepted in asked:
+            answer = client.get(path, headers={"Accept-Language": accepted})
+            assert answer.status_code == 500
+            assert words in answer.text
+            assert f'<html lang="{language}"' in answer.text
+            assert answer.headers["content-language"] == language

@@ -56,7 +56,7 @@ def test_the_list_shows_subject_reader_date_and_language_escaped(site, name):
 
 
 def test_an_empty_inbox_says_so(site):
-    assert "No mail has come in yet." in site.get("/inbox/").text
+    assert "No email has come in yet." in site.get("/inbox/").text
 
 
 def test_a_mail_is_shown_in_a_frame_without_rights_beside_its_text_and_headers(site, name):

@@ -10,6 +10,7 @@ from service.audience import signup
 from service.domain.chains import Chain
 from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
+from service.render.dates import long_date
 from service.store import subscribers, suppressions
 from service.store.tables import metadata, notices, requests, signups
 from service.store.tables import subscribers as table
@@ -89,7 +90,7 @@ def test_text_alone_is_chosen_and_taken_back_and_the_answer_says_so(change, part
 
 def test_the_answer_to_languages_says_what_comes_next(change, parts, reader):
     answer = change("languages", "en", language=["be", "ru"])
-    assert "What comes next is in: Belarusian, else Russian." in " ".join(answer.text.split())
+    assert "From now on you get: Belarusian, else Russian." in " ".join(answer.text.split())
 
 
 @pytest.mark.parametrize(("days", "taken"), [(1, True), (30, True), (366, True), (0, False), (-1, False), (367, False)])
@@ -98,6 +99,18 @@ def test_a_pause_ends_on_one_of_the_days_of_the_next_year(change, parts, reader,
     answer = change("pause", until=until.isoformat())
     assert (answer.status_code, stored(parts, reader).paused_until) == ((200, until) if taken else (400, None))
     assert ('href="#until"' in answer.text) != taken
+
+
+@pytest.mark.parametrize(
+    ("page", "days"),
+    [
+        ("en", "Choose a day from June 4, 2019 to June 3, 2020."),
+        ("be", "Выберыце дзень паміж 4 чэрвеня 2019 і 3 чэрвеня 2020."),
+        ("ru", "Выберите день (между 4 июня 2019 г. и 3 июня 2020 г.)."),
+    ],
+)
+def test_the_days_of_a_pause_are_written_as_a_native_writes_them(change, page, days):
+    assert days in " ".join(change("pause", page, until="2019-01-01").text.split())
 
 
 @pytest.mark.parametrize("until", ["", "soon", "2019-13-01", "<script>", "9" * 21])
@@ -112,7 +125,10 @@ def test_what_is_no_day_pauses_nothing(change, parts, reader, until):
 def test_a_pause_is_shown_and_ended_at_once(change, site, parts, reader, clock):
     until = parts.clock.now().date() + dt.timedelta(days=9)
     change("pause", until=until.isoformat())
-    assert until.isoformat() in site.get(preference_link(parts, reader)).text
+    for language in LANGUAGES:
+        shown = " ".join(site.get(f"{preference_link(parts, reader)}?lang={language}").text.split())
+        assert long_date(until, language) in shown
+        assert f'value="{until.isoformat()}"' in shown
     assert "Скончыць паўзу" in site.get(f"{preference_link(parts, reader)}?lang=be").text
     assert change("resume").status_code == 200
     assert stored(parts, reader).paused_until is None

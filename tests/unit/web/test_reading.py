@@ -210,7 +210,7 @@ def test_a_section_shows_its_history_as_a_drawing_with_words_and_as_a_table(site
     page = site.get("/en/elite/").text
     drawing = ET.fromstring(re.search(r"<svg.*?</svg>", page, re.DOTALL)[0])
     name = drawing.find("title").text
-    assert name == "How the situation moved: The ruling elite"
+    assert name == "How the situation changed: The ruling elite"
     assert "better: 6; no change: 7; worse: 7" in drawing.find("desc").text
     assert drawing.get("aria-labelledby").split() == [drawing.find("title").get("id"), drawing.find("desc").get("id")]
     assert len(drawing.find("polyline").get("points").split()) == 20
@@ -507,6 +507,25 @@ def test_what_is_not_there_is_said_in_the_language_of_the_address(site, publishe
     answer = site.get(path, headers={"Accept-Language": "en"})
     assert answer.status_code == 404
     assert words in answer.text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "words"),
+    [
+        ("be-BY, ru;q=0.8", "Такой старонкі няма"),
+        ("fr, ru;q=0.9, en;q=0.1", "Такой страницы нет"),
+        ("en-GB", "There is no such page"),
+        ("fr", "There is no such page"),
+    ],
+)
+def test_what_is_not_there_is_said_in_the_language_of_the_browser_where_the_address_names_none(
+    site, published, accepted, words
+):
+    for path in ("/none/of/these", "/p/" + "A" * 48, "/u/" + "A" * 48):
+        answer = site.get(path, headers={"Accept-Language": accepted})
+        assert answer.status_code == 404
+        assert words in answer.text
+        assert answer.headers["vary"] == "Accept-Language"
 
 
 def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, published, parts):
