@@ -22,7 +22,7 @@ from tests.browser.pictures import BASE, browser, opened, reader_notices, sample
 from tests.browser.reading import LANGUAGES, own_pages, release, served
 from tests.unit.render.samples import text
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 _AT_ONCE = 101
 WEEKS = [Week.parse("2019-W23").shifted(number) for number in range(-(-len(PAYLOADS) // _AT_ONCE))]

@@ -88,6 +88,7 @@ def test_it_can_be_read_at_every_width_and_asks_nobody(running, documents, name,
             assert size >= 16, (words, size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*MAILS, *NOTICES, "web"])
 def test_an_accessibility_checker_finds_nothing_serious(running, documents, name):
     for look in LOOKS[:2]:

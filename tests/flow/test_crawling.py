@@ -85,6 +85,7 @@ def contents(parts):
 ELSEWHERE = re.compile(r"/\w+/subscribe")
 
 
+@pytest.mark.slow
 def test_every_link_leads_somewhere_three_times_and_the_database_stays_as_it_was(site):
     connection = http.client.HTTPConnection(urlsplit(site.base).netloc)
     before = contents(site.parts)

@@ -2,6 +2,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from service.embedded.programs import PROJECT
 
 
@@ -18,6 +20,7 @@ def demo(folder, *words: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
+@pytest.mark.slow
 def test_the_demo_sends_to_all_sample_readers_and_shows_numbers_that_add_up(tmp_path):
     # Settings of a real installation beside: none of them may reach the demo.
     (tmp_path / ".env").write_text(

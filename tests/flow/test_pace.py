@@ -24,6 +24,7 @@ def rate_over(made, seconds):
     return (made.taken() - before) / seconds
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_set_holds_on_every_worker_within_two_seconds_up_and_down(two_workers):
     made = two_workers
     made.fill(readers=3000)
@@ -47,6 +48,7 @@ def test_a_rate_that_is_set_holds_on_every_worker_within_two_seconds_up_and_down
     audit(made, mailing).complain()
 
 
+@pytest.mark.slow
 def test_a_tarpit_holds_up_nobody_else_on_a_worker_with_one_process(request, tmp_path):
     rules = [Rule("RCPT", delay=3, recipient="@slow.test")]
     with database_url(request, "sqlite", tmp_path) as url, installed(tmp_path / "run", url, rules=rules) as made:

@@ -72,6 +72,7 @@ def up(tmp_path):
         made.process.wait()
 
 
+@pytest.mark.slow
 def test_it_runs_everything_restarts_what_dies_and_ends_without_a_trace(up):
     up.start()
     with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/readyz", timeout=60) as answer:
@@ -101,6 +102,7 @@ def test_nothing_is_left_when_it_is_killed(up):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_second_one_in_the_same_folder_is_refused_with_words(up):
     up.start()
     command = [sys.executable, "-m", "service.cli", "up"]

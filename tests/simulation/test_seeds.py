@@ -49,6 +49,7 @@ def told(seeds, shelf):
     return [hashlib.sha256(repr(simulate(seed, shelf).story).encode()).hexdigest() for seed in seeds]
 
 
+@pytest.mark.slow
 def test_a_seed_tells_the_same_story_in_every_process(shelf):
     here = told(TOLD_TWICE, shelf)
     assert told(TOLD_TWICE, shelf) == here
@@ -62,6 +63,7 @@ def test_a_seed_tells_the_same_story_in_every_process(shelf):
     assert done.stdout.strip() == str(here)
 
 
+@pytest.mark.slow
 def test_the_shortcut_to_the_database_changes_no_story(shelf):
     assert told(TOLD_TWICE, Shelf(straight=False)) == told(TOLD_TWICE, shelf)
 

@@ -211,9 +211,11 @@ def explore(database, fresh, examples):
     whatever()
 
 
+@pytest.mark.slow
 def test_numbers_add_up_whatever_happens(sqlite_database, fresh):
     explore(sqlite_database, fresh, 40)
 
 
+@pytest.mark.slow
 def test_numbers_add_up_whatever_happens_on_postgresql(postgresql_database, fresh):
     explore(postgresql_database, fresh, 25)

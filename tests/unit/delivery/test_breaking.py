@@ -201,6 +201,7 @@ def test_a_provider_that_is_no_better_after_the_hold_is_left_alone_for_twice_as_
     assert not [text for text in (first.reason, breaker.reason, *problems(run)) if "lonely" in text]
 
 
+@pytest.mark.slow
 def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_database, tmp_path, sink):
     run, away = planned(sqlite_database, readers=20, away=150)
     sink.set_rules(Rule("RCPT", GONE, recipient="@gmail.com"))

@@ -65,6 +65,7 @@ def work(worker, run, seconds):
     worker.dispatcher.offload.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("point", ["RCPT", "DOT"])
 def test_one_domain_in_a_tarpit_holds_up_nobody_else(sqlite_database, tmp_path, sink, point):
     run = mailing(sqlite_database, slow=30)

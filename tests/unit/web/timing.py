@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 # Of chance alone, more than this comes once in ten million times, for up to seven classes.
 NOTHING = 45.0
@@ -24,7 +24,7 @@ def friedman(rounds: Sequence[Sequence[float]]) -> float:
     return 12 / (count * classes * (classes + 1)) * sum(one * one for one in sums) - 3 * count * (classes + 1)
 
 
-def measured(classes: Mapping[str, Callable[[int], object]], rounds: int, *, seed: int = 1) -> float:
+async def measured(classes: Mapping[str, Callable[[int], Awaitable[object]]], rounds: int, *, seed: int = 1) -> float:
     """Friedman's statistic of these calls, each made once a round; what a call returns must be the same for all."""
     names, order = list(classes), list(classes)
     shuffle = random.Random(seed).shuffle
@@ -34,7 +34,7 @@ def measured(classes: Mapping[str, Callable[[int], object]], rounds: int, *, see
         times = {}
         for name in order:
             began = time.perf_counter_ns()
-            answer = classes[name](number)
+            answer = await classes[name](number)
             times[name] = time.perf_counter_ns() - began
             said.add(answer)
         taken.append([times[name] for name in names])
