@@ -316,10 +316,7 @@ class Conversation:
     # Commands
 
     def _go_on(self) -> None:
-        """Put as many envelopes on the wire as the relay allows and the pool has.
-
-        What fails here, for want of memory most likely, breaks the connection, and its letters are given back.
-        """
+        """Put as many envelopes on the wire as the relay allows and the pool has; what fails breaks the connection."""
         try:
             while not (self.leaving or self.over) and self._manner.has_room(
                 self._pipeline, blocked=self._channel.paused
