@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 import uuid
 from pathlib import Path
 
@@ -22,8 +23,19 @@ KEYRING = Keyring({1: bytes(range(32))})
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with those that take long, so that no process of a parallel run is left with one at the end."""
-    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    """Begin with those that take long, so that no process of a parallel run is left with one at the end.
+
+    Each process is given one stretch of the tests to begin with, so each stretch has its share of both kinds.
+    """
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    quick = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = [item for part in range(processes) for kind in (slow, quick) for item in stretch(kind, part, processes)]
+
+
+def stretch(items, part, parts):
+    """That part of so many, in their order: tests of one file share what the file sets up."""
+    return items[part * len(items) // parts : (part + 1) * len(items) // parts]
 
 
 class FakeClock:

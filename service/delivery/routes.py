@@ -18,6 +18,8 @@ from service.store.provider_keys import HASHED
 _FULL_SECONDS = 5.0
 # Tokens of a relay that are further off than this are left to others, where another relay has some.
 _PATIENCE = 0.25
+# With weights a relay gets so many letters at a time, so that a small mailing is divided as a large one is.
+_LONGEST_TURN = 100
 # With weights, so long is a relay's turn kept that has no room: letters come and go.
 _MOMENT = 0.1
 _LOOK_SECONDS = 0.1
@@ -120,7 +122,7 @@ class Routes:
         now = suspended_monotonic()
         for line in self._by_part(lines, now) if weighted else lines:
             asked.append(line)
-            room = line.wire.room_now(want(line))
+            room = line.wire.room_now(min(want(line), _LONGEST_TURN) if weighted else want(line))
             if room:
                 self._full_since.pop(line.relay, None)
                 return line, room

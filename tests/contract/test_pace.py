@@ -85,8 +85,12 @@ def test_buckets_know_nothing_of_each_other(pace):
 
 
 def test_all_processes_share_a_bucket(world):
-    waits = [pace.reserve("b", 10, 1) for pace in world.paces]
-    assert waits == [SOON(0.1 * number, abs=0.05) for number in (1, 2, 3)]
+    # As on a busy machine time goes by between two questions, what is told is when the tokens are good.
+    began = time.monotonic()
+    waits = [pace.reserve("b", 1, 1) for pace in world.paces]
+    late = time.monotonic() - began
+    assert all(number - late - 0.05 <= wait <= number + 0.05 for number, wait in enumerate(waits, start=1))
+    assert late < 0.9
 
 
 def test_what_nobody_takes_is_kept_for_half_a_second_and_no_longer(world, pace):
@@ -196,8 +200,10 @@ class TestValkey:
     def test_a_flush_never_raises_the_rate(self, valkey):
         good = self.takers(valkey, 0.3)
         for number in range(1, len(good) + 1):
-            # Up to any moment, no more than the rate allows; a group may be a thread's wake-up early.
-            assert number * self.GROUP <= self.RATE * good[number - 1] + 2 * self.GROUP
+            # Up to any moment no more than the rate allows: a group may be a thread's wake-up early, and whoever asks
+            # first after a flush does not know of what the others took since it last asked. A bucket that began full
+            # would give away ten groups at each flush.
+            assert number * self.GROUP <= self.RATE * good[number - 1] + (1 + self.TAKERS) * self.GROUP
 
 
 def test_tokens_that_are_taken_ahead_at_a_high_rate_keep_the_rate(valkey):

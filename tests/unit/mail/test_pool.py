@@ -16,6 +16,7 @@ from service.domain.replies import Reply, ReplyClass
 from service.mail import autopsy, manner
 from service.mail.autopsy import Fate
 from service.mail.journal import Journal
+from service.mail.letter import Timeouts
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule
 from tests.unit.mail.sending import FAST, Run, letter, local, send, using
@@ -321,9 +322,9 @@ async def _late(_letter):
 @pytest.mark.parametrize("regate", [_shut, _broken, _late, None])
 def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, regate):
     at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
-    server = sink(Rule(at, recipient="r2@", delay=0.4), hide=hide)
-    letters = [letter(1), letter(2, gate=0.25), letter(3)]
-    run = send(loop, local(server.port), letters, tmp_path, regate=regate)
+    server = sink(Rule(at, recipient="r2@", delay=1.2), hide=hide)
+    letters = [letter(1), letter(2, gate=1), letter(3)]
+    run = send(loop, local(server.port), letters, tmp_path, regate=regate, timeouts=Timeouts())
     assert run.classes() == ["accepted", "not_sent", "accepted"]
     assert [entry.recipient for entry in server.entries()] == ["r1@example.net", "r3@example.net"]
     assert run.verdict(2).fate is Fate.NOT_SENT
