@@ -213,9 +213,12 @@ def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_da
         # Each of those that were tried was so two days ago.
         ago = stored(dt.datetime.now(dt.UTC) - dt.timedelta(hours=48))
         session.execute(tables.attempts.update().values(at=ago))
-    for _ in range(20):
+    # How many are tried before the provider is left alone again is the machine's affair.
+    for _ in range(60):
         hours_pass(run)
         send_all(run, tmp_path, sink)
+        if "deferred" not in run.counts():
+            break
 
     assert run.counts() == {"accepted": 20, "expired": 150}
     assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
@@ -224,9 +227,11 @@ def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_da
     hours_pass(run)
     began(run, 0)
     assert run.control("retry") == 150
-    send_all(run, tmp_path, sink)
-    hours_pass(run)
-    send_all(run, tmp_path, sink)
+    for _ in range(20):
+        send_all(run, tmp_path, sink)
+        hours_pass(run)
+        if run.counts() == {"accepted": 170}:
+            break
     assert recipients(sink) == sorted([*run.addresses, *away])
 
 

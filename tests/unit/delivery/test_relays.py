@@ -102,7 +102,7 @@ def test_a_relay_that_is_down_is_left_for_the_next_and_used_again_when_it_is_bac
 
 
 def test_attempts_name_the_relay_by_the_sender_that_gated_them(sqlite_database, relays):
-    run = Run(sqlite_database, readers=80)
+    run = Run(sqlite_database, readers=300)
     assert relays.worker(run, "&weight=1", "&weight=1").send()
     with run.database.read() as session:
         gated = sa.select(tables.senders.c.relay, sa.func.count()).join(
