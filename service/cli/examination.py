@@ -82,9 +82,10 @@ def _keyring(parts: Services) -> str:
 def _database(parts: Services) -> str:
     with parts.database.read() as session:
         if not schema.may_plan(session):
+            url = parts.database.engine.url
             raise CheckFailedError(
                 "its user may make no temporary tables, and without them no issue is planned; as its owner, run: "
-                "GRANT TEMPORARY ON DATABASE … TO …"
+                f"GRANT TEMPORARY ON DATABASE {url.database} TO {url.username}"
             )
     return f"{'PostgreSQL' if parts.database.postgresql else 'SQLite'}, schema current"
 

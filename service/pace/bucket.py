@@ -123,10 +123,11 @@ class ValkeyPace:
         if at_hand is not None:
             return at_hand
         ahead = max(0, min(_MOST_AHEAD, int(min(rates.values()) * _AHEAD_SECONDS)) - count)
-        now = time.monotonic()
         waits = self._ask(rates, count + ahead, patience)
         if not ahead:
             return waits
+        # Counted from before the question, tokens would be good too early by as long as that took to arrive.
+        now = time.monotonic()
         good_at = {bucket: now + wait for bucket, wait in waits.items()}
         stock = _Stock(good_at, now + BURST_SECONDS, ahead)
         with self._lock:

@@ -6,7 +6,6 @@ They are added up in memory and written by the last statement of the transaction
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
@@ -49,9 +48,9 @@ def _write(session: Session) -> None:
 
 @cache
 def _adding(*, on_postgresql: bool) -> sa.Executable:
-    insert: Any = postgresql.insert if on_postgresql else sqlite.insert
+    insert = postgresql.insert if on_postgresql else sqlite.insert
     statement = insert(growth)
-    return statement.on_conflict_do_update(  # type: ignore[no-any-return]
+    return statement.on_conflict_do_update(
         index_elements=["week", "chain", "change"],
         set_={"readers": growth.c.readers + statement.excluded.readers},
     )

@@ -5,6 +5,7 @@ Set once in a process that simulates; `now` says which world is meant.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import gc
 import os
@@ -165,8 +166,26 @@ def substituted() -> Iterator[None]:
     ):
         # A dead process's coroutines are taken apart, and may leave others that never began.
         warnings.filterwarnings("ignore", message="coroutine .* was never awaited")
-        yield
+        with _limbo():
+            yield
+            gc.collect()
         gc.collect()
+
+
+@contextmanager
+def _limbo() -> Iterator[None]:
+    """A loop for what a dead process's coroutines still begin while they are taken apart, when no loop runs.
+
+    asyncio would make one by itself and keep it, with all that waits there, until somebody sets another: then theirs
+    would be found unawaited in a test that knows nothing of them.
+    """
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        yield
+    finally:
+        asyncio.set_event_loop(None)
+        loop.close()
 
 
 def begin(world: World, network: Any, timeouts: Timeouts) -> None:

@@ -209,16 +209,13 @@ def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_da
     assert run.counts() == {"accepted": 20, "deferred": 150}
 
     began(run, 47.5)
-    # How many are tried before the provider is left alone again is the machine's affair.
-    for _ in range(60):
+    for _ in range(20):
         with run.database.begin() as session:
             # Each of those that were tried was so two days ago.
             ago = stored(dt.datetime.now(dt.UTC) - dt.timedelta(hours=48))
             session.execute(tables.attempts.update().values(at=ago))
         hours_pass(run)
         send_all(run, tmp_path, sink)
-        if "deferred" not in run.counts():
-            break
 
     assert run.counts() == {"accepted": 20, "expired": 150}
     assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
@@ -227,11 +224,9 @@ def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_da
     hours_pass(run)
     began(run, 0)
     assert run.control("retry") == 150
-    for _ in range(20):
-        send_all(run, tmp_path, sink)
-        hours_pass(run)
-        if run.counts() == {"accepted": 170}:
-            break
+    send_all(run, tmp_path, sink)
+    hours_pass(run)
+    send_all(run, tmp_path, sink)
     assert recipients(sink) == sorted([*run.addresses, *away])
 
 

@@ -7,6 +7,7 @@ import datetime as dt
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from service.delivery import send
 from service.delivery.exposition import exposition
 from service.delivery.meter import Meter
 from service.domain.replies import Phase, ReplyClass
@@ -42,7 +43,9 @@ def test_how_long_the_relay_takes_to_answer_the_dot_is_measured(sqlite_database,
     assert found["tydzen_dot_seconds_sum", ()] >= 0.06 * found["tydzen_dot_seconds_count", ()]
 
 
-def test_replies_are_counted_by_provider_also_in_a_batch_of_several(sqlite_database, tmp_path):
+def test_replies_are_counted_by_provider_also_in_a_batch_of_several(sqlite_database, tmp_path, monkeypatch):
+    # Longer than a busy machine needs between gate and letter.
+    monkeypatch.setattr(send, "GATE_SECONDS", 60.0)
     add_readers(sqlite_database, 1, chains=("en",), domain="gmail.com")
     add_readers(sqlite_database, 1, chains=("en",), domain="mail.ru")
     run = Run(sqlite_database, readers=1)
@@ -55,8 +58,6 @@ def test_replies_are_counted_by_provider_also_in_a_batch_of_several(sqlite_datab
     }
 
     told = {(dict(labels)["provider"], dict(labels)["reply"]): value for labels, value in found.items()}
-    # On a busy machine a gate may grow old before its letter is written.
-    told = {(provider, reply): value for (provider, reply), value in told.items() if reply != "not_sent"}
     assert told == {("gmail", "hard"): 1, ("mail.ru", "accepted"): 1, ("other", "accepted"): 1}
     assert "example.test" not in str(found)
 

@@ -75,7 +75,6 @@ def posts(site, parts):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 def test_no_class_of_address_is_answered_faster_than_another(fast, parts):
     assert asyncio.run(measured(posts(fast, parts), ROUNDS)) < NOTHING
 
