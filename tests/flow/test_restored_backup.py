@@ -66,7 +66,11 @@ class PostgresqlBackup:
 @pytest.fixture(params=["sqlite", "postgresql"])
 def travelling(request, tmp_path):
     """An installation without workers yet, and backups of its database."""
-    with database_url(request, request.param, tmp_path) as url, installed(tmp_path / "run", url) as made:
+    # One connection a process: a kill leaves no more than a window of four letters in each.
+    with (
+        database_url(request, request.param, tmp_path) as url,
+        installed(tmp_path / "run", url, connections=1) as made,
+    ):
         if request.param == "sqlite":
             made.backup = SqliteBackup(url, tmp_path)
         else:
