@@ -16,10 +16,9 @@ from service.domain.replies import Reply, ReplyClass
 from service.mail import autopsy, manner
 from service.mail.autopsy import Fate
 from service.mail.journal import Journal
-from service.mail.letter import Timeouts
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule
-from tests.unit.mail.sending import FAST, Run, letter, local, send, using
+from tests.unit.mail.sending import FAST, PATIENT, Run, letter, local, send, using
 
 PIPELINED = frozenset({"CHUNKING"})
 LOCKSTEP = frozenset({"CHUNKING", "PIPELINING"})
@@ -86,7 +85,8 @@ def test_a_stuck_reply_holds_back_no_gate(loop, sink, tmp_path):
         assert sorted(run.outcomes) == list(range(2, 10))
         await wire.drain()
 
-    run = using(loop, local(server.port, connections=2), tmp_path, work)
+    timeouts = dataclasses.replace(PATIENT, dot=3)
+    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=timeouts)
     assert run.classes() == ["uncertain"] + ["accepted"] * 8
 
 
@@ -137,7 +137,7 @@ def test_a_session_that_died_while_nothing_ran_is_noticed_before_it_is_used(loop
     server = sink(hide=PIPELINED)
     run = Run()
     with Journal(tmp_path, sender_id=1) as journal:
-        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=FAST)
+        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=PATIENT)
 
         async def batch(number):
             wire.submit([letter(number)], run.note)
@@ -197,7 +197,7 @@ def test_an_unused_session_is_ended_politely(loop, sink, tmp_path):
         wire.submit([letter(2)], run.note)
         await wire.drain()
 
-    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(FAST, idle=0.2))
+    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(PATIENT, idle=0.2))
     assert run.classes() == ["accepted"] * 2
 
 
@@ -324,7 +324,7 @@ def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, reg
     at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
     server = sink(Rule(at, recipient="r2@", delay=1.2), hide=hide)
     letters = [letter(1), letter(2, gate=1), letter(3)]
-    run = send(loop, local(server.port), letters, tmp_path, regate=regate, timeouts=Timeouts())
+    run = send(loop, local(server.port), letters, tmp_path, regate=regate)
     assert run.classes() == ["accepted", "not_sent", "accepted"]
     assert [entry.recipient for entry in server.entries()] == ["r1@example.net", "r3@example.net"]
     assert run.verdict(2).fate is Fate.NOT_SENT
@@ -344,7 +344,7 @@ def test_a_gate_that_never_answers_is_bounded(loop, sink, tmp_path):
         await wire.drain()
         await asyncio.sleep(1.5)
 
-    run = using(loop, local(server.port), tmp_path, work)
+    run = using(loop, local(server.port), tmp_path, work, timeouts=FAST)
     assert run.classes() == ["not_sent"]
     assert server.entries() == []
 
@@ -427,7 +427,7 @@ def test_a_full_disk_stops_sending_before_the_dot(loop, sink, tmp_path, hide):
     run = Run()
 
     async def main(journal):
-        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=FAST)
+        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=PATIENT)
         with full_disk(journal):
             wire.submit([letter(n) for n in range(1, 4)], run.note)
             await wire.drain()
@@ -449,7 +449,7 @@ def test_a_full_disk_leaves_no_room_for_gates(loop, sink, tmp_path):
     server = sink()
 
     async def main(journal):
-        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=FAST)
+        wire = Wire(local(server.port), journal=journal, helo_name="x.example", timeouts=PATIENT)
         with full_disk(journal):
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(wire.room(), 0.2)

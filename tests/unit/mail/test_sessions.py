@@ -14,12 +14,11 @@ import pytest
 from service.domain.errors import ConfigurationError
 from service.domain.replies import Phase
 from service.domain.slots import SlotValues
-from service.mail.letter import Timeouts
 from service.mail.relay import Relay, Tls, parse_relay, parse_relays
 from service.mail.session import parse_capabilities
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule, make_certificates
-from tests.unit.mail.sending import FAST, LARGE, RENDITION, letter, local, send, using, values
+from tests.unit.mail.sending import FAST, LARGE, PATIENT, RENDITION, letter, local, send, using, values
 
 PIPELINED = frozenset({"CHUNKING"})
 
@@ -50,7 +49,7 @@ def test_letters_go_encrypted(loop, sink, tmp_path, certificates, tls, hide):
 def test_large_letters_go_encrypted(loop, sink, tmp_path, certificates, hide):
     server = sink(tls=certificates.server_context(), hide=hide)
     letters = [letter(n, rendition=LARGE) for n in range(1, 6)]
-    run = send(loop, secure(server.port, certificates), letters, tmp_path, timeouts=Timeouts())
+    run = send(loop, secure(server.port, certificates), letters, tmp_path)
     assert run.classes() == ["accepted"] * 5
     assert server.messages == [LARGE.eight_bit.join(letter(n).values) for n in range(1, 6)]
     assert server.counts == {"taken": 5}
@@ -210,7 +209,8 @@ def test_a_relay_that_wants_a_login_and_gets_none(loop, sink, tmp_path):
 )
 def test_a_session_that_does_not_start(loop, sink, tmp_path, rule):
     server = sink(rule)
-    run = send(loop, local(server.port), [letter(1), letter(2)], tmp_path)
+    timeouts = FAST if rule.then == "hang" else PATIENT
+    run = send(loop, local(server.port), [letter(1), letter(2)], tmp_path, timeouts=timeouts)
     # A reset may be seen so early that it looks like no connection at all.
     refused(run, server, *([Phase.EHLO] if rule.when == "EHLO" else [Phase.GREETING, Phase.CONNECT]))
 
@@ -464,6 +464,6 @@ def test_a_missing_authority_file_is_named(tmp_path):
 
 def test_a_session_that_starts_too_slowly(loop, sink, tmp_path):
     server = sink(Rule("CONNECT", "220 x", delay=0.3), Rule("EHLO", delay=0.3))
-    run = send(loop, local(server.port), [letter()], tmp_path, timeouts=dataclasses.replace(FAST, setup=0.4))
+    run = send(loop, local(server.port), [letter()], tmp_path, timeouts=dataclasses.replace(PATIENT, setup=0.4))
     assert "did not start within" in refused(run, server, Phase.CONNECT)
     assert asyncio.all_tasks(loop) == set()

@@ -13,10 +13,10 @@ from service.domain.replies import Reply
 from service.mail.shares import Shares
 from service.mail.transaction import Transaction
 from tests.smtp_sink import Rule
-from tests.unit.mail.sending import FAST, letter, local, using
+from tests.unit.mail.sending import PATIENT, letter, local, using
 
 WAYS = pytest.mark.parametrize("hide", [frozenset(), frozenset({"CHUNKING"}), frozenset({"CHUNKING", "PIPELINING"})])
-PATIENT = dataclasses.replace(FAST, mail=20, rcpt=20, data=20, body=20, dot=20)
+SILENCE = dataclasses.replace(PATIENT, mail=20, rcpt=20, data=20, body=20, dot=20)
 QUICK, SLOW, OTHER = "quick.example", "slow.example", "other.example"
 
 
@@ -64,7 +64,7 @@ def test_a_provider_in_a_tarpit_leaves_a_session_to_the_others(loop, sink, tmp_p
         server.set_rules()
         server.drop_all()
 
-    using(loop, local(server.port, connections=3), tmp_path, work, timeouts=PATIENT)
+    using(loop, local(server.port, connections=3), tmp_path, work, timeouts=SILENCE)
 
 
 def test_two_that_fall_silent_at_once_give_one_session_back(loop, sink, tmp_path):
@@ -81,7 +81,7 @@ def test_two_that_fall_silent_at_once_give_one_session_back(loop, sink, tmp_path
         server.set_rules()
         server.drop_all()
 
-    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=PATIENT)
+    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=SILENCE)
     assert not any(outcome.past_dot for outcome in run.outcomes.values() if outcome.code != 250)
 
 
@@ -96,7 +96,7 @@ def test_behind_a_slow_letter_no_other_provider_is_sent_on_the_same_session(loop
         assert wire.past_dot == 1
         await wire.drain()
 
-    run = using(loop, local(server.port, connections=1), tmp_path, work, timeouts=PATIENT)
+    run = using(loop, local(server.port, connections=1), tmp_path, work, timeouts=SILENCE)
     assert accepted(run, [1, 2])
 
 
@@ -107,7 +107,7 @@ def test_a_quick_provider_has_all_sessions_where_the_others_have_no_letters(loop
         wire.submit([of(OTHER, 1), *(of(QUICK, n) for n in range(2, 32))], run.note)
         await wire.drain()
 
-    run = using(loop, local(server.port, connections=3), tmp_path, work, timeouts=PATIENT)
+    run = using(loop, local(server.port, connections=3), tmp_path, work, timeouts=SILENCE)
     assert accepted(run, range(1, 32))
     used = Counter(entry.session for entry in server.entries())
     assert len(used) == 3
@@ -121,7 +121,7 @@ def test_a_provider_alone_has_all_sessions_however_slow(loop, sink, tmp_path):
         wire.submit([of(SLOW, n) for n in range(1, 7)], run.note)
         await wire.drain()
 
-    using(loop, local(server.port, connections=3), tmp_path, work, timeouts=PATIENT)
+    using(loop, local(server.port, connections=3), tmp_path, work, timeouts=SILENCE)
     assert len({entry.session for entry in server.entries()}) == 3
     times = [entry.at for entry in server.entries()]
     assert times[-1] - times[0] < 1.5
@@ -141,7 +141,7 @@ def test_a_provider_that_is_held_is_busy_on_no_more_sessions(loop, sink, tmp_pat
         wire.submit([of(SLOW, n) for n in range(4, 7)], run.note)
         await wire.drain()
 
-    run = using(loop, local(server.port, connections=3), tmp_path, work, timeouts=PATIENT)
+    run = using(loop, local(server.port, connections=3), tmp_path, work, timeouts=SILENCE)
     assert accepted(run, range(1, 7))
     times = [entry.at for entry in server.entries()]
     assert times[2] - times[0] >= 0.4
@@ -161,7 +161,7 @@ def test_letters_beyond_the_bound_come_back_before_their_gate_runs_out(loop, sin
         server.set_rules()
         server.drop_all()
 
-    using(loop, local(server.port, connections=2), tmp_path, work, timeouts=PATIENT)
+    using(loop, local(server.port, connections=2), tmp_path, work, timeouts=SILENCE)
 
 
 @pytest.mark.parametrize("reply", ["450 4.7.28 too fast", "421 4.7.0 try again later"])
@@ -178,7 +178,7 @@ def test_a_provider_that_asks_for_patience_gets_half(loop, sink, tmp_path, reply
         wire.submit([of(SLOW, n) for n in range(2, 6)], run.note)
         await wire.drain()
 
-    run = using(loop, local(server.port, connections=4), tmp_path, work, timeouts=PATIENT)
+    run = using(loop, local(server.port, connections=4), tmp_path, work, timeouts=SILENCE)
     assert run.classes() == ["transient", *["accepted"] * 4]
     times = [entry.at for entry in server.entries()]
     assert times[1] - times[0] < 0.1
@@ -209,7 +209,7 @@ def test_more_and_fewer_sessions_while_letters_are_sent(loop, sink, tmp_path):
         await wire.drain()
         assert len(server.open_sessions) == 1
 
-    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=PATIENT)
+    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=SILENCE)
     assert run.classes() == ["accepted"] * 160
     assert server.commands.count("QUIT") == 5
 

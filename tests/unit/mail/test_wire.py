@@ -12,10 +12,9 @@ import pytest
 from service.domain.replies import Phase, ReplyClass
 from service.mail.autopsy import Fate
 from service.mail.envelope import compose
-from service.mail.letter import Timeouts
 from service.mail.segments import Rendition, Segments
 from tests.smtp_sink import Rule
-from tests.unit.mail.sending import FAST, LARGE, RENDITION, letter, local, send, using
+from tests.unit.mail.sending import LARGE, PATIENT, RENDITION, letter, local, send, using
 
 PIPELINED = frozenset({"CHUNKING"})
 LOCKSTEP = frozenset({"CHUNKING", "PIPELINING"})
@@ -46,7 +45,7 @@ def test_letters_arrive_once_and_whole(loop, sink, tmp_path, hide):
 @WAYS
 def test_replies_in_slices_of_one_octet(loop, sink, tmp_path, hide):
     server = sink(hide=hide, slices=True)
-    run = send(loop, local(server.port), [letter(n) for n in range(1, 4)], tmp_path, timeouts=Timeouts())
+    run = send(loop, local(server.port), [letter(n) for n in range(1, 4)], tmp_path)
     assert run.classes() == ["accepted"] * 3
 
 
@@ -174,15 +173,16 @@ def test_silence_after_the_dot_is_uncertain_and_never_sent_again(loop, sink, tmp
 @WAYS
 def test_a_hang_after_the_dot_is_uncertain_after_its_time_out(loop, sink, tmp_path, hide):
     server = sink(Rule("DOT", recipient="r2@", then="hang"), hide=hide)
-    run = send(loop, local(server.port, connections=2, window=1), [letter(n) for n in range(1, 6)], tmp_path)
+    relay, letters = local(server.port, connections=2, window=1), [letter(n) for n in range(1, 6)]
+    run = send(loop, relay, letters, tmp_path, timeouts=dataclasses.replace(PATIENT, dot=2))
     assert run.classes() == ["accepted", "uncertain", "accepted", "accepted", "accepted"]
 
 
-@pytest.mark.parametrize("delay", [0.3, 0.9])
-def test_the_reply_to_the_dot_may_take_its_time_but_no_longer(loop, sink, tmp_path, delay):
+@pytest.mark.parametrize(("delay", "dot"), [(0.3, 3), (3, 0.3)])
+def test_the_reply_to_the_dot_may_take_its_time_but_no_longer(loop, sink, tmp_path, delay, dot):
     server = sink(Rule("DOT", delay=delay), hide=PIPELINED)
-    run = send(loop, local(server.port), [letter()], tmp_path)
-    assert run.classes() == ["accepted" if delay < FAST.dot else "uncertain"]
+    run = send(loop, local(server.port), [letter()], tmp_path, timeouts=dataclasses.replace(PATIENT, dot=dot))
+    assert run.classes() == ["accepted" if delay < dot else "uncertain"]
 
 
 @pytest.mark.parametrize("then", ["drop", "reset", "half"])
@@ -230,7 +230,7 @@ def test_a_worker_without_memory_for_a_letter_sends_it_and_those_behind_it_on_an
     loop.set_exception_handler(lambda *_: None)
     monkeypatch.setattr("service.mail.wire.compose", composed)
     server = sink(hide=hide)
-    run = send(loop, local(server.port), [letter(n) for n in range(1, 6)], tmp_path, timeouts=Timeouts())
+    run = send(loop, local(server.port), [letter(n) for n in range(1, 6)], tmp_path)
     assert failed == [at]
     # Those before it may have passed their dots.
     assert set(run.classes()[: at - 1]) <= {"accepted", "uncertain"}
@@ -243,7 +243,8 @@ def test_a_worker_without_memory_for_a_letter_sends_it_and_those_behind_it_on_an
 @pytest.mark.parametrize("at", ["MAIL", "RCPT", "DATA"])
 def test_a_hang_before_the_dot_is_bounded_and_safe_to_retry(loop, sink, tmp_path, hide, at):
     server = sink(Rule(at, times=1, then="hang"), hide=hide)
-    run = send(loop, local(server.port), [letter(n) for n in range(1, 4)], tmp_path)
+    timeouts = dataclasses.replace(PATIENT, **{at.lower(): 2})
+    run = send(loop, local(server.port), [letter(n) for n in range(1, 4)], tmp_path, timeouts=timeouts)
     assert run.classes() == ["transient", "accepted", "accepted"]
     assert run.outcomes[1].phase is Phase[at]
     assert run.verdict(1).fate is Fate.NOT_SENT
@@ -258,7 +259,8 @@ def test_a_reader_who_hangs_holds_up_only_its_own_connection(loop, sink, tmp_pat
         wire.submit(letters, lambda outcome: (run.note(outcome), seen.append(outcome.delivery_id)))
         await wire.drain()
 
-    run = using(loop, local(server.port, connections=2), tmp_path, work)
+    timeouts = dataclasses.replace(PATIENT, rcpt=3)
+    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=timeouts)
     assert run.classes() == ["transient"] + ["accepted"] * 38
     assert seen[-1] == 1
 
@@ -309,7 +311,7 @@ def test_odd_but_clear_replies_are_understood(loop, sink, tmp_path, hide, reply)
 
 def test_a_reply_without_end_is_cut_off(loop, sink, tmp_path):
     server = sink(Rule("RCPT", "250-" + "x" * 5_000_000 + "\r\n", recipient="r1@"), hide=PIPELINED)
-    run = send(loop, local(server.port), [letter(1), letter(2)], tmp_path, timeouts=Timeouts())
+    run = send(loop, local(server.port), [letter(1), letter(2)], tmp_path)
     assert run.classes() == ["transient", "accepted"]
 
 
@@ -347,7 +349,7 @@ def test_a_dot_that_the_kernel_never_got_is_provably_unsent(loop, sink, tmp_path
             server.drop_all(then)
         await wire.drain()
 
-    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(FAST, dot=15))
+    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(PATIENT, body=2))
     assert run.classes() == ["transient" if then == "hang" else "accepted", "accepted"]
     assert len(server.entries()) == run.classes().count("accepted")
     assert run.verdict(1).fate is (Fate.NOT_SENT if then == "hang" else Fate.REPLIED)
