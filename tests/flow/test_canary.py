@@ -263,6 +263,7 @@ def assert_all_is_kept(life):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_trace_is_left_of_any_reader(harsh):
     life = harsh
     readers = imported(life)
@@ -281,6 +282,7 @@ def test_no_trace_is_left_of_any_reader(harsh):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_trace_is_left_of_who_signs_up(harsh):
     life = harsh
     suppressed = life.reader("unwelcome")

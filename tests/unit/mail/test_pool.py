@@ -292,15 +292,15 @@ def test_a_letter_whose_gate_has_run_out_in_the_queue_is_given_back(loop, sink, 
 @LATE_BODIES
 def test_a_late_go_ahead_is_gated_again(loop, sink, tmp_path, hide):
     at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
-    server = sink(Rule(at, recipient="r2@", delay=0.2), hide=hide)
+    server = sink(Rule(at, recipient="r2@", delay=1.2), hide=hide)
     asked = []
 
     async def regate(late):
         asked.append(late.delivery_id)
         await asyncio.sleep(0.01)
-        return suspended_monotonic() + 1
+        return suspended_monotonic() + 5
 
-    letters = [letter(1), letter(2, gate=0.1), letter(3)]
+    letters = [letter(1), letter(2, gate=1), letter(3)]
     run = send(loop, local(server.port), letters, tmp_path, regate=regate)
     assert run.classes() == ["accepted"] * 3
     assert asked == [2]
