@@ -75,6 +75,7 @@ def posts(site, parts):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_no_class_of_address_is_answered_faster_than_another(fast, parts):
     assert asyncio.run(measured(posts(fast, parts), ROUNDS)) < NOTHING
 
