@@ -120,7 +120,7 @@ def _uncertain_is_small(
 
 
 def _understood(dot: Dot) -> bool:
-    return dot.answered_at is not None and dot.said[:3] == b"250"
+    return dot.answered_at is not None and dot.said[:3] == b"250" and not dot.astray
 
 
 def _no_mail_after_goodbye(run: Run, rows: list[Any], dots: dict[int, list[Dot]]) -> list[str]:

@@ -76,6 +76,9 @@ _DOT_TROUBLE = (
 )
 
 
+_ENDLESS = b"250-\xff\xfe"
+
+
 @dataclass(eq=False)
 class Dot:
     """One letter whose final dot, or last chunk, the worker handed over."""
@@ -90,6 +93,7 @@ class Dot:
     refused: bool = False  # the relay said so, in words that mean it
     said: bytes = b""
     answered_at: float | None = None  # the worker read all of what was said
+    astray: bool = False  # a reply before this one's never ended, so each is taken for that to an earlier command
     edition: str = ""
     lost: bool = False
 
@@ -160,6 +164,7 @@ class SmtpSession:
         self._recipient: bytes | None = None
         self._shadow = False  # reads what never arrived
         self._delay = 0.0
+        self._endless = False  # a reply was begun that goes on with whatever is said next
 
     # The connection
 
@@ -221,7 +226,9 @@ class SmtpSession:
             self.link.say(usual[: self.world.rng.randrange(len(usual))], delay)
             self._drop()
         elif whim == b"garble":
-            self._say(self.world.rng.choice((b"hello?", b"250-\xff\xfe", b"999 what", b"2500 ok")), delay)
+            text = self.world.rng.choice((b"hello?", _ENDLESS, b"999 what", b"2500 ok"))
+            self._say(text, delay)
+            self._endless = self._endless or text == _ENDLESS
         else:
             self._say(whim, delay, dot, farewell=whim.startswith(b"421"))
             if whim.startswith(b"421"):
@@ -231,7 +238,7 @@ class SmtpSession:
 
     def _say(self, text: bytes, delay: float, dot: Dot | None = None, *, farewell: bool = False) -> None:
         if dot is not None:
-            dot.said = text
+            dot.said, dot.astray = text, self._endless
         self.link.say(text + b"\r\n", delay, dot, farewell=farewell)
 
     def _slices(self, text: bytes, dot: Dot | None) -> None:

@@ -49,6 +49,11 @@ def told(seeds, shelf):
     return [hashlib.sha256(repr(simulate(seed, shelf).story).encode()).hexdigest() for seed in seeds]
 
 
+def test_what_follows_a_reply_without_an_end_is_an_answer_to_nobody(shelf):
+    """The last letter of such a session stays without a reply, though the relay said one to it."""
+    assert simulate(908314, shelf).violations == []
+
+
 @pytest.mark.slow
 def test_a_seed_tells_the_same_story_in_every_process(shelf):
     here = told(TOLD_TWICE, shelf)
