@@ -9,6 +9,7 @@ from pathlib import Path
 
 import hypothesis
 import pytest
+import structlog
 
 from service.domain.keys import Keyring
 from service.store import Database, Sealer, schema
@@ -36,6 +37,14 @@ def pytest_collection_modifyitems(items):
 def stretch(items, part, parts):
     """That part of so many, in their order: tests of one file share what the file sets up."""
     return items[part * len(items) // parts : (part + 1) * len(items) // parts]
+
+
+@pytest.fixture(autouse=True)
+def logs():
+    """What a test does to the log ends with it, as the stream does that it logs to."""
+    found = structlog.get_config()
+    yield
+    structlog.configure(**found)
 
 
 class FakeClock:

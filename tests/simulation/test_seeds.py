@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import structlog
 
 from tests.simulation import substitutes
 from tests.simulation.many import quiet
@@ -32,6 +33,7 @@ def shelf():
     with substitutes.substituted():
         quiet()
         yield Shelf()
+    structlog.reset_defaults()
 
 
 @pytest.mark.parametrize("part", range(4))
