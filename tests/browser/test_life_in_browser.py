@@ -14,7 +14,7 @@ from service.domain.tokens import LinkSigner
 from service.domain.weeks import Week
 from service.render.dates import long_date
 from service.store import subscribers
-from tests.browser.test_signup_in_browser import TARGETS, house, opened, running  # noqa: F401
+from tests.browser.test_signup_in_browser import TARGETS, opened
 from tests.conftest import KEYRING
 from tests.flow.visitor import body, mails
 
@@ -40,7 +40,7 @@ WORDS = {
 class Reader:
     """One person with a browser and a mailbox."""
 
-    def __init__(self, house, page, language, address):  # noqa: F811
+    def __init__(self, house, page, language, address):
         self.house, self.page, self.language, self.address = house, page, language, address
         self.read = {}
 
@@ -92,7 +92,7 @@ class Reader:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_a_life_from_the_form_to_the_erasure(running, house, language):  # noqa: F811
+def test_a_life_from_the_form_to_the_erasure(running, house, language):
     text, next_is, left, erased, changed = WORDS[language]
     with opened(running, java_script_enabled=False) as (page, asked):
         reader = Reader(house, page, language, f"life-{language}@reader.test")
@@ -151,13 +151,13 @@ def test_a_life_from_the_form_to_the_erasure(running, house, language):  # noqa:
     assert [url for url in asked if not url.startswith(house.base + "/")] == []
 
 
-def page_source(house, reader):  # noqa: F811
+def page_source(house, reader):
     """The link to leave in the welcome, which never falls."""
     address = f"life-{reader.language}@reader.test"
     return next(body(mail, "plain") for mail in mails(house.sink, address) if "/u/" in body(mail, "plain"))
 
 
-def own_pages(house, page, language, name):  # noqa: F811
+def own_pages(house, page, language, name):
     """The reader's page in each of its states, and what fresh links open; its name."""
     reader = Reader(house, page, language, f"{name}@reader.test")
     with house.database.begin() as session:
@@ -190,7 +190,7 @@ def own_pages(house, page, language, name):  # noqa: F811
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_an_accessibility_checker_finds_nothing_on_the_readers_pages(running, house, language, width, scheme):  # noqa: F811
+def test_an_accessibility_checker_finds_nothing_on_the_readers_pages(running, house, language, width, scheme):
     settings = {"bypass_csp": True, "viewport": {"width": width, "height": 800}, "color_scheme": scheme}
     seen = []
     with opened(running, **settings) as (page, _asked):

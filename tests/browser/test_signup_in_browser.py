@@ -6,10 +6,7 @@ from contextlib import contextmanager
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.pictures import browser
-from tests.flow.conftest import sending_installation
-from tests.flow.visitor import Visitor, body, mails
-from tests.servers import free_port
+from tests.flow.visitor import body, mails
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -22,24 +19,6 @@ HEADINGS = {
 TARGETS = """() => [...document.querySelectorAll("a:not(.skip), button, input:not([type=hidden]):not(.trap input), label.choice")]
   .filter(one => getComputedStyle(one).display !== "inline")
   .map(one => [one.outerHTML.slice(0, 60), one.getBoundingClientRect().height])"""
-
-
-@pytest.fixture(scope="module")
-def running():
-    with browser() as made:
-        yield made
-
-
-@pytest.fixture(scope="module")
-def house(request, tmp_path_factory):
-    port = free_port()
-    base = f"http://127.0.0.1:{port}"
-    folder = tmp_path_factory.mktemp("signup")
-    with sending_installation(request, "sqlite", folder, web_port=port, base_url=base) as made:
-        made.start_command("web")
-        made.wait_for(Visitor(base).answered, why="the site does not answer")
-        made.base = base
-        yield made
 
 
 @contextmanager
