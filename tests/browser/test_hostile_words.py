@@ -18,7 +18,7 @@ from service.render.templates import load_templates
 from service.store import issues
 from service.store import publication as publications
 from tests.browser.payloads import PAYLOADS
-from tests.browser.pictures import BASE, browser, opened, reader_notices, sample, shown
+from tests.browser.pictures import BASE, opened, reader_notices, sample, shown
 from tests.browser.reading import LANGUAGES, own_pages, release, served
 from tests.unit.render.samples import text
 
@@ -83,12 +83,6 @@ def hostile_issue(part):
         for number, one in words
     )
     return replace(issue, week=WEEKS[part], articles=articles, subjects={"en": words[0][1]}, assets=())
-
-
-@pytest.fixture(scope="module")
-def running():
-    with browser() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from tests.browser.pictures import (
     CHAINS,
     LOOKS,
     WIDTHS,
-    browser,
     mail,
     notices,
     opened,
@@ -49,12 +48,6 @@ HOVER = "document.querySelectorAll('*').forEach(element => element.dispatchEvent
 def hexadecimal(css):
     channels = [int(part) for part in css[css.index("(") + 1 : -1].split(",")[:3]]
     return "#" + "".join(f"{channel:02x}" for channel in channels)
-
-
-@pytest.fixture(scope="module")
-def running():
-    with browser() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.pictures import browser
 from tests.browser.reading import LANGUAGES, own_pages, pages, served
 
 pytestmark = pytest.mark.browser
@@ -12,12 +11,6 @@ SMALL, LARGE = 360, 1280
 # What wcag asks for at its two levels, and what is good practice besides.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOURS = ["color-contrast", "link-in-text-block"]
-
-
-@pytest.fixture(scope="module")
-def running():
-    with browser() as made:
-        yield made
 
 
 @pytest.fixture(scope="module")
