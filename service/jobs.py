@@ -109,8 +109,7 @@ def _prepare(sender: str, instance: Any) -> None:
     both = {queue.BULK, queue.NOTICES} <= set(instance.app.amqp.queues.consume_from)
     processes = instance.concurrency or os.cpu_count() or 1
     count = max(1, processes - 1) if both else processes
-    _places = Places(Path(parts().settings.data_dir) / "places" / str(os.getpid()), count)
-    _places.prepare()
+    _places = Places.of_new_worker(Path(parts().settings.data_dir) / "places", count)
     preload(parts())
     _log.info("worker-starting", worker=sender.partition("@")[0], processes=processes, bulk=count)
 

@@ -7,10 +7,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+# How such a folder begins; workers of an older release have others, which they need.
+_WORKER = "worker-"
+# Locked as long as any process of the worker lives.
+_ALIVE = "alive"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,11 +27,22 @@ class Places:
     folder: Path
     count: int
 
-    def prepare(self) -> None:
-        """Make the folder, with a file for each place."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        for number in range(self.count):
-            (self.folder / str(number)).touch(mode=0o600)
+    @classmethod
+    def of_new_worker(cls, parent: Path, count: int) -> Places:
+        """Places in a folder of their own below `parent`, of this process and those it forks; removes dead workers'.
+
+        The folder's name is random: workers in containers that share a volume have the same process id.
+        """
+        parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        # Nobody takes a folder for a dead worker's between its making and its lock.
+        with _held(parent):
+            for folder in parent.glob(f"{_WORKER}*"):
+                _remove_if_dead(folder)
+            made = cls(parent / f"{_WORKER}{secrets.token_hex(8)}", count)
+            made.folder.mkdir(mode=0o700)
+            # Stays open for ever: its lock ends with the last process that has it.
+            fcntl.flock(os.open(made.folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
+        return made
 
     @contextmanager
     def taken(self) -> Iterator[bool]:
@@ -42,3 +60,24 @@ class Places:
                 os.close(descriptor)
             return
         yield False
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_if_dead(folder: Path) -> None:
+    descriptor = os.open(folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    finally:
+        os.close(descriptor)
+    shutil.rmtree(folder, ignore_errors=True)
