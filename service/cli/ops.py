@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import sys
 from typing import TYPE_CHECKING, Annotated
@@ -126,14 +127,20 @@ def _echo(line: str) -> None:
 
 def web(
     proxy: Annotated[
-        bool, typer.Option("--proxy", help="Believe X-Forwarded-Proto of a reverse proxy in front.")
+        bool,
+        typer.Option("--proxy", help="A reverse proxy of this machine is in front: believe for whom it asks, and how."),
     ] = False,
+    proxy_at: Annotated[
+        list[str] | None,
+        typer.Option(help="The same of one at that address, or in that network (172.16.0.0/12); may be repeated."),
+    ] = None,
 ) -> None:
     """Serve the site on this machine (`up` does this and more)."""
     import uvicorn
 
     from service.bootstrap import services
 
+    proxies = [_network(text) for text in proxy_at or ()] or ["127.0.0.1", "::1"]
     parts = services()
     settings = parts.settings
     # Wrong keys or an old schema are said here, before the port is opened.
@@ -148,9 +155,19 @@ def web(
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=proxy,
+        proxy_headers=proxy or bool(proxy_at),
+        forwarded_allow_ips=proxies,
         timeout_graceful_shutdown=10,
     )
+
+
+def _network(text: str) -> str:
+    try:
+        return str(ipaddress.ip_network(text))
+    except ValueError:
+        raise typer.BadParameter(
+            f'"{text}" is no address and no network; write 192.0.2.7 or 172.16.0.0/12', param_hint="--proxy-at"
+        ) from None
 
 
 def doctor(json: Json = False) -> None:
