@@ -54,7 +54,6 @@ class Settings(BaseSettings):
     uncertain: Literal["hold", "resend"] = Field(
         "hold", description="letters of unknown fate: hold for an operator, or resend once (may mail twice)"
     )
-    late_hours: int = Field(12, ge=0, description="a slot missed by less is sent late; by more, an operator decides")
     batch_size: int = Field(1000, ge=1, le=1000, description="letters in one batch at the most")
     inbox_port: int = Field(2525, ge=1, le=65535, description="port of the local inbox (SMTP)")
     web_host: str = Field("127.0.0.1", description="address the site listens on")
@@ -70,11 +69,6 @@ class Settings(BaseSettings):
     def keyring_path(self) -> Path:
         """Where the keyring is."""
         return self.secret_key_file or self.data_dir / "secret.key"
-
-    @property
-    def journal_dir(self) -> Path:
-        """Where the journals of this host's workers are."""
-        return self.data_dir / "journals"
 
     @property
     def inbox_dir(self) -> Path:
