@@ -15,11 +15,14 @@ from pathlib import Path
 import pytest
 import yaml
 
+from service.config import Settings, load
 from service.embedded.programs import PROJECT
 from tests.servers import free_port, inbox_server, valkey_server, wait_for_port
 
 SET = {"POSTGRES_PASSWORD": "secret", "TYDZEN_SMTP_URL": "smtp://relay.example.org:587"}
-OURS = ("migrate", "web", "worker", "notices", "beat")
+OURS = ("migrate", "web", "inbound", "worker", "notices", "beat")
+# What is not for `.env` to say: compose.yml says where these are, and the local inbox is for trying things out.
+FIXED = {"DATA_DIR", "DATABASE_URL", "REDIS_URL", "INBOX_PORT", "WEB_HOST", "WEB_PORT"}
 _VARIABLE = re.compile(r"\$\{(\w+)(?::([-?])([^}]*))?\}")
 
 
@@ -60,7 +63,7 @@ def test_our_containers_have_no_rights_and_write_to_nothing_but_the_volume(servi
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
-    assert service["volumes"] == ["data:/data"]
+    assert service["volumes"] == ["data:/data", "./keys:/keys:ro"]
     assert service["tmpfs"] == ["/tmp"]
 
 
@@ -68,7 +71,9 @@ def test_the_image_runs_as_a_user_without_rights_and_holds_no_tools_to_build():
     stages = (PROJECT / "Dockerfile").read_text().split("\nFROM ")
     final = stages[-1]
     assert "\nUSER tydzen" in final
-    assert "pip" not in final
+    # The image that it is made from brings pip.
+    assert "\nRUN rm -rf /usr/local/bin/pip* /usr/local/lib/python3.13/site-packages/pip*" in final
+    assert "pip install" not in final
     assert "apt" not in final
     assert "--require-hashes" in stages[-2]
 
@@ -109,6 +114,26 @@ def test_no_secret_stands_in_the_file_and_a_missing_one_is_asked_for():
     assert "secret" not in (PROJECT / "docker-compose.yml").read_text().lower().replace("secret_key", "")
     with pytest.raises(AssertionError, match="POSTGRES_PASSWORD"):
         compose(POSTGRES_PASSWORD="")
+
+
+def test_every_setting_of_the_env_file_reaches_our_containers():
+    fields = {name.upper() for name in Settings.model_fields} - FIXED
+    values = {f"TYDZEN_{name}": f"value of {name}" for name in fields}
+    made = compose(**values)["services"]
+    for name in OURS:
+        assert values.items() <= made[name]["environment"].items(), name
+
+
+def test_what_is_not_set_has_its_default(services, monkeypatch):
+    for name, value in services["worker"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    found = load()
+    assert found.model_fields_set == {"database_url", "redis_url", "smtp_url", "log_json", "data_dir"}
+
+
+def test_postgresql_is_waited_for_until_it_takes_connections_of_others(services):
+    # When it is new, it first listens on its Unix socket alone.
+    assert "--host=127.0.0.1" in services["postgres"]["healthcheck"]["test"]
 
 
 def test_everything_waits_for_the_schema(services):
@@ -214,7 +239,7 @@ def test_its_own_commands_send_an_issue_with_two_workers_on_postgresql(installat
     assert len(installation.inbox.mails()) == 60
     with urllib.request.urlopen(f"http://127.0.0.1:{installation.web_port}/be/issues/2019-W22/", timeout=60) as page:
         assert page.status == 200
-    installation.run("worker", installation.services["worker"]["healthcheck"]["test"][1:])
+    installation.run("worker", ["tydzen", "doctor"])
     ended(installation)
 
 
