@@ -25,6 +25,11 @@ class FakeBell:
         return [ids[0] for name, *ids in self.rung if name == job]
 
 
+def reserve(pace, bucket, rate, count):
+    """Tokens of one bucket; the seconds to wait for them."""
+    return pace.reserve_all({bucket: rate}, count)[bucket]
+
+
 class FakePace:
     """Buckets by a clock that stands still until a test moves it; with `away`, nobody answers."""
 
@@ -33,9 +38,6 @@ class FakePace:
         self.away = False
         self._given: dict[str, tuple[float, float]] = {}
         self._outstanding: dict[str, float] = {}
-
-    def reserve(self, bucket: str, rate: float, count: int) -> float:
-        return self.reserve_all({bucket: rate}, count)[bucket]
 
     def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
         if self.away:

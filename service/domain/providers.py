@@ -35,9 +35,6 @@ _DOMAINS: dict[str, tuple[str, ...]] = {
 
 _NAMES = {domain: name for name, domains in _DOMAINS.items() for domain in domains}
 KNOWN = frozenset(_DOMAINS)
-# Mailboxes that the authorities of Belarus or Russia can have opened: by provider, and by the country of the domain.
-_COMPELLED = frozenset({"mail.ru", "yandex", "rambler", "tut.by"})
-_COMPELLED_COUNTRIES = (".by", ".xn--90ais", ".бел", ".ru", ".su", ".xn--p1ai", ".рф")
 # All that are not known, where they are shown or named as one.
 OTHER = "other"
 
@@ -45,12 +42,6 @@ OTHER = "other"
 def provider_of(domain: str) -> str:
     """The known provider's name of a domain, which is given in lower case; of any other, the domain itself."""
     return _NAMES.get(domain, domain)
-
-
-def compelled(domain: str) -> bool:
-    """Whether authorities that a reader may have to fear can have mailboxes of `domain` opened; by its name alone."""
-    lowered = domain.lower().rstrip(".")
-    return lowered.endswith(_COMPELLED_COUNTRIES) or provider_of(lowered) in _COMPELLED
 
 
 def checked(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a mail server said, and what it means for one delivery (the table in docs: Replies, retries, breakers).
+"""What a mail server said, and what it means for one delivery.
 
 Pure rules: bytes and time-outs are the business of `service.mail`, states of a delivery that of `delivery`.
 """

@@ -1,4 +1,4 @@
-"""What this process has handed to the wire, on disk before the kernel has it (delivery.md, Journal).
+"""What this process has handed to the wire, on disk before the kernel has it.
 
 A mapped file: a record is in the page cache, and so survives SIGKILL, as soon as it is copied, without a system call.
 It holds delivery ids and reply codes, never an address.
@@ -123,17 +123,8 @@ class Journal:
 
     @property
     def records(self) -> int:
-        """Records written so far; worth a `rotate` between batches when there are some hundred thousand."""
+        """Records written so far."""
         return (self._position - HEADER_SIZE) // RECORD.size
-
-    def rotate(self) -> None:
-        """Go on in a new file; the old one is dead from now on, for the sweep. Only with nothing in flight."""
-        old_map, old_file = self._map, self._file
-        self.path, self._file, self._map = self._create()
-        self._position = HEADER_SIZE
-        self._allocated = _CHUNK
-        old_map.close()
-        old_file.close()
 
     def close(self) -> None:
         """Let go of the lock: whatever was not replied to is now for the sweep to settle."""

@@ -65,10 +65,6 @@ class PaceAwayError(UnavailableError):
 class Pace(Protocol):
     """Gives out the tokens of named buckets."""
 
-    def reserve(self, bucket: str, rate: float, count: int) -> float:
-        """Take `count` tokens at `rate` per second; returns the seconds to wait before they may be used (≤ 0: none)."""
-        ...
-
     def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
         """Take `count` tokens of each bucket of `rates`, all or none; by bucket, the seconds to wait for its tokens.
 
@@ -110,10 +106,6 @@ class ValkeyPace:
         self._outstanding: dict[str, float] = {}
         self._stocks: dict[tuple[tuple[str, float], ...], _Stock] = {}  # by buckets and their rates
         self._lock = threading.Lock()  # around the stocks
-
-    def reserve(self, bucket: str, rate: float, count: int) -> float:
-        """As `Pace.reserve`; raises PaceAwayError where Valkey does not answer in two seconds."""
-        return self.reserve_all({bucket: rate}, count)[bucket]
 
     def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
         """As `Pace.reserve_all`; raises PaceAwayError where Valkey does not answer in two seconds."""

@@ -14,21 +14,12 @@ from service.render.markdown import parse
 WIDTH = 72
 
 
-@dataclass(frozen=True, slots=True)
-class Outline:
-    """What the HTML and the text part of a body must both hold."""
-
-    headings: tuple[str, ...]
-    links: tuple[str, ...]
-
-
 @dataclass(slots=True)
 class _Notes:
     """The addresses met so far: `waiting` until the block that names them ends."""
 
     files: Mapping[str, str]
     picture: str  # empty: only the description
-    numbered: bool = True
     count: int = 0
     waiting: list[str] = field(default_factory=list)
 
@@ -54,21 +45,6 @@ def body_text(body: str, files: Mapping[str, str], *, picture: str) -> str:
         if notes.waiting:
             blocks.append("\n".join(notes.taken()))
     return "\n\n".join(block for block in blocks if block)
-
-
-def outline(body: str, files: Mapping[str, str]) -> Outline:
-    """The headings and the links of `body`, in order."""
-    headings: list[str] = []
-    links: list[str] = []
-    notes = _Notes(files, "", numbered=False)
-    for node in SyntaxTreeNode(parse(body)).walk():
-        if node.type == "heading":
-            headings.append(_inline(node.children, notes))
-        elif node.type == "link":
-            href = str(node.attrGet("href") or "")
-            if problem_of_link(href, files) is None:
-                links.append(files.get(href, href))
-    return Outline(tuple(headings), tuple(links))
 
 
 def wrapped(text: str, width: int = WIDTH, first: str = "", rest: str = "") -> list[str]:
@@ -171,6 +147,6 @@ def _words(node: SyntaxTreeNode, notes: _Notes) -> str:
     words = _inline(node.children, notes)
     if node.type == "link":
         href = str(node.attrGet("href") or "")
-        if notes.numbered and problem_of_link(href, notes.files) is None:
+        if problem_of_link(href, notes.files) is None:
             return f"{words} [{notes.number(href)}]"
     return words

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from service.pace.bucket import BURST_SECONDS, PaceAwayError, ValkeyPace
-from tests.fakes import FakePace
+from tests.fakes import FakePace, reserve
 
 
 class Real:
@@ -71,77 +71,77 @@ SOON = pytest.approx
 
 
 def test_tokens_are_good_one_after_the_other_at_the_rate(pace):
-    waits = [pace.reserve("b", 10, 5) for _ in range(4)]
+    waits = [reserve(pace, "b", 10, 5) for _ in range(4)]
     assert waits == [SOON(0.5 * number, abs=0.1) for number in (1, 2, 3, 4)]
 
 
 def test_a_bucket_that_is_new_starts_empty(pace):
-    assert pace.reserve("b", 2, 1) == SOON(0.5, abs=0.05)
+    assert reserve(pace, "b", 2, 1) == SOON(0.5, abs=0.05)
 
 
 def test_buckets_know_nothing_of_each_other(pace):
-    pace.reserve("one", 1, 30)
-    assert pace.reserve("other", 10, 1) == SOON(0.1, abs=0.05)
+    reserve(pace, "one", 1, 30)
+    assert reserve(pace, "other", 10, 1) == SOON(0.1, abs=0.05)
 
 
 def test_all_processes_share_a_bucket(world):
     # As on a busy machine time goes by between two questions, what is told is when the tokens are good.
     began = time.monotonic()
-    waits = [pace.reserve("b", 1, 1) for pace in world.paces]
+    waits = [reserve(pace, "b", 1, 1) for pace in world.paces]
     late = time.monotonic() - began
     assert all(number - late - 0.05 <= wait <= number + 0.05 for number, wait in enumerate(waits, start=1))
     assert late < 0.9
 
 
 def test_what_nobody_takes_is_kept_for_half_a_second_and_no_longer(world, pace):
-    pace.reserve("b", 10, 1)
+    reserve(pace, "b", 10, 1)
     world.sleep(BURST_SECONDS + 0.7)
     # Five tokens were kept: the sixth is a tenth of a second away.
-    assert pace.reserve("b", 10, 5) == SOON(0, abs=0.05)
-    assert pace.reserve("b", 10, 1) == SOON(0.1, abs=0.05)
+    assert reserve(pace, "b", 10, 5) == SOON(0, abs=0.05)
+    assert reserve(pace, "b", 10, 1) == SOON(0.1, abs=0.05)
 
 
 def test_a_rate_below_one_is_a_rate(pace):
-    assert pace.reserve("b", 0.2, 1) == SOON(5, abs=0.1)
-    assert pace.reserve("b", 0.2, 1) == SOON(10, abs=0.1)
+    assert reserve(pace, "b", 0.2, 1) == SOON(5, abs=0.1)
+    assert reserve(pace, "b", 0.2, 1) == SOON(10, abs=0.1)
 
 
 def test_what_is_given_away_counts_at_the_new_rate_where_the_rate_changes(pace):
-    pace.reserve("b", 0.1, 1)
-    pace.reserve("b", 0.1, 1)
+    reserve(pace, "b", 0.1, 1)
+    reserve(pace, "b", 0.1, 1)
     # Two tokens are given away and not good yet.
-    assert pace.reserve("b", 100, 1) == SOON(0.03, abs=0.02)
-    pace.reserve("slower", 100, 50)
-    assert pace.reserve("slower", 10, 1) == SOON(5.1, abs=0.3)
+    assert reserve(pace, "b", 100, 1) == SOON(0.03, abs=0.02)
+    reserve(pace, "slower", 100, 50)
+    assert reserve(pace, "slower", 10, 1) == SOON(5.1, abs=0.3)
 
 
 def test_a_pace_that_is_away_says_so_and_works_when_it_is_back(world, pace):
-    pace.reserve("b", 10, 1)
+    reserve(pace, "b", 10, 1)
     world.go_away()
     for _ in range(2):
         with pytest.raises(PaceAwayError):
-            pace.reserve("b", 10, 1)
+            reserve(pace, "b", 10, 1)
     world.come_back()
-    assert pace.reserve("b", 10, 1) <= 0.3
+    assert reserve(pace, "b", 10, 1) <= 0.3
 
 
 def test_forgetting_everything_gives_nothing_away_twice(world):
-    first = [pace.reserve("b", 10, 5) for pace in world.paces]
+    first = [reserve(pace, "b", 10, 5) for pace in world.paces]
     assert first[-1] == SOON(1.5, abs=0.1)
     world.forget()
     # The last one knows that fifteen tokens are under way, and asks for five more.
-    assert world.paces[-1].reserve("b", 10, 5) == SOON(2.0, abs=0.1)
+    assert reserve(world.paces[-1], "b", 10, 5) == SOON(2.0, abs=0.1)
 
 
 def test_several_buckets_give_together_and_each_keeps_its_own_rate(pace):
     first = pace.reserve_all({"fast": 100, "slow": 0.5}, 1)
     assert first == {"fast": SOON(0.01, abs=0.05), "slow": SOON(2, abs=0.05)}
-    assert pace.reserve("slow", 0.5, 1) == SOON(4, abs=0.05)
-    assert pace.reserve("fast", 100, 1) == SOON(0.02, abs=0.05)
+    assert reserve(pace, "slow", 0.5, 1) == SOON(4, abs=0.05)
+    assert reserve(pace, "fast", 100, 1) == SOON(0.02, abs=0.05)
 
 
 def test_where_one_bucket_would_take_too_long_none_gives(pace):
-    pace.reserve("slow", 1, 3)
+    reserve(pace, "slow", 1, 3)
     refused = pace.reserve_all({"fast": 10, "slow": 1}, 1, patience=0.5)
     assert refused == {"fast": SOON(0.1, abs=0.05), "slow": SOON(4, abs=0.05)}
     # As if nobody had asked.
@@ -172,7 +172,7 @@ class TestValkey:
         def take():
             pace = ValkeyPace(valkey.url)
             while time.monotonic() < start + self.SECONDS:
-                wait = max(0.0, pace.reserve("b", self.RATE, self.GROUP))
+                wait = max(0.0, reserve(pace, "b", self.RATE, self.GROUP))
                 with lock:
                     # When they are good, not when this thread wakes up: that is the machine's affair.
                     good.append(time.monotonic() + wait - start)
@@ -209,7 +209,7 @@ def test_tokens_that_are_taken_ahead_at_a_high_rate_keep_the_rate(valkey):
     paces = [ValkeyPace(valkey.url) for _ in range(2)]
     started = time.monotonic()
     # The wait is told from when the answer is here.
-    good_at = sorted(pace.reserve("b", rate, count) + time.monotonic() for _ in range(15) for pace in paces)
+    good_at = sorted(reserve(pace, "b", rate, count) + time.monotonic() for _ in range(15) for pace in paces)
     for pace in paces:
         pace.close()
     for number, instant in enumerate(good_at, start=1):
@@ -226,7 +226,7 @@ def test_tokens_that_are_taken_ahead_are_not_good_before_valkey_said_so(valkey):
 
     pace._reserve = late
     began = time.monotonic()
-    pace.reserve("b", 200, 10)
-    wait = pace.reserve("b", 200, 10)
+    reserve(pace, "b", 200, 10)
+    wait = reserve(pace, "b", 200, 10)
     assert time.monotonic() + wait >= began + 0.3 + 20 / 200
     pace.close()

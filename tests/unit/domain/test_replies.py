@@ -1,4 +1,4 @@
-"""Every row of the table in delivery.md, and the replies that real servers send in its gaps."""
+"""Every class of replies, and the replies that real servers send in its gaps."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError
 from service.domain.keys import Keyring, Purpose
-from service.domain.providers import compelled
 from service.domain.signup import TEXT_VERSION, chain_of, evidence, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import ConfirmationSigner, LinkSigner, hour_of
@@ -102,16 +101,3 @@ def test_any_other_text_confirms_nothing(text):
 @pytest.mark.parametrize("purpose", [Purpose.UNSUBSCRIBE, Purpose.PREFERENCES])
 def test_a_link_of_another_purpose_confirms_nothing(purpose):
     assert LINKS.read(LinkSigner(KEYRING, purpose).sign(bytes(16), hour_of(NOW)), NOW) is None
-
-
-@pytest.mark.parametrize(
-    "domain",
-    ["mail.ru", "tut.by", "BSU.by", "yandex.com", "ya.ru", "vk.com", "some.рф", "xn--80a1acny.xn--p1ai", "a.бел"],
-)
-def test_mailboxes_that_authorities_can_have_opened(domain):
-    assert compelled(domain)
-
-
-@pytest.mark.parametrize("domain", ["gmail.com", "proton.me", "by.example", "ru.example.org", "babyru", "example.org"])
-def test_other_mailboxes(domain):
-    assert not compelled(domain)

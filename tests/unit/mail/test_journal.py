@@ -165,18 +165,6 @@ def test_an_owner_lives_as_long_as_its_lock(tmp_path):
     assert autopsy.is_dead(journal.path)
 
 
-def test_a_new_file_lets_go_of_the_old_one(journal):
-    journal.dot(1, 1)
-    old = journal.path
-    journal.rotate()
-    journal.dot(2, 1)
-    assert autopsy.is_dead(old)
-    assert not autopsy.is_dead(journal.path)
-    assert autopsy.read(old).verdict(1, 1).fate is Fate.UNCERTAIN
-    assert autopsy.read(journal.path).verdict(2, 1).fate is Fate.UNCERTAIN
-    assert journal.records == 1
-
-
 def test_a_killed_process_leaves_what_it_wrote(tmp_path):
     code = (
         "import sys, time\n"

@@ -1,6 +1,6 @@
 """A text as plain text: readable, 72 wide, links on lines of their own."""
 
-from service.render.markdown_text import body_text, outline, wrapped
+from service.render.markdown_text import body_text, wrapped
 
 FILES = {"map.png": "https://weekly.example.org/en/issues/2019-W22/map.png"}
 
@@ -56,12 +56,6 @@ def test_hard_breaks_break():
 
 def test_what_looks_like_code_or_templates_comes_out_as_written():
     assert text("{{7*7}} {% x %} <mj-text> &lt;b&gt; `a*b`") == "{{7*7}} {% x %} <mj-text> <b> a*b"
-
-
-def test_the_outline_has_headings_and_links_in_order():
-    made = outline("### One [a](https://a.example/)\n\n[b](map.png) [c](javascript:1)\n\n#### Two", FILES)
-    assert made.headings == ("One a", "Two")
-    assert made.links == ("https://a.example/", FILES["map.png"])
 
 
 def test_hanging_indents_hold_in_wrapped_lines():
