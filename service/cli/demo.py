@@ -92,10 +92,10 @@ def _import(parts: Services, folder: Path, readers: int) -> None:
     """Schema, publication, issue and readers, as the commands of the same names do it."""
     from service.audience.importing import import_file
     from service.domain.weeks import Week
+    from service.editorial.approving import approve_issue
     from service.editorial.importing import import_issue
     from service.editorial.publishing import import_publication
     from service.embedded.programs import PROJECT
-    from service.store import issues
 
     say("tydzen db upgrade")
     parts.upgrade_database()
@@ -104,7 +104,7 @@ def _import(parts: Services, folder: Path, readers: int) -> None:
     with parts.database.begin() as session:
         import_publication(session, examples, actor=actor(), now=now)
         import_issue(session, examples / "issues" / WEEK, actor=actor(), now=now)
-        issues.approve(session, Week.parse(WEEK), None, now)
+        approve_issue(session, Week.parse(WEEK), language=None, actor=actor(), now=now)
     file = folder / "readers.csv"
     file.write_text("email,languages\n" + "".join(_lines(readers)))
     say("tydzen subscriber import readers.csv")

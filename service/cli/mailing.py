@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from service.cli.output import (
     actor,
     confirm,
     fail,
+    local_time,
     print_json,
     print_json_lines,
     print_table,
@@ -55,7 +55,7 @@ def list_all(json: Json = False) -> None:
     if json:
         print_json_lines(_row(one) for one in found)
         return
-    rows = [[one.id, one.week, one.state.value, one.actor, _local(one.created_at)] for one in found]
+    rows = [[one.id, one.week, one.state.value, one.actor, local_time(one.created_at)] for one in found]
     print_table(["id", "issue", "state", "by", "made"], rows)
 
 
@@ -255,10 +255,6 @@ def _done(number: int, word: str, *, dry_run: bool, json: bool, **more: float) -
         return
     extra = "".join(f", {name} {count:g}" for name, count in more.items())
     say(f"mailing {number}: {word}{extra}{'; a dry run, nothing was changed' if dry_run else ''}")
-
-
-def _local(instant: dt.datetime) -> str:
-    return instant.astimezone().strftime("%Y-%m-%d %H:%M")
 
 
 def leave(found: Status) -> None:

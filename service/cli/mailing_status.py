@@ -8,11 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.mailing import Id, Json, number_of
-from service.cli.output import print_fields, print_json, print_table, say
+from service.cli.output import local_time, print_fields, print_json, print_table, say
 
 if TYPE_CHECKING:
-    import datetime as dt
-
     from service.bootstrap import Services
     from service.delivery.hindrances import Hindrances
     from service.delivery.progress import Status
@@ -140,7 +138,7 @@ def status_json(found: Status, rate: float) -> dict[str, Any]:
 def _show_hindrances(found: Hindrances) -> None:
     """On stderr, in sentences: the numbers on stdout stay as they are."""
     for one in found.relays:
-        say(f"the relay {_name(one)} is in trouble since {_local(one.since)} ({one.kind}): {one.reason}")
+        say(f"the relay {_name(one)} is in trouble since {local_time(one.since)} ({one.kind}): {one.reason}")
     for one in found.providers:
         say(f"{_name(one)} is left alone {_until(one)}: {one.reason}")
     for host, letters in sorted(found.hosts_away.items()):
@@ -175,8 +173,4 @@ def _name(one: Breaker) -> str:
 
 
 def _until(one: Breaker) -> str:
-    return f"until {_local(one.until)}, and then tried again" if one.until else "for now"
-
-
-def _local(instant: dt.datetime) -> str:
-    return instant.astimezone().strftime("%Y-%m-%d %H:%M")
+    return f"until {local_time(one.until)}, and then tried again" if one.until else "for now"

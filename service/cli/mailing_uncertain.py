@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.mailing import DryRun, Id, Json, Yes, number_of, sender_domain
-from service.cli.output import Exit, actor, confirm, fail, print_json, print_json_lines, print_table, say
+from service.cli.output import Exit, actor, confirm, fail, local_time, print_json, print_json_lines, print_table, say
 from service.cli.rehearsing import changing
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def uncertain(mailing_id: Id, json: Json = False) -> None:
     columns = ["subscriber", "try", "became uncertain", "relay", "phase", "why", "read", "batch", "message id"]
     rows = []
     for one in found:
-        shown = {**_fields(parts, one, domain), "at": _local(one.at)}
+        shown = {**_fields(parts, one, domain), "at": local_time(one.at, seconds=True)}
         names = ("subscriber", "attempt", "at", "relay", "phase", "reason", "read", "batch", "message_id")
         rows.append([shown[name] for name in names])
     print_table(columns, rows)
@@ -164,7 +164,7 @@ def _tell(
     if covered.first is None or covered.last is None:
         say("the log has no line that could be read: nothing follows from it")
     else:
-        when = f"from {_local(covered.first)} to {_local(covered.last)}"
+        when = f"from {local_time(covered.first, seconds=True)} to {local_time(covered.last, seconds=True)}"
         say(f"the log covers the time {when}: {covered.lines} lines read, {covered.unreadable} of them without a time")
     say(
         f"mailing {number}: accepted {done.accepted} (of which {done.bounced} bounced later), refused {done.refused}, "
@@ -225,7 +225,3 @@ def _letters(count: int) -> str:
 
 def _iso(instant: dt.datetime | None) -> str | None:
     return instant.isoformat() if instant else None
-
-
-def _local(instant: dt.datetime) -> str:
-    return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -60,6 +61,11 @@ def exit_code(error: TydzenError) -> Exit:
 def say(message: str) -> None:
     """A message for the person, on stderr."""
     messages.print(message, markup=False)
+
+
+def local_time(instant: dt.datetime, *, seconds: bool = False) -> str:
+    """Date and time as this machine's clock shows them."""
+    return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
 def fail(message: str, code: Exit) -> NoReturn:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +10,7 @@ import typer
 
 from service.cli import subscriber_files, subscriber_stats
 from service.cli.output import actor, confirm, print_fields, print_json, say
+from service.cli.rehearsing import changing
 from service.domain.subscriber import SuppressionReason
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def add(
 
     parts = services()
     typed = _typed(address)
-    with _changing(parts, dry_run=dry_run) as (session, _):
+    with changing(parts.database, dry_run=dry_run) as session:
         chain = _chain(session, languages)
         reader, added = adding.add(session, typed, chain, consent=consent, actor=actor(), now=parts.clock.now())
     fields = {"id": reader.public_id, "languages": str(reader.chain), "added": added, "dry_run": dry_run}
@@ -95,7 +94,7 @@ def set_(address: Address, languages: Languages, json: Json = False, dry_run: Dr
 
     parts = services()
     typed = _typed(address)
-    with _changing(parts, dry_run=dry_run) as (session, _):
+    with changing(parts.database, dry_run=dry_run) as session:
         chain = _chain(session, languages)
         reader = looking_up.reader(session, typed)
         changed = preferences.set_chain(session, reader, chain, actor=actor(), now=parts.clock.now())
@@ -116,7 +115,8 @@ def erase(address: Address, yes: Yes = False, json: Json = False, dry_run: DryRu
         looking_up.reader(session, typed)
     if not dry_run:
         confirm("Erase this reader? It cannot be taken back.", yes=yes)
-    with _changing(parts, dry_run=dry_run) as (session, departures):
+    departures = _departures(parts, dry_run=dry_run)
+    with changing(parts.database, dry_run=dry_run) as session:
         reader = looking_up.reader(session, typed)
         erasure.erase(session, departures, reader, actor=actor(), now=parts.clock.now())
     fields = {"id": reader.public_id, "erased": True, "dry_run": dry_run}
@@ -136,7 +136,8 @@ def suppress(
 
     parts = services()
     typed = _typed(address)
-    with _changing(parts, dry_run=dry_run) as (session, departures):
+    departures = _departures(parts, dry_run=dry_run)
+    with changing(parts.database, dry_run=dry_run) as session:
         now = parts.clock.now()
         changed = suppressing.suppress(session, departures, typed, reason, actor=actor(), now=now)
     said = _done("suppressed", dry_run) if changed else "was suppressed already"
@@ -151,7 +152,8 @@ def unsuppress(address: Address, json: Json = False, dry_run: DryRun = False) ->
 
     parts = services()
     typed = _typed(address)
-    with _changing(parts, dry_run=dry_run) as (session, departures):
+    departures = _departures(parts, dry_run=dry_run)
+    with changing(parts.database, dry_run=dry_run) as session:
         lifted = suppressing.unsuppress(session, departures, typed, actor=actor(), now=parts.clock.now())
     said = f"the address ({lifted.value}) {_done('allowed again', dry_run)}"
     _answer({"changed": True, "reason": lifted.value, "dry_run": dry_run}, said, json=json)
@@ -177,25 +179,17 @@ def reapply(json: Json = False, dry_run: DryRun = False) -> None:
     from service.bootstrap import services
 
     parts = services()
-    with _changing(parts, dry_run=dry_run) as (session, _):
+    with changing(parts.database, dry_run=dry_run) as session:
         done = use_case.reapply(session, parts.departures, actor=actor(), now=parts.clock.now())
     said = f"{done.unsubscribed} unsubscribed, {done.erased} erased, {done.suppressed} suppressed again"
     _answer({**asdict(done), "dry_run": dry_run}, said + ("; a dry run" if dry_run else ""), json=json)
 
 
-class _NothingDoneError(Exception):
-    """Rolls a dry run back."""
-
-
-@contextlib.contextmanager
-def _changing(parts: Services, *, dry_run: bool) -> Iterator[tuple[Session, Departures]]:
-    """The one transaction of a command; a dry run does it all and takes it back, so it fails where the run would."""
+def _departures(parts: Services, *, dry_run: bool) -> Departures:
+    """Where those who leave are written down; a rehearsal writes nothing."""
     from service.audience.departures import Nowhere
 
-    with contextlib.suppress(_NothingDoneError), parts.database.begin() as session:
-        yield session, Nowhere() if dry_run else parts.departures
-        if dry_run:
-            raise _NothingDoneError
+    return Nowhere() if dry_run else parts.departures
 
 
 def _typed(address: str) -> str:

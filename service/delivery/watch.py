@@ -13,7 +13,7 @@ from service.domain.providers import KNOWN
 from service.domain.replies import Phase, ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.store import Sealer
-from service.store.breakers import HARD, OUTAGE, POLICY, PROVIDER, Breaker, provider_scope
+from service.store.breakers import HARD, OUTAGE, POLICY, PROVIDER, Breaker, sealed_scope
 
 _FRESH = 1.0  # seconds after which it must be read again who is left alone
 _SOON = dt.timedelta(seconds=60)  # for which letters wait whose provider somebody must try first
@@ -94,7 +94,7 @@ class Watch:
         if scope is None:
             if len(self._scopes) >= _SCOPES:
                 self._scopes.clear()
-            scope = self._scopes[provider] = provider_scope(self._sealer, provider)
+            scope = self._scopes[provider] = sealed_scope(self._sealer, provider)
         return scope
 
     def _left_alone(self, provider: str) -> Breaker | None:

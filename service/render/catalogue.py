@@ -34,7 +34,7 @@ class _Complete(NullTranslations):
 
     def _missing(self, words: str) -> NoReturn:
         raise ConfigurationError(
-            f'language {self._language} has no words for "{words}"; add a msgstr to {self._folder / "messages.po"}'
+            f'language {self._language} has no words for "{words}"; add a msgstr to a .po file in {self._folder}'
         )
 
     def gettext(self, message: str) -> str:
@@ -104,7 +104,7 @@ class Catalogues(Mapping[str, Catalogue]):
             known = ", ".join(sorted(self._catalogues))
             raise ConfigurationError(
                 f'no words for language "{language}" (there are {known}); '
-                f"add templates/locale/{language or '<code>'}/LC_MESSAGES/messages.po"
+                f"add templates/locale/{language or '<code>'}/LC_MESSAGES/*.po"
             )
         return found
 

@@ -55,7 +55,7 @@ class Breaker:
         return self.kind == PROVEN or (over and self.kind in {HARD, POLICY})
 
 
-def provider_scope(sealer: Sealer, provider: str) -> str:
+def sealed_scope(sealer: Sealer, provider: str) -> str:
     """The scope of a provider as letters name it: a known name, or a domain, which is not told."""
     return PROVIDER + provider_key(sealer, provider)
 
