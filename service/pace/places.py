@@ -40,6 +40,9 @@ class Places:
                 _remove_if_dead(folder)
             made = cls(parent / f"{_WORKER}{secrets.token_hex(8)}", count)
             made.folder.mkdir(mode=0o700)
+            # Now: the disk may be full when a place is wanted.
+            for number in range(count):
+                (made.folder / str(number)).touch(mode=0o600)
             # Stays open for ever: its lock ends with the last process that has it.
             fcntl.flock(os.open(made.folder / _ALIVE, os.O_RDWR | os.O_CREAT, 0o600), fcntl.LOCK_EX)
         return made

@@ -47,7 +47,7 @@ def test_where_the_journals_disk_is_full_nothing_is_sent_until_there_is_room(pos
     with sending(tmp_path / "run", url_of(postgresql_database), 200) as made:
         (small_disk / "secret.key").write_bytes((tmp_path / "run" / "data" / "secret.key").read_bytes())
         made.start_worker(concurrency=2, data_dir=small_disk)
-        made.wait_for(lambda: list(small_disk.glob("places/*")), 60)
+        made.wait_for(lambda: list(small_disk.glob("places/*/alive")), 60)
         ballast = fill_up(small_disk)
         mailing = made.send()
         time.sleep(6)
@@ -96,7 +96,7 @@ def no_room_for_wal(server, url):
     """The log goes on to segments that are not there yet, until the server gives up."""
     with (
         contextlib.suppress(psycopg.OperationalError),
-        psycopg.connect(server._url("postgres"), autocommit=True) as one,
+        psycopg.connect(server.url("postgres"), autocommit=True) as one,
     ):
         while True:
             one.execute("SELECT pg_switch_wal()")
@@ -112,7 +112,8 @@ def test_where_the_disk_of_postgresql_is_full_nothing_is_sent_until_there_is_roo
         tempfile.TemporaryDirectory(prefix="tydzen-disk-") as folder,
         disks.small_disk(Path(folder) / "disk", 200) as disk,
         postgresql_on(disk, tmp_path) as (server, url),
-        sending(tmp_path / "run", url, READERS) as made,
+        # Not so fast that all are sent before the disk is full.
+        sending(tmp_path / "run", url, READERS, rate=150) as made,
     ):
         made.start_worker(concurrency=3)
         mailing = made.send()
