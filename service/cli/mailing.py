@@ -20,7 +20,7 @@ from service.cli.output import (
 )
 from service.cli.rehearsing import changing
 from service.domain.delivery import RetryReason
-from service.domain.errors import NotFoundError
+from service.domain.errors import InvalidInputError, NotFoundError
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -189,7 +189,10 @@ def number_of(parts: Services, mailing_id: str) -> int:
         if len(mailing_id) > _DIGITS:
             raise NotFoundError(f"there is no mailing {mailing_id[:_DIGITS]}…; see: tydzen mailing list")
         return int(mailing_id)
-    week = str(Week.parse(mailing_id))
+    try:
+        week = str(Week.parse(mailing_id))
+    except InvalidInputError:
+        raise InvalidInputError(f'"{mailing_id}" is neither the number of a mailing nor a week like 2019-W22') from None
     with parts.database.read() as session:
         found = mailings.of_issue(session, week)
     if found is None:

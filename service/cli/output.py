@@ -48,9 +48,10 @@ _EXITS: tuple[tuple[type[TydzenError], Exit], ...] = (
     (ConfigurationError, Exit.FAILURE),
 )
 
-messages = Console(stderr=True, highlight=False, soft_wrap=True)
+# No emoji: a relay called mailbox:25 is no picture of one.
+messages = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 # Off a terminal nothing is known of the width, so nothing is folded: programs read these lines.
-data = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 400)
+data = Console(highlight=False, soft_wrap=True, emoji=False, width=None if sys.stdout.isatty() else 400)
 
 
 def exit_code(error: TydzenError) -> Exit:

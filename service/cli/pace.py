@@ -61,6 +61,8 @@ def set_limits(
     parts = services()
     named = {"rate": rate, "connections": connections, "per_day": per_day, "weight": weight}
     changes: dict[str, Any] = {name: value for name, value in named.items() if value is not None}
+    if unset and (changes or warm_up_from is not None):
+        raise InvalidInputError("--unset forgets all that was set: give it alone, or set what is to hold")
     if warm_up_from is not None:
         changes["warm_up_from"] = _day(warm_up_from)
     scope = pacing.scope_named((one.name for one in parts.relays), parts.sealer, relay=relay, provider=provider)
@@ -99,7 +101,8 @@ def _scope_json(one: Scope) -> dict[str, Any]:
         "scope": one.scope,
         **_limit_json(one.limit),
         "origins": dict(one.origins),
-        "sent_today": one.sent_today,
+        # Counted only where there is a cap.
+        "sent_today": None if one.cap_today is None else one.sent_today,
         "cap_today": one.cap_today,
         "warm_up_day": one.warm_up_day,
         "breaker": one.breaker,

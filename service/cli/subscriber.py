@@ -11,6 +11,7 @@ import typer
 from service.cli import subscriber_files, subscriber_stats
 from service.cli.output import actor, confirm, print_fields, print_json, say
 from service.cli.rehearsing import changing
+from service.domain.errors import InvalidInputError
 from service.domain.subscriber import SuppressionReason
 
 if TYPE_CHECKING:
@@ -160,7 +161,9 @@ def unsuppress(address: Address, json: Json = False, dry_run: DryRun = False) ->
 
 
 @subscriber.command("reveal")
-def reveal(address: Annotated[str, typer.Argument(metavar="ID", help="The id s_… of a reader.")]) -> None:
+def reveal(
+    address: Annotated[str, typer.Argument(metavar="ID", help="The id s_… of a reader.")], json: Json = False
+) -> None:
     """Print the address behind an id. The audit log notes who asked."""
     from service.audience import exporting, looking_up
     from service.bootstrap import services
@@ -169,7 +172,10 @@ def reveal(address: Annotated[str, typer.Argument(metavar="ID", help="The id s_�
     with parts.database.begin() as session:
         reader = looking_up.reader(session, address)
         found = exporting.reveal(session, reader, actor=actor(), now=parts.clock.now())
-    sys.stdout.write(found + "\n")
+    if json:
+        print_json({"id": reader.public_id, "address": found})
+    else:
+        sys.stdout.write(found + "\n")
 
 
 @subscriber.command("reapply")
@@ -194,7 +200,16 @@ def _departures(parts: Services, *, dry_run: bool) -> Departures:
 
 def _typed(address: str) -> str:
     """The address that was meant: `-` reads it from stdin, which no shell history and no list of processes shows."""
-    return sys.stdin.readline().strip() if address == "-" else address
+    if address != "-":
+        return address
+    came = [sys.stdin.readline()] if sys.stdin.isatty() else sys.stdin
+    lines = [line.strip() for line in came if line.strip()]
+    if len(lines) != 1:
+        found = f"{len(lines)} lines" if lines else "nothing"
+        raise InvalidInputError(
+            f"{found} came on stdin, where one address was expected; many: tydzen subscriber import"
+        )
+    return lines[0]
 
 
 def _chain(session: Session, languages: str) -> Chain:

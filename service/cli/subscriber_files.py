@@ -75,7 +75,8 @@ def import_(
 def _tell(report: ImportReport, *, dry_run: bool) -> None:
     counts = ("new", "known", "suppressed", "unsubscribed", "unconfirmed", "invalid")
     said = ", ".join(f"{getattr(report, name):,} {name}" for name in counts)
-    say(f"{report.lines:,} lines: {said}{'; a dry run, nothing was stored' if dry_run else ''}")
+    lines = "1 line" if report.lines == 1 else f"{report.lines:,} lines"
+    say(f"{lines}: {said}{'; a dry run, nothing was stored' if dry_run else ''}")
     if report.left:
         say(f"{report.left:,} who were active here have left by the word of the file")
     if report.origin == "listmonk":

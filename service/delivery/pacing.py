@@ -151,4 +151,4 @@ def held_until(
     spent = [f"{one.scope} ({one.cap_today:,} a day)" for one in shown(session, defaults(), now=now) if one.spent]
     if not spent:
         return None
-    return f"the daily cap is used up of {', '.join(spent)}; it goes on at {midnight_after(now):%Y-%m-%d %H:%M} UTC"
+    return f"the daily cap of {', '.join(spent)} is used up; it goes on at {midnight_after(now):%Y-%m-%d %H:%M} UTC"

@@ -109,6 +109,12 @@ def test_a_mailing_that_is_not_there_is_not_found_however_it_is_numbered(tydzen,
     assert len(err) < 200
 
 
+def test_what_is_neither_a_mailing_nor_a_week_is_told_both(tydzen):
+    code, _, err = tydzen("mailing", "status", "abc")
+    assert code == 2
+    assert '"abc" is neither the number of a mailing nor a week like 2019-W22' in err
+
+
 def test_the_time_at_which_a_letter_became_uncertain_is_told_as_a_person_reads_it(tydzen, database):
     run = mailing_of(tydzen, database, readers=1)
     uncertain = [result(one, DeliveryState.UNCERTAIN, phase="dot") for one in run.gate(run.claim()).recipients]

@@ -64,6 +64,17 @@ def test_what_is_set_wins_until_it_is_unset_and_is_audited(tydzen):
     assert [entry["subject"] for entry in entries] == ["relay:relay.example.org:587"] * 3
 
 
+def test_letters_are_counted_where_there_is_a_cap_and_nothing_is_said_of_the_others(tydzen):
+    assert shown(tydzen)["relay:relay.example.org:587"]["sent_today"] == 0
+    assert shown(tydzen)["relay:other.example.org:25"]["sent_today"] is None
+
+
+def test_a_relay_is_shown_by_its_name_whatever_that_means_to_others(tydzen, monkeypatch):
+    monkeypatch.setenv("TYDZEN_SMTP_URL", "smtp://mailbox:25?tls=none")
+    assert "relay:mailbox:25" in tydzen("pace", "show")[1]
+    assert "relay:mailbox:25" in tydzen("pace", "set", "--relay", "mailbox:25", "--rate", "1")[2]
+
+
 def test_a_dry_run_sets_nothing(tydzen):
     before = shown(tydzen)
     code, _, err = tydzen("pace", "set", "--rate", "3", "--dry-run")
@@ -98,6 +109,7 @@ def test_a_warm_up_is_shown_by_its_day(tydzen):
     ("words", "code", "told"),
     [
         ([], 2, "at least one limit"),
+        (["--rate", "20", "--unset"], 2, "--unset forgets all that was set"),
         (["--rate", "-1"], 2, "--rate -1 is not from 0 to 1,000,000"),
         (["--rate", "nan"], 2, "--rate nan"),
         (["--per-day", "-5"], 2, "--per-day -5"),

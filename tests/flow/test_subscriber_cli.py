@@ -218,6 +218,24 @@ def test_an_address_is_read_from_stdin_where_no_list_of_processes_shows_it(tydze
 
 
 @ON_SQLITE
+@pytest.mark.parametrize(
+    ("text", "said"), [("", "nothing came on stdin"), ("a@b.test\nx@y.test\n", "2 lines came on stdin")]
+)
+def test_stdin_with_another_number_of_addresses_than_one_adds_nobody(tydzen, database, monkeypatch, text, said):
+    typing(monkeypatch, text)
+    code, _, err = tydzen("subscriber", "add", "-", "--languages", "be")
+    assert code == 2
+    assert said in err
+    assert reader(database, "a@b.test") is None
+
+
+@ON_SQLITE
+def test_a_revealed_address_comes_as_json_too(tydzen):
+    added = answer(tydzen, "subscriber", "add", "ann@reader.test", "--languages", "be")
+    assert answer(tydzen, "subscriber", "reveal", added["id"]) == {"id": added["id"], "address": "ann@reader.test"}
+
+
+@ON_SQLITE
 def test_a_reader_is_erased_only_with_a_yes(tydzen, database):
     tydzen("subscriber", "add", "ann@reader.test", "--languages", "be")
     code, _, err = tydzen("subscriber", "erase", "ann@reader.test")
