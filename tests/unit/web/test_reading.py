@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from service.delivery.retention import KEEP_LINKS
 from service.domain.content import Article, Text, TextStatus, Trend
 from service.domain.mailing import MailingState
+from service.domain.tokens import CONFIRMATION_HOURS
 from service.domain.weeks import Week
-from service.store import issues, mailings
+from service.render.templates import load_templates
+from service.store import bounces, issues, mailings
 from service.store import publication as publications
 from tests.unit.render import samples
 from tests.unit.web.conftest import NOW, WEEK
@@ -230,7 +233,6 @@ def test_a_permalink_of_a_mail_opens_the_article_with_all_of_its_text(site, publ
 
 def test_each_address_that_a_mail_links_to_is_a_page(site, published):
     from service.render.edition import render_edition
-    from service.render.templates import load_templates
 
     published(MailingState.SENT)
     for chain in (("en",), ("be", "ru"), ("ru", "be", "en")):
@@ -473,6 +475,19 @@ def test_before_anything_is_published_the_site_says_so(site):
 def test_before_the_first_issue_each_page_says_so(site, published):
     for path in ("/ru/", "/ru/issues/"):
         assert "Пока ничего не опубликовано." in site.get(path).text
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_erased(site, published, language):
+    page = site.get(f"/{language}/privacy").text
+    told = page[page.index("<h1") : page.index("<form")].replace("\u00a0", " ")
+    words = load_templates().catalogues[language]
+    kept = (CONFIRMATION_HOURS, KEEP_LINKS.days, bounces.KEEP_REPLIES.days, bounces.KEEP.days)
+    for number in kept:
+        assert re.search(rf"\b{number}\b", told), number
+    # The names of what leads there, as the mail and the reader's own page have them.
+    for name in ("Change languages", "Erase my data now"):
+        assert words(name) in told
 
 
 @pytest.mark.parametrize(
