@@ -416,6 +416,35 @@ def test_the_feed_of_a_section_holds_its_articles_alone(site, published):
     assert feed.find(f"{ATOM}link[@rel='self']").get("href") == f"{HOST}/en/society/feed.xml"
 
 
+def one_article(parts, slug="council-drafts"):
+    """The sample issue with that article alone."""
+    kept = tuple(article for article in samples.articles() if article.slug == slug)
+    assert len(kept) == 1
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=kept), NOW)
+
+
+def test_the_feed_of_issues_tells_the_headline_of_an_only_article_too(site, published, parts):
+    one_article(parts)
+    published(MailingState.SENT)
+    for path, headlines in (("/be/feed.xml", 1), ("/be/elite/feed.xml", 0)):
+        (entry,) = ET.fromstring(site.get(path).content).findall(f"{ATOM}entry")
+        content = entry.find(f"{ATOM}content").text.replace("\u00a0", " ")
+        assert content.count("<h2>Рада прымае два праекты з трох</h2>") == headlines, path
+        assert content.count("<h2") == headlines
+
+
+def test_a_title_in_another_language_than_its_feeds_says_so(site, published):
+    published(MailingState.SENT)
+    language = "{http://www.w3.org/XML/1998/namespace}lang"
+    own, foreign = (
+        ET.fromstring(site.get(path).content).find(f"{ATOM}entry/{ATOM}title")
+        for path in ("/en/elite/feed.xml", "/ru/elite/feed.xml")
+    )
+    assert own.text == foreign.text
+    assert (own.get(language), foreign.get(language)) == (None, "en")
+
+
 def test_the_ids_of_a_feed_stay_when_the_site_moves_and_a_section_is_renamed(site, published, parts, clock):
     published(MailingState.SENT)
 
