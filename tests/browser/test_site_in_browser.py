@@ -105,7 +105,7 @@ def test_the_way_by_keyboard_begins_with_a_link_past_the_bar(running, site):
     page.goto(site.base + "/en/issues/")
     page.keyboard.press("Tab")
     focused = page.locator(":focus")
-    assert focused.get_attribute("href") == "#main"
+    assert focused.get_attribute("href") == "#main_text"
     assert focused.bounding_box()["x"] >= 0
     context.close()
 

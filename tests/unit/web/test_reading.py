@@ -597,6 +597,29 @@ def test_a_slug_that_comes_again_takes_the_permalink_and_the_older_article_stays
     assert 'id="council-drafts"' in site.get("/en/issues/2019-W21/").text
 
 
+def test_no_part_of_the_page_of_an_issue_has_a_name_that_an_article_may_have(site, published):
+    """An article's anchor is its slug, of a-z, 0-9 and hyphens: lists and feeds hold it, so it stays."""
+    published(MailingState.SENT)
+    names = re.findall(r' id="([^"]*)"', site.get(ISSUE).text)
+    slugs = {article.slug for article in samples.articles()}
+    assert len(names) == len(set(names)) > len(slugs)
+    assert slugs <= set(names)
+    for name in set(names) - slugs:
+        assert not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), name
+
+
+def test_an_article_named_main_is_another_target_than_the_text(site, published, parts):
+    council, *rest = samples.articles()
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=(replace(council, slug="main"), *rest)), NOW)
+    published(MailingState.SENT)
+    page = site.get(ISSUE).text
+    skip = re.search(r'<a class="skip" href="#([^"]*)"', page)[1]
+    assert f'<main id="{skip}"' in page
+    assert page.count('id="main"') == 1
+    assert '<article class="sheet" id="main">' in page
+
+
 def test_a_control_character_in_a_title_breaks_no_feed(site, published, parts):
     council, *rest = samples.articles()
     text = replace(council.texts["en"], title="A bell \x07 and a tab \x0b here", body="Words \x1b there")
