@@ -221,7 +221,11 @@ def test_the_text_part_is_wrapped_and_its_links_stand_alone(mail):
 
 
 def test_the_text_part_ends_with_the_unsubscribe_link(mail):
-    assert mail[1].text.rstrip("\n").split("\n")[-1] == f"{BASE}/u/{MARKERS[Slot.UNSUBSCRIBE]}"
+    shown, made = mail
+    link = f"{BASE}/u/{MARKERS[Slot.UNSUBSCRIBE]}?lang={shown.language}"
+    assert made.text.rstrip("\n").split("\n")[-1] == link
+    # Both open in the edition's language, whatever the browser asks for.
+    assert f'href="{link}"' in made.html
 
 
 WHY = {"en": "because you are subscribed", "be": "бо падпісаны на яго", "ru": "потому что подписаны на него"}
