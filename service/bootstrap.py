@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -144,8 +144,8 @@ class Services:
         """Where the site is for the public, without a slash at its end: the setting, else the publication's own."""
         return (self.settings.base_url or publication.base_url).rstrip("/")
 
-    def installation(self, *, concurrency: int) -> Installation:
-        """What `tydzen up` runs on this machine."""
+    def installation(self, *, concurrency: int, proxies: Sequence[str] = ()) -> Installation:
+        """What `tydzen up` runs on this machine; `proxies` are those whose word on readers' addresses counts."""
         from service.embedded.programs import Installation
 
         settings = self.settings
@@ -157,6 +157,7 @@ class Services:
             embedded_redis=settings.redis_url is None,
             local_inbox=settings.smtp_url is None,
             concurrency=concurrency,
+            proxies=tuple(proxies),
             environment=settings.environment(),
         )
 

@@ -15,6 +15,14 @@ if TYPE_CHECKING:
     from service.bootstrap import Services
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Proxy = Annotated[
+    bool,
+    typer.Option("--proxy", help="A reverse proxy of this machine is in front: believe for whom it asks, and how."),
+]
+ProxyAt = Annotated[
+    list[str] | None,
+    typer.Option(help="The same of one at that address, or in that network (172.16.0.0/12); may be repeated."),
+]
 
 db = typer.Typer(no_args_is_help=True, help="The database's schema.")
 config = typer.Typer(no_args_is_help=True, help="The settings.")
@@ -82,12 +90,15 @@ def dkim(json: Json = False) -> None:
 
 def up(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Processes that send the weekly run.")] = 2,
+    proxy: Proxy = False,
+    proxy_at: ProxyAt = None,
 ) -> None:
     """Run it all on this machine: site, workers, scheduler, and a Valkey and an inbox where none are set."""
     from service.bootstrap import services
     from service.embedded.programs import only_one, require_free, stages
     from service.embedded.supervisor import Supervisor
 
+    proxies = _proxies(proxy, proxy_at)
     parts = services()
     settings = parts.settings
     with only_one(settings.data_dir):
@@ -97,9 +108,8 @@ def up(
         _ready_database(parts)
         if os.geteuid() == 0:
             say("running as root; better give the service a user of its own, it needs no rights")
-        supervisor = Supervisor(
-            stages(parts.installation(concurrency=concurrency)), settings.data_dir.absolute() / "logs", say, _echo
-        )
+        installation = parts.installation(concurrency=concurrency, proxies=proxies)
+        supervisor = Supervisor(stages(installation), settings.data_dir.absolute() / "logs", say, _echo)
         code = supervisor.run(lambda: say(_where(parts)))
     raise typer.Exit(code)
 
@@ -125,22 +135,13 @@ def _echo(line: str) -> None:
     sys.stderr.write(line + "\n")
 
 
-def web(
-    proxy: Annotated[
-        bool,
-        typer.Option("--proxy", help="A reverse proxy of this machine is in front: believe for whom it asks, and how."),
-    ] = False,
-    proxy_at: Annotated[
-        list[str] | None,
-        typer.Option(help="The same of one at that address, or in that network (172.16.0.0/12); may be repeated."),
-    ] = None,
-) -> None:
+def web(proxy: Proxy = False, proxy_at: ProxyAt = None) -> None:
     """Serve the site on this machine (`up` does this and more)."""
     import uvicorn
 
     from service.bootstrap import services
 
-    proxies = [_network(text) for text in proxy_at or ()] or ["127.0.0.1", "::1"]
+    proxies = _proxies(proxy, proxy_at)
     parts = services()
     settings = parts.settings
     # Wrong keys or an old schema are said here, before the port is opened.
@@ -155,10 +156,16 @@ def web(
         access_log=False,
         log_config=None,
         server_header=False,
-        proxy_headers=proxy or bool(proxy_at),
+        proxy_headers=bool(proxies),
         forwarded_allow_ips=proxies,
         timeout_graceful_shutdown=10,
     )
+
+
+def _proxies(proxy: bool, proxy_at: list[str] | None) -> list[str]:
+    """Where the proxies are that both options name; with `--proxy` alone on this machine, with neither nowhere."""
+    named = [_network(text) for text in proxy_at or ()]
+    return named or (["127.0.0.1", "::1"] if proxy else [])
 
 
 def _network(text: str) -> str:

@@ -12,7 +12,7 @@ from service.domain.subscriber import LIFTED_BY_CONFIRMATION, SubscriberStatus, 
 from service.domain.weeks import Week
 
 # Raised whenever the words on the form change that say what a reader agrees to; a test knows the words of each.
-TEXT_VERSION = 2
+TEXT_VERSION = 3
 # Until one of them is confirmed: whoever names a stranger's address again and again must not get far.
 MOST_CONFIRMATIONS = 3
 # The kind of notice that is the newest issue itself: printed by the press, not from a folder of templates.

@@ -26,7 +26,10 @@ _LETTERS = "is finishing the letters whose last dot is on its way"
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What differs from one machine to the next. `environment` holds the settings for every child, by variable."""
+    """What differs from one machine to the next. `environment` holds the settings for every child, by variable.
+
+    `proxies` are addresses and networks of reverse proxies in front of the site.
+    """
 
     data_dir: Path
     web_host: str
@@ -35,6 +38,7 @@ class Installation:
     embedded_redis: bool
     local_inbox: bool
     concurrency: int = 2
+    proxies: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
@@ -68,9 +72,9 @@ def _inbox(installation: Installation, environment: Mapping[str, str]) -> Progra
 
 def _site(installation: Installation, environment: Mapping[str, str]) -> Program:
     host, port = installation.web_host, installation.web_port
-    return Program(
-        "site", [sys.executable, "-m", "service.cli", "web"], environment, ready=lambda: listening(host, port)
-    )
+    proxies = [f"--proxy-at={proxy}" for proxy in installation.proxies]
+    command = [sys.executable, "-m", "service.cli", "web", *proxies]
+    return Program("site", command, environment, ready=lambda: listening(host, port))
 
 
 def _celery(name: str, *words: str, to: Mapping[str, str]) -> Program:

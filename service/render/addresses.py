@@ -88,9 +88,12 @@ class Addresses:
         """Where a reader does what takes a fresh link."""
         return f"{self.base}/r/{token}?lang={language}"
 
-    def unsubscribe(self, token: str = MARKERS[Slot.UNSUBSCRIBE]) -> str:
-        """The way out; without a token the marker's address, whose place a token takes in each letter."""
-        return f"{self.base}/u/{token}"
+    def unsubscribe(self, language: str, token: str = MARKERS[Slot.UNSUBSCRIBE]) -> str:
+        """The way out, as a page in that language; without a token the marker's address, whose place one takes.
+
+        The header for one click names no language: its page is not read.
+        """
+        return f"{self.base}/u/{token}?lang={language}"
 
     def preferences(self, token: str = MARKERS[Slot.PREFERENCES]) -> str:
         """The reader's own page; without a token the marker's address, whose place a token takes in each letter."""

@@ -23,10 +23,11 @@ _SINCE = "2019"
 
 @dataclass(frozen=True, slots=True)
 class FeedEntry:
-    """One entry; `view` holds the articles of its content."""
+    """One entry; `language` is that of its title, and `view` holds the articles of its content."""
 
     id: str
     title: str
+    language: str
     url: str
     published: str
     updated: str
@@ -40,6 +41,7 @@ def render_feed(site: Site, issues: Sequence[tuple[ReleasedIssue, Edition]], lan
         FeedEntry(
             id=_id(site, language, str(released.week)),
             title=week_range(released.week, language),
+            language=language,
             url=site.out.issue(language, released.week),
             published=_instant(released.released_at),
             updated=_instant(released.changed_at),
@@ -64,6 +66,7 @@ def render_section_feed(
                 # By the slug that it came out under: a reader who has it does not get it again.
                 id=_id(site, language, f"{listed.week}/{(*listed.aliases, listed.slug)[0]}"),
                 title=view.articles[0].title,
+                language=view.articles[0].language,
                 url=site.out.listed(language, listed),
                 published=_instant(released.released_at),
                 updated=_instant(max(released.released_at, listed.changed_at)),
@@ -88,6 +91,8 @@ def _feed(site: Site, language: str, name: str, section: str | None, entries: Se
         page=site.out.section(language, section) if section else site.out.home(language),
         updated=max((entry.updated for entry in entries), default=f"{_SINCE}-01-01T00:00:00Z"),
         entries=entries,
+        # An entry of these has several articles, each with its headline; else the headline is the entry's title.
+        whole_issues=section is None,
     )
     return without_controls(xml)
 

@@ -14,6 +14,7 @@ from service.web.bodies import BoundedBodies
 from service.web.floodgate import Floodgate
 from service.web.guard import Guard
 from service.web.shelf import FromShelf, Shelf
+from service.web.slashes import Slashes
 
 STATIC = Path(FOLDER) / "web" / "static"
 
@@ -25,10 +26,11 @@ def site() -> FastAPI:
 
 def create_app(parts: Services) -> FastAPI:
     """The site over these parts. It describes itself to nobody: there is no schema and no documentation page."""
-    app = FastAPI(title="Tydzen", openapi_url=None, docs_url=None, redoc_url=None)
+    app = FastAPI(title="Tydzen", openapi_url=None, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services = parts
     app.state.shelf = Shelf(parts)
     app.state.floodgate = Floodgate(parts.form_stamps)
+    app.add_middleware(Slashes)
     app.add_middleware(FromShelf, shelf=app.state.shelf)
     app.add_middleware(BoundedBodies)
     app.add_middleware(Guard)

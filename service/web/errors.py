@@ -7,6 +7,7 @@ from http import HTTPStatus
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from service import log
 from service.domain.errors import (
@@ -19,7 +20,7 @@ from service.domain.errors import (
     UnavailableError,
 )
 from service.web.guard import complete, is_private
-from service.web.pages import error_page
+from service.web.pages import READ, error_page
 
 _STATUSES: tuple[tuple[type[TydzenError], HTTPStatus], ...] = (
     (InvalidInputError, HTTPStatus.BAD_REQUEST),
@@ -53,6 +54,8 @@ def install(app: FastAPI) -> None:
     def starlettes(request: Request, error: HTTPException) -> Response:
         answer = error_page(request, HTTPStatus(error.status_code))
         answer.headers.update(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer.headers["Allow"] = ", ".join(_taken(request))
         return answer
 
     @app.exception_handler(RequestValidationError)
@@ -65,3 +68,12 @@ def install(app: FastAPI) -> None:
         # This answer is made outside of the guard.
         complete(answer.headers, private=is_private(request.url.path))
         return answer
+
+
+def _taken(request: Request) -> list[str]:
+    """The methods that this address takes, by all its routes (RFC 9110, 15.5.6): reading and writing have one each."""
+    scope = {key: request.scope[key] for key in ("type", "path", "root_path", "headers")}
+    # A mounted folder matches whatever the method; it is only read.
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    posted = any(route.matches({**scope, "method": "POST"})[0] is Match.FULL for route in routes)
+    return [*READ, "POST"] if posted else READ

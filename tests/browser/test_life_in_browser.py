@@ -71,7 +71,7 @@ class Reader:
     def subscribe(self):
         """By the form at the end of a page."""
         self.page.goto(f"{self.house.base}/{self.language}/privacy")
-        self.page.locator("#subscribe-address").fill(self.address)
+        self.page.locator("#subscribe_address").fill(self.address)
         self.page.locator("main form button").click()
         assert self.page.url.endswith("/subscribe/sent")
 

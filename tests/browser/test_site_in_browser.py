@@ -105,7 +105,7 @@ def test_the_way_by_keyboard_begins_with_a_link_past_the_bar(running, site):
     page.goto(site.base + "/en/issues/")
     page.keyboard.press("Tab")
     focused = page.locator(":focus")
-    assert focused.get_attribute("href") == "#main"
+    assert focused.get_attribute("href") == "#main_text"
     assert focused.bounding_box()["x"] >= 0
     context.close()
 
@@ -119,4 +119,7 @@ def test_on_paper_there_is_black_on_white_and_no_navigation(running, site):
     assert page.evaluate("getComputedStyle(document.querySelector('.sheet')).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator(".bar").is_visible()
     assert page.locator("article h2").first.is_visible()
+    # A form is of no use there, nor is its heading.
+    shown = [one.inner_text() for one in page.locator("h1, h2, h3").all() if one.is_visible()]
+    assert "Падпісацца" not in " ".join(shown)
     context.close()

@@ -1,4 +1,4 @@
-"""`tydzen web` behind a reverse proxy: for whom it asks is believed of that proxy alone."""
+"""`tydzen web` and `tydzen up` behind a reverse proxy: for whom it asks is believed of that proxy alone."""
 
 import http.client
 import os
@@ -60,11 +60,17 @@ def test_a_proxy_is_believed_where_it_is_said_to_be_and_nobody_else(site):
     assert (there("127.0.0.1"), there("127.0.0.2"), there("127.0.7.9")) == (200, 404, 404)
 
 
+@pytest.mark.parametrize("command", ["web", "up"])
 @pytest.mark.parametrize("wrong", ["*", "proxy.example.org", "10.0.0.1/8"])
-def test_a_proxy_that_is_no_address_and_no_network_is_refused(site, wrong):
+def test_a_proxy_that_is_no_address_and_no_network_is_refused(tmp_path, command, wrong):
     ended = subprocess.run(
-        [sys.executable, "-m", "service.cli", "web", "--proxy-at", wrong], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "service.cli", command, "--proxy-at", wrong],
+        env={**os.environ, "TYDZEN_DATA_DIR": str(tmp_path / "var")},
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert ended.returncode == 2
     assert wrong in ended.stderr
     assert "172.16.0.0/12" in ended.stderr
+    assert not (tmp_path / "var").exists()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.flow.test_proxy import asked
 from tests.servers import free_port
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found through /proc")
@@ -29,8 +30,8 @@ class Up:
         }
         self.process = None
 
-    def start(self) -> None:
-        command = [sys.executable, "-m", "service.cli", "up", "--concurrency", "1"]
+    def start(self, *options: str) -> None:
+        command = [sys.executable, "-m", "service.cli", "up", "--concurrency", "1", *options]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(command, env=self.environment, stderr=log)
         self.wait_for("all is running")
@@ -90,6 +91,13 @@ def test_it_runs_everything_restarts_what_dies_and_ends_without_a_trace(up):
     assert "by force" not in up.said()
     assert not (up.data_dir / "valkey.sock").exists()
     assert "Traceback" not in up.said()
+
+
+@pytest.mark.slow
+def test_its_site_believes_the_proxies_that_it_was_told_of(up):
+    up.start("--proxy", "--proxy-at", "127.0.0.2", "--proxy-at", "127.0.7.0/24")
+    assert [asked(up.port, at) for at in ("127.0.0.1", "127.0.0.2", "127.0.7.9")] == [200, 404, 404]
+    assert up.end(signal.SIGTERM) == 0
 
 
 def test_nothing_is_left_when_it_is_killed(up):

@@ -33,6 +33,11 @@ TEXTS = {
         "be": "a9c8da935fb6a205",
         "ru": "7e2e213d8a235995",
     },
+    3: {
+        "en": "d0cf7865cfccf5b9",
+        "be": "c1127b4bd75c823d",
+        "ru": "79c0fae72cb87936",
+    },
 }
 AGREED_TO = "One email a week, with the full texts."
 
@@ -71,9 +76,12 @@ def test_the_evidence_tells_where_to_what_when_and_by_which_token():
 
 def test_a_changed_form_has_another_version():
     catalogues = load_templates().catalogues
-    template = (load_templates().folder / "web" / "subscribe.html").read_text()
-    (said,) = [line for line in template.splitlines() if AGREED_TO in line]
-    words = said.partition('t("')[2].partition('")')[0]
+    folder = load_templates().folder / "web"
+    forms = [(folder / name).read_text() for name in ("subscribe.html", "_subscribe_block.html")]
+    said = [line for form in forms for line in form.splitlines() if AGREED_TO in line]
+    assert len(said) == 2
+    words, as_well = (line.partition('t("')[2].partition('")')[0] for line in said)
+    assert words == as_well
     for language, digest in TEXTS[TEXT_VERSION].items():
         assert hashlib.sha256(catalogues[language](words).encode()).hexdigest()[:16] == digest, language
 

@@ -221,7 +221,24 @@ def test_the_text_part_is_wrapped_and_its_links_stand_alone(mail):
 
 
 def test_the_text_part_ends_with_the_unsubscribe_link(mail):
-    assert mail[1].text.rstrip("\n").split("\n")[-1] == f"{BASE}/u/{MARKERS[Slot.UNSUBSCRIBE]}"
+    shown, made = mail
+    link = f"{BASE}/u/{MARKERS[Slot.UNSUBSCRIBE]}?lang={shown.language}"
+    assert made.text.rstrip("\n").split("\n")[-1] == link
+    # Both open in the edition's language, whatever the browser asks for.
+    assert f'href="{link}"' in made.html
+
+
+WHY = {"en": "because you are subscribed", "be": "бо падпісаны на яго", "ru": "потому что подписаны на него"}
+
+
+def test_both_parts_say_why_they_came_as_it_is_true_of_every_reader(mail):
+    """Of those, too, whom an operator or a file has added, who confirmed nothing."""
+    shown, made = mail
+    for part in (made.html, made.text):
+        words = " ".join(part.replace("\u00a0", " ").split())
+        assert WHY[shown.language] in words
+        for said in ("you confirmed", "пацвердзілі", "подтвердили"):
+            assert said not in words
 
 
 def test_the_text_part_numbers_its_contents_and_words_the_trends(mail):

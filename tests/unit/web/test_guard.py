@@ -5,6 +5,7 @@ from service import log
 from service.domain.errors import ConfigurationError, UnavailableError
 from service.domain.mailing import MailingState
 from service.web.app import create_app
+from tests.unit.web.test_public import leave_link, preference_link
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -21,6 +22,20 @@ def test_every_answer_has_the_security_headers(site, published, path):
     assert headers["referrer-policy"] == "no-referrer"
     assert headers["x-content-type-options"] == "nosniff"
     assert "set-cookie" not in headers
+
+
+@pytest.mark.parametrize("method", ["PUT", "OPTIONS", "DELETE", "PATCH"])
+def test_a_method_that_is_not_taken_is_told_all_that_are(site, parts, reader, method):
+    """RFC 9110, 15.5.6: Allow lists what the address takes, by whichever route."""
+    pages = ("/en/", "/en/privacy", "/en/issues/2019-W22/", "/healthz", "/static/style.css", "/cards/en.png")
+    read = dict.fromkeys(pages, "GET, HEAD")
+    links = (leave_link(parts, reader), preference_link(parts, reader), "/c/" + "A" * 48, "/r/" + "A" * 48)
+    filled = dict.fromkeys((*links, "/be/subscribe"), "GET, HEAD, POST")
+    for path, allowed in (read | filled).items():
+        answer = site.request(method, path)
+        assert (answer.status_code, answer.headers.get("allow")) == (405, allowed), path
+    for path in pages:
+        assert site.post(path).headers.get("allow") == "GET, HEAD", path
 
 
 def test_pages_obey_their_own_policy(site, published):

@@ -5,10 +5,13 @@ from dataclasses import replace
 
 import pytest
 
+from service.delivery.retention import KEEP_LINKS
 from service.domain.content import Article, Text, TextStatus, Trend
 from service.domain.mailing import MailingState
+from service.domain.tokens import CONFIRMATION_HOURS
 from service.domain.weeks import Week
-from service.store import issues, mailings
+from service.render.templates import load_templates
+from service.store import bounces, issues, mailings
 from service.store import publication as publications
 from tests.unit.render import samples
 from tests.unit.web.conftest import NOW, WEEK
@@ -230,7 +233,6 @@ def test_a_permalink_of_a_mail_opens_the_article_with_all_of_its_text(site, publ
 
 def test_each_address_that_a_mail_links_to_is_a_page(site, published):
     from service.render.edition import render_edition
-    from service.render.templates import load_templates
 
     published(MailingState.SENT)
     for chain in (("en",), ("be", "ru"), ("ru", "be", "en")):
@@ -414,6 +416,35 @@ def test_the_feed_of_a_section_holds_its_articles_alone(site, published):
     assert feed.find(f"{ATOM}link[@rel='self']").get("href") == f"{HOST}/en/society/feed.xml"
 
 
+def one_article(parts, slug="council-drafts"):
+    """The sample issue with that article alone."""
+    kept = tuple(article for article in samples.articles() if article.slug == slug)
+    assert len(kept) == 1
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=kept), NOW)
+
+
+def test_the_feed_of_issues_tells_the_headline_of_an_only_article_too(site, published, parts):
+    one_article(parts)
+    published(MailingState.SENT)
+    for path, headlines in (("/be/feed.xml", 1), ("/be/elite/feed.xml", 0)):
+        (entry,) = ET.fromstring(site.get(path).content).findall(f"{ATOM}entry")
+        content = entry.find(f"{ATOM}content").text.replace("\u00a0", " ")
+        assert content.count("<h2>Рада прымае два праекты з трох</h2>") == headlines, path
+        assert content.count("<h2") == headlines
+
+
+def test_a_title_in_another_language_than_its_feeds_says_so(site, published):
+    published(MailingState.SENT)
+    language = "{http://www.w3.org/XML/1998/namespace}lang"
+    own, foreign = (
+        ET.fromstring(site.get(path).content).find(f"{ATOM}entry/{ATOM}title")
+        for path in ("/en/elite/feed.xml", "/ru/elite/feed.xml")
+    )
+    assert own.text == foreign.text
+    assert (own.get(language), foreign.get(language)) == (None, "en")
+
+
 def test_the_ids_of_a_feed_stay_when_the_site_moves_and_a_section_is_renamed(site, published, parts, clock):
     published(MailingState.SENT)
 
@@ -473,6 +504,19 @@ def test_before_anything_is_published_the_site_says_so(site):
 def test_before_the_first_issue_each_page_says_so(site, published):
     for path in ("/ru/", "/ru/issues/"):
         assert "Пока ничего не опубликовано." in site.get(path).text
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_erased(site, published, language):
+    page = site.get(f"/{language}/privacy").text
+    told = page[page.index("<h1") : page.index("<form")].replace("\u00a0", " ")
+    words = load_templates().catalogues[language]
+    kept = (CONFIRMATION_HOURS, KEEP_LINKS.days, bounces.KEEP_REPLIES.days, bounces.KEEP.days)
+    for number in kept:
+        assert re.search(rf"\b{number}\b", told), number
+    # The names of what leads there, as the mail and the reader's own page have them.
+    for name in ("Change languages", "Erase my data now"):
+        assert words(name) in told
 
 
 @pytest.mark.parametrize(
@@ -551,6 +595,29 @@ def test_a_slug_that_comes_again_takes_the_permalink_and_the_older_article_stays
         assert "/en/issues/2019-W21/#council-drafts" in page
         assert "/en/elite/council-drafts" in page
     assert 'id="council-drafts"' in site.get("/en/issues/2019-W21/").text
+
+
+def test_no_part_of_the_page_of_an_issue_has_a_name_that_an_article_may_have(site, published):
+    """An article's anchor is its slug, of a-z, 0-9 and hyphens: lists and feeds hold it, so it stays."""
+    published(MailingState.SENT)
+    names = re.findall(r' id="([^"]*)"', site.get(ISSUE).text)
+    slugs = {article.slug for article in samples.articles()}
+    assert len(names) == len(set(names)) > len(slugs)
+    assert slugs <= set(names)
+    for name in set(names) - slugs:
+        assert not re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", name), name
+
+
+def test_an_article_named_main_is_another_target_than_the_text(site, published, parts):
+    council, *rest = samples.articles()
+    with parts.database.begin() as session:
+        issues.save(session, samples.issue(articles=(replace(council, slug="main"), *rest)), NOW)
+    published(MailingState.SENT)
+    page = site.get(ISSUE).text
+    skip = re.search(r'<a class="skip" href="#([^"]*)"', page)[1]
+    assert f'<main id="{skip}"' in page
+    assert page.count('id="main"') == 1
+    assert '<article class="sheet" id="main">' in page
 
 
 def test_a_control_character_in_a_title_breaks_no_feed(site, published, parts):

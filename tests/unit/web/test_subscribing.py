@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from service.audience import signup
 from service.domain.chains import Chain
+from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
@@ -16,6 +17,7 @@ from service.store.tables import metadata
 from service.store.tables import signups as table
 from service.web.guard import POLICY
 from tests.fakes import FakeBell
+from tests.unit.render import samples
 
 NEW = "canary-new@example.test"
 CLASSES = ("new", "known", "pending", "left", "suppressed", "undeliverable")
@@ -101,8 +103,6 @@ def test_the_form_ticks_the_language_of_the_page_and_lists_it_first(site, publis
 
 @pytest.mark.parametrize("path", ["/be/issues/", "/be/privacy", "/no/such/page/here", "/be/issues/2019-W22/"])
 def test_every_public_page_leads_to_the_form(site, published, path):
-    from service.domain.mailing import MailingState
-
     published(MailingState.SENT)
     assert "/be/subscribe" in site.get(path, headers={"Accept-Language": "be"}).text
 
@@ -214,6 +214,23 @@ def test_form_and_answer_warn_everybody_of_mailboxes_that_authorities_can_read(s
     for path in (f"/{language}/subscribe", f"/{language}/subscribe/sent"):
         assert ".by" in site.get(path).text
         assert f"/{language}/feed.xml" in site.get(path).text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("path", ["", "privacy", "issues/", "issues/2019-W22/", "elite/", "elite/council-drafts"])
+def test_the_form_at_the_end_of_a_page_warns_before_its_button_and_leads_to_what_is_safer(
+    site, published, language, path
+):
+    published(MailingState.SENT)
+    page = site.get(f"/{language}/{path}").text
+    form = page[page.index("<form") : page.index("</form>")].replace("\u00a0", " ")
+    warning = form[: form.index("<button")]
+    yandex = "Yandex" if language == "en" else "Яндекс"
+    for word in (".by", ".ru", "mail.ru", yandex, samples.publication().titles[language]):
+        assert word in warning
+    whole = site.get(f"/{language}/subscribe").text
+    assert f'<a href="/{language}/subscribe#mailbox">' in warning
+    assert ".by" in whole[whole.index('id="mailbox"') :]
 
 
 @pytest.mark.parametrize("address", ["canary@mail.ru", "canary@some.by", "canary@YANDEX.com", "canary@почта.рф"])
