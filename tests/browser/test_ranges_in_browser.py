@@ -8,7 +8,7 @@ from service.domain.chains import Chain
 from service.domain.weeks import Week
 from service.render.dates import week_range
 from tests.browser.pictures import mail, opened, sample_edition, shown
-from tests.browser.reading import LANGUAGES, pages, served
+from tests.browser.reading import LANGUAGES, pages
 
 pytestmark = pytest.mark.browser
 
@@ -30,12 +30,6 @@ RANGES = r"""() => {
 # No place is wider than it must be; and what would be seen if nothing held a range together.
 SQUEEZED = "body * { max-width: 1px !important; min-width: 0 !important; font-size: 16px }"
 LOOSE = "span { white-space: normal !important }"
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("site"), earlier=24) as made:
-        yield made
 
 
 @pytest.fixture
