@@ -1,8 +1,9 @@
-"""What the tests of the readers' pages share: a browser, and an installation that answers and sends."""
+"""What the tests of the readers' pages share: a browser, a site to read, and an installation that answers and sends."""
 
 import pytest
 
 from tests.browser.pictures import browser
+from tests.browser.reading import served
 from tests.flow.conftest import sending_installation
 from tests.flow.visitor import Visitor
 from tests.servers import free_port
@@ -11,6 +12,12 @@ from tests.servers import free_port
 @pytest.fixture(scope="module")
 def running():
     with browser() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    with served(tmp_path_factory.mktemp("site"), earlier=24) as made:
         yield made
 
 

@@ -3,7 +3,7 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.browser.reading import LANGUAGES, own_pages, pages, served
+from tests.browser.reading import LANGUAGES, own_pages, pages
 
 pytestmark = pytest.mark.browser
 
@@ -11,12 +11,6 @@ SMALL, LARGE = 360, 1280
 # What wcag asks for at its two levels, and what is good practice besides.
 RULES = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
 COLOURS = ["color-contrast", "link-in-text-block"]
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    with served(tmp_path_factory.mktemp("site"), earlier=24) as made:
-        yield made
 
 
 def opened(running, site, width, scheme="light", **options):

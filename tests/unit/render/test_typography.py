@@ -36,5 +36,25 @@ def test_what_was_escaped_is_not_escaped_twice_and_the_rest_is():
     assert shown(words=Markup("&lt;b&gt; і я")) == "&lt;b&gt; і\u00a0я"
 
 
+@pytest.mark.parametrize(
+    ("words", "held"),
+    [
+        ("15–21 красавіка 2019", "[15–21] красавіка 2019"),
+        ("From May 6–12, 2019 to <b>", "From May [6–12], 2019 to &lt;b&gt;"),
+        ("15.–21. April 2019", "[15.–21.] April 2019"),
+        ("27 мая – 2 чэрвеня 2019", "27 мая – 2 чэрвеня 2019"),
+        (Markup("1–7 &lt; 8–14"), "[1–7] &lt; [8–14]"),
+    ],
+)
+def test_no_line_breaks_a_range_between_its_numbers(words, held):
+    from jinja2 import DictLoader
+
+    sources = {"page.html": "{{ words | unbroken }}", "mail.mjml.j2": "{{ words | unbroken(inline=true) }}"}
+    environment = load_templates()._environment.overlay(loader=DictLoader(sources))
+    for name, how in (("page.html", 'class="unbroken"'), ("mail.mjml.j2", 'style="white-space:nowrap"')):
+        shown = environment.get_template(name).render(words=words)
+        assert shown == held.replace("[", f"<span {how}>").replace("]", "</span>")
+
+
 def test_what_xml_may_not_hold_is_taken_out_and_nothing_else():
     assert without_controls("a\x00b\x0cc\x1bd\uffff\t\n é 🙂") == "abcd\t\n é 🙂"
