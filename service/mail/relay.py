@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from service.domain.errors import ConfigurationError
+from service.domain.limits import MOST_RATE
 
 _OPTIONS = frozenset({"tls", "connections", "ca", "chunking", "rate", "per_day", "weight"})
 _DECIMAL = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")
@@ -149,10 +150,10 @@ def _count(host: str, option: str, wanted: str, most: int, *, lowest: int = 1) -
 
 
 def _rate(host: str, wanted: str) -> float:
-    if not _DECIMAL.fullmatch(wanted) or not float(wanted):
+    if not _DECIMAL.fullmatch(wanted) or not 0 < float(wanted) <= MOST_RATE:
         raise ConfigurationError(
-            f"relay {host}: rate is in mails per second and above 0, such as 20 or 0.5, not {wanted!r}; leave it out "
-            "for no limit"
+            f"relay {host}: rate is in mails per second, above 0 and to {MOST_RATE:,}, such as 20 or 0.5, not "
+            f"{wanted!r}; leave it out for no limit"
         )
     return float(wanted)
 

@@ -430,6 +430,8 @@ def test_relay_urls(url, expected):
         "smtp://user:hunter2@relay.example.org?rate=nan",
         "smtp://user:hunter2@relay.example.org?rate=1e3",
         "smtp://user:hunter2@relay.example.org?rate=-1",
+        "smtp://user:hunter2@relay.example.org?rate=inf",
+        "smtp://user:hunter2@relay.example.org?rate=1000001",
         "smtp://user:hunter2@relay.example.org?per_day=0",
         "smtp://user:hunter2@relay.example.org?per_day=1.5",
         "smtp://user:hunter2@relay.example.org?weight=-1",
