@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.errors import ConfigurationError
+from service.domain.limits import RATES, is_rate
 
 ENV_FILE = ".env"
 _PREFIX = "TYDZEN_"
@@ -43,7 +45,7 @@ class Settings(BaseSettings):
         None, description="mails to unsubscribe, lmtp://HOST:PORT?address=…; unset: no mailto: link"
     )
     base_url: str | None = Field(None, description="public URL of the site; unset: the publication's")
-    rate: float = Field(0, ge=0, description="mails per second, whole installation; 0 = as fast as the relay takes")
+    rate: float = Field(0, description="mails per second, whole installation; 0 = as fast as the relay takes")
     secret_key_file: Path | None = Field(None, description="keyring; unset: secret.key in the data directory")
     dkim: str | None = Field(None, description="keys that sign mails: selector=/path/key.pem, several by commas")
     helo_name: str | None = Field(None, description="name said in EHLO; unset: the sender's domain")
@@ -64,6 +66,13 @@ class Settings(BaseSettings):
     log_json: bool = Field(False, description="log lines as JSON")
 
     _flags: frozenset[str] = PrivateAttr(frozenset())
+
+    @field_validator("rate")
+    @classmethod
+    def _rate(cls, rate: float) -> float:
+        if not is_rate(rate):
+            raise PydanticCustomError("rate", f"is not {RATES} (0 = as fast as the relay takes them)")
+        return rate
 
     @property
     def keyring_path(self) -> Path:

@@ -26,7 +26,7 @@ def register(issue: typer.Typer) -> None:
 def send(
     week: IssueId,
     at: Annotated[str | None, typer.Option(help="When, like 2019-06-03T09:00+03:00; left out: now.")] = None,
-    rate: Annotated[float | None, typer.Option(help="Mails per second for this mailing.", min=0)] = None,
+    rate: Annotated[float | None, typer.Option(help="Mails per second for this mailing.")] = None,
     audience: Annotated[str, typer.Option(help="all, or a file with one address a line.", metavar="all|FILE")] = "all",
     watch: Annotated[bool, typer.Option("--watch", help="Show the progress until it is sent.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
@@ -39,6 +39,8 @@ def send(
     from service.cli import mailing_status, watching
     from service.delivery import release
 
+    if rate is not None:
+        release.require_rate(rate, "--rate")
     parts = services()
     when = _instant(at) if at else None
     with parts.database.read() as session:

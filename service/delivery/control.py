@@ -9,7 +9,7 @@ from typing import Any
 from service.delivery import standing
 from service.delivery.correcting import Proofs
 from service.delivery.plan import FIRST_RINGS
-from service.domain.errors import InvalidInputError
+from service.delivery.release import require_rate
 from service.domain.mailing import MailingEvent, MailingState, require
 from service.queue import SEND_BATCH, Bell, ring_after_commit
 from service.store import Session, audit, batches, interventions, mailings, measures, notices
@@ -80,10 +80,9 @@ def retryable(session: Session, mailing: int, which: Again = EVERY) -> int:
 def set_rate(session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime) -> None:
     """Change the rate, in mails per second, effective with the next group; 0 leaves the installation's.
 
-    Raises InvalidInputError for a negative rate, NotFoundError.
+    Raises InvalidInputError for a rate that is none, NotFoundError.
     """
-    if not 0 <= rate < 1_000_000:
-        raise InvalidInputError(f"rate {rate:g} is not a number of mails per second (0 = the installation's rate)")
+    require_rate(rate)
     mailings.get(session, mailing)
     mailings.set_rate(session, mailing, rate or None)
     _audit(session, mailing, "mailing.rate", actor, now, rate=rate)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from service.domain.limits import (
     INSTALLATION,
     NO_LIMIT,
     Limit,
+    checked_rate,
     midnight_after,
     provider_scope,
     relay_scope,
@@ -29,7 +29,7 @@ from service.store.provider_keys import HASHED, provider_key
 from service.store.sealing import Sealer
 
 SETTINGS, DATABASE = "settings", "database"
-_MOST_RATE, _MOST_LETTERS, _MOST_CONNECTIONS, _MOST_WEIGHT = 1_000_000, 1_000_000_000, 100, 1000
+_MOST_LETTERS, _MOST_CONNECTIONS, _MOST_WEIGHT = 1_000_000_000, 100, 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,15 @@ def _require_possible(scope: str, name: str, value: float | dt.date | None) -> N
         raise InvalidInputError("connections are to one relay, or for one provider: name it with --relay or --provider")
     if value is None or isinstance(value, dt.date):
         return
+    if name == "rate":
+        checked_rate(value, "--rate", zero="0 lifts what the settings say, 0.5 is one in two seconds")
+        return
     lowest, highest, what = {
-        "rate": (0, _MOST_RATE, "mails per second (0 lifts what the settings say; 0.5 is one in two seconds)"),
         "connections": (1, _MOST_CONNECTIONS, "connections of each worker process"),
         "per_day": (0, _MOST_LETTERS, "letters a day (0 lifts what the settings say)"),
         "weight": (0, _MOST_WEIGHT, "a relay's part (0: it stands in when no other can)"),
     }[name]
-    if not math.isfinite(value) or not lowest <= value <= highest:
+    if not lowest <= value <= highest:
         raise InvalidInputError(f"--{name.replace('_', '-')} {value:g} is not from {lowest} to {highest:,}: {what}")
 
 

@@ -9,6 +9,7 @@ from service import log
 from service.delivery import standing, trouble
 from service.domain.blockers import Blocker
 from service.domain.errors import CheckFailedError, ConflictError
+from service.domain.limits import checked_rate
 from service.domain.mailing import MailingState
 from service.domain.weeks import Week
 from service.queue import PLAN_MAILING, Bell, ring_after_commit
@@ -35,8 +36,10 @@ def send(
     """The id of a new mailing of the issue: planned at once, or at `at`.
 
     `rate` is the mailing's own, in mails per second; `audience` restricts it to these subscribers. Raises
-    NotFoundError, ConflictError naming the first mailing where there is one, CheckFailedError naming what blocks.
+    InvalidInputError for a rate that is none, NotFoundError, ConflictError naming the first mailing where there is one,
+    CheckFailedError naming what blocks.
     """
+    own_rate = None if rate is None else require_rate(rate)
     # Held against an import or an approval that comes at the same moment: what is checked is what is sent.
     issues.hold(session, Week.parse(week))
     refuse_second(session, week)
@@ -48,7 +51,7 @@ def send(
         session,
         week,
         state=state,
-        rate=rate or None,
+        rate=own_rate or None,
         audience="all" if audience is None else "file",
         actor=actor,
         release_at=at,
@@ -63,6 +66,11 @@ def send(
     if not later:
         ring_after_commit(session, bell, PLAN_MAILING, made)
     return made
+
+
+def require_rate(rate: float, name: str = "rate") -> float:
+    """`rate`, if a mailing can have it; raises InvalidInputError."""
+    return checked_rate(rate, name, zero="0 = the installation's rate")
 
 
 def refuse_second(session: Session, week: str) -> None:

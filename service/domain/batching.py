@@ -10,7 +10,7 @@ def batch_size(rate: float, *, limit: int = LARGEST_BATCH) -> int:
     """Letters in one batch at `rate` mails per second (0 = no limit): 1 to `limit`."""
     if rate <= 0:
         return limit
-    return max(1, min(limit, round(rate * _BATCH_SECONDS)))
+    return max(1, round(min(limit, rate * _BATCH_SECONDS)))
 
 
 def slice_bounds(number: int, slices: int) -> tuple[bytes, bytes | None]:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import datetime as dt
 from dataclasses import dataclass
 
+from service.domain.errors import InvalidInputError
 from service.domain.warmup import warm_up_cap
 
 INSTALLATION = "installation"
+# In mails per second. A slower one than the slowest would have tokens come later than any clock can say.
+MOST_RATE, SLOWEST_RATE = 1_000_000, 0.000_001
+RATES = f"from 0 to {MOST_RATE:,}: mails per second"
 _RELAY, _PROVIDER = "relay:", "provider:"
 
 
@@ -43,6 +47,18 @@ class Limit:
 
 
 NO_LIMIT = Limit()
+
+
+def is_rate(rate: float) -> bool:
+    """Whether `rate` is 0, or so many mails per second as can be kept; infinity and what is no number are not."""
+    return rate == 0 or SLOWEST_RATE <= rate <= MOST_RATE
+
+
+def checked_rate(rate: float, name: str, *, zero: str) -> float:
+    """`rate`, if it is one; raises InvalidInputError, in which `name` is what was set and `zero` says what 0 means."""
+    if not is_rate(rate):
+        raise InvalidInputError(f"{name} {rate:g} is not {RATES} ({zero}; the slowest is {SLOWEST_RATE:.6f})")
+    return rate
 
 
 def relay_scope(relay: str) -> str:

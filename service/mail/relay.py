@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from service.domain.errors import ConfigurationError
+from service.domain.limits import MOST_RATE
 
 _OPTIONS = frozenset({"tls", "connections", "ca", "chunking", "rate", "per_day", "weight"})
 _DECIMAL = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")
@@ -30,7 +31,8 @@ class Relay:
 
     `window` is how many letters may be past their dot at once on one connection where the relay offers CHUNKING;
     0 leaves CHUNKING unused. `rate` is in letters per second and `per_day` in letters, over all workers; None is no
-    limit. `weight` is this relay's part beside the others; None: it is used in its turn, when those before it cannot.
+    limit. `weight` is this relay's part beside the others, 0 for one that only stands in; None: it is used in its turn,
+    when those before it cannot.
     """
 
     host: str
@@ -118,7 +120,7 @@ def parse_relay(url: str) -> Relay:
         window=_window(host, options.get("chunking", "yes")),
         rate=_rate(host, options["rate"]) if "rate" in options else None,
         per_day=_count(host, "per_day", options["per_day"], 1_000_000_000) if "per_day" in options else None,
-        weight=_count(host, "weight", options["weight"], 1000) if "weight" in options else None,
+        weight=_count(host, "weight", options["weight"], 1000, lowest=0) if "weight" in options else None,
     )
     if relay.username and relay.password is None:
         raise ConfigurationError(f"relay {relay.name}: a user without a password")
@@ -141,17 +143,17 @@ def _tls(scheme: str, host: str, port: int | None, wanted: str | None) -> Tls:
     return tls
 
 
-def _count(host: str, option: str, wanted: str, most: int) -> int:
-    if not (wanted.isascii() and wanted.isdecimal()) or not 1 <= int(wanted) <= most:
-        raise ConfigurationError(f"relay {host}: {option} is a whole number from 1 to {most}, not {wanted!r}")
+def _count(host: str, option: str, wanted: str, most: int, *, lowest: int = 1) -> int:
+    if not (wanted.isascii() and wanted.isdecimal()) or not lowest <= int(wanted) <= most:
+        raise ConfigurationError(f"relay {host}: {option} is a whole number from {lowest} to {most}, not {wanted!r}")
     return int(wanted)
 
 
 def _rate(host: str, wanted: str) -> float:
-    if not _DECIMAL.fullmatch(wanted) or not float(wanted):
+    if not _DECIMAL.fullmatch(wanted) or not 0 < float(wanted) <= MOST_RATE:
         raise ConfigurationError(
-            f"relay {host}: rate is in mails per second and above 0, such as 20 or 0.5, not {wanted!r}; leave it out "
-            "for no limit"
+            f"relay {host}: rate is in mails per second, above 0 and to {MOST_RATE:,}, such as 20 or 0.5, not "
+            f"{wanted!r}; leave it out for no limit"
         )
     return float(wanted)
 

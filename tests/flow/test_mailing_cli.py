@@ -101,6 +101,18 @@ def test_a_rehearsed_sending_answers_in_json_and_makes_no_mailing(tydzen, databa
     assert (answer["issue"], answer["edition"], answer["dry_run"]) == ("2019-W22", "be,ru", True)
 
 
+@pytest.mark.parametrize("rate", ["inf", "nan", "-1", "1e7"])
+def test_a_rate_that_nobody_could_keep_is_refused_before_anybody_is_asked(tydzen, database, rate):
+    run = mailing_of(tydzen, database, readers=0)
+    for words in (("issue", "send", WEEK, "--rate", rate), ("demo", "--rate", rate)):
+        code, out, err = tydzen(*words)
+        assert (code, out) == (2, "")
+        assert f"--rate {float(rate):g} is not from 0 to 1,000,000: mails per second" in " ".join(err.split())
+    code, _, err = tydzen("mailing", "rate", run.mailing, "--", rate)
+    assert code == 2
+    assert "the slowest is 0.000001" in " ".join(err.split())
+
+
 @pytest.mark.parametrize("number", ["0", "77", "9" * 10, "9" * 19, "9" * 5000])
 def test_a_mailing_that_is_not_there_is_not_found_however_it_is_numbered(tydzen, number):
     code, out, err = tydzen("mailing", "status", number)

@@ -112,6 +112,8 @@ def test_a_warm_up_is_shown_by_its_day(tydzen):
         (["--rate", "20", "--unset"], 2, "--unset forgets all that was set"),
         (["--rate", "-1"], 2, "--rate -1 is not from 0 to 1,000,000"),
         (["--rate", "nan"], 2, "--rate nan"),
+        (["--rate", "inf"], 2, "--rate inf is not from 0 to 1,000,000"),
+        (["--rate", "5e-324"], 2, "the slowest is 0.000001"),
         (["--per-day", "-5"], 2, "--per-day -5"),
         (["--connections", "5"], 2, "--relay or --provider"),
         (["--weight", "5"], 2, "--relay"),

@@ -53,6 +53,13 @@ def test_a_wrong_value_is_named_by_its_variable_and_not_repeated(monkeypatch):
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize("rate", ["inf", "nan", "-1", "1e9", "5e-324"])
+def test_a_rate_that_nobody_could_keep_is_told_with_what_can_be(monkeypatch, rate):
+    monkeypatch.setenv("TYDZEN_RATE", rate)
+    with pytest.raises(ConfigurationError, match=r"TYDZEN_RATE: .*from 0 to 1,000,000: mails per second"):
+        config.load()
+
+
 def test_another_process_gets_the_same_settings_wherever_it_runs(elsewhere, monkeypatch):
     settings = config.load(rate=0.5, web_port=1003)
     database = settings.resolved_database_url()

@@ -134,7 +134,7 @@ def test_a_paused_mailing_can_be_retried_and_stays_paused(database):
     assert run.claim() is None
 
 
-@pytest.mark.parametrize("rate", [-1, 10**7, float("nan")])
+@pytest.mark.parametrize("rate", [-1, 10**7, float("nan"), float("inf")])
 def test_a_rate_that_is_none_is_refused(database, rate):
     run = Run(database, readers=0)
     with pytest.raises(InvalidInputError):

@@ -121,6 +121,18 @@ def test_weights_are_kept_roughly(sqlite_database, relays):
     complete(run, relays)
 
 
+def test_a_relay_of_weight_zero_stands_in_when_no_other_can(sqlite_database, relays):
+    run = Run(sqlite_database, readers=60, batch_limit=30)
+    worker = relays.worker(run, "&weight=0", "&weight=1")
+    first, second = run.batch_ids()
+    assert worker.send(first)
+    assert relays.taken() == [0, 30]
+    relays.sinks[1].stop()
+    assert relays.worker(run, "&weight=0", "&weight=1").send(second)
+    assert relays.taken() == [30, 30]
+    complete(run, relays)
+
+
 def test_with_weights_a_slow_relay_does_not_hold_up_the_other(sqlite_database, relays):
     run = Run(sqlite_database, readers=400)
     slow, _ = relays.sinks

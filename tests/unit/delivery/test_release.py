@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from service.delivery import release
-from service.domain.errors import CheckFailedError, ConflictError, NotFoundError
+from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
 from service.queue import PLAN_MAILING
 from service.store import issues, mailings, publication
 from tests.factories import MADE_AT
@@ -57,6 +57,14 @@ def test_of_twenty_that_send_at_once_one_makes_the_mailing_and_the_others_are_to
 def test_what_blocks_is_said_and_nothing_is_made(content):
     with pytest.raises(CheckFailedError, match="no text"):
         send(content, FakeBell(), check=lambda *_: ["no text"])
+    with content.read() as session:
+        assert not mailings.everyone(session)
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), -1, 1e9])
+def test_a_rate_that_nobody_could_keep_makes_no_mailing(content, rate):
+    with pytest.raises(InvalidInputError, match=r"rate \S+ is not from 0 to 1,000,000"):
+        send(content, FakeBell(), rate=rate)
     with content.read() as session:
         assert not mailings.everyone(session)
 

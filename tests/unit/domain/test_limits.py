@@ -2,7 +2,8 @@ import datetime as dt
 
 import pytest
 
-from service.domain.limits import Limit, midnight_after, scope_parts
+from service.domain.errors import InvalidInputError
+from service.domain.limits import MOST_RATE, SLOWEST_RATE, Limit, checked_rate, midnight_after, scope_parts
 from service.domain.warmup import STEPS, warm_up_cap, warm_up_day
 
 MONDAY = dt.date(2019, 6, 3)
@@ -51,3 +52,14 @@ def test_the_day_is_that_of_utc():
 def test_a_scope_is_taken_apart():
     assert scope_parts("installation") == ("installation", "")
     assert scope_parts("relay:host:25") == ("relay", "host:25")
+
+
+@pytest.mark.parametrize("rate", [0, SLOWEST_RATE, 0.5, 20, MOST_RATE])
+def test_a_rate_that_can_be_kept_is_taken(rate):
+    assert checked_rate(rate, "rate", zero="0 = none") == rate
+
+
+@pytest.mark.parametrize("rate", [float("inf"), float("nan"), -float("inf"), -1, -1e-9, MOST_RATE + 1, 1e300, 5e-324])
+def test_a_rate_that_nobody_could_keep_is_refused_and_says_what_can_be(rate):
+    with pytest.raises(InvalidInputError, match=r"--rate \S+ is not from 0 to 1,000,000: mails per second \(0 = none;"):
+        checked_rate(rate, "--rate", zero="0 = none")

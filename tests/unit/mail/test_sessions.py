@@ -403,6 +403,7 @@ def test_capabilities_in_any_shape():
             "smtp://relay.example.org?rate=0.5&per_day=5000&weight=3",
             Relay("relay.example.org", 587, Tls.STARTTLS, rate=0.5, per_day=5000, weight=3),
         ),
+        ("smtp://relay.example.org?weight=0", Relay("relay.example.org", 587, Tls.STARTTLS, weight=0)),
     ],
 )
 def test_relay_urls(url, expected):
@@ -429,9 +430,12 @@ def test_relay_urls(url, expected):
         "smtp://user:hunter2@relay.example.org?rate=nan",
         "smtp://user:hunter2@relay.example.org?rate=1e3",
         "smtp://user:hunter2@relay.example.org?rate=-1",
+        "smtp://user:hunter2@relay.example.org?rate=inf",
+        "smtp://user:hunter2@relay.example.org?rate=1000001",
         "smtp://user:hunter2@relay.example.org?per_day=0",
         "smtp://user:hunter2@relay.example.org?per_day=1.5",
-        "smtp://user:hunter2@relay.example.org?weight=0",
+        "smtp://user:hunter2@relay.example.org?weight=-1",
+        "smtp://user:hunter2@relay.example.org?weight=1001",
         "smtp://user:hunter2@relay.example.org?weight=²",
         "smtp://user:hunter2@rel[ay",
         "smtp://user@relay.example.org",
