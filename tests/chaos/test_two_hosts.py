@@ -57,10 +57,13 @@ def test_a_host_that_is_cut_off_loses_nobody_and_its_journal_settles_what_it_lef
             made.wait_for(lambda: len(hosts_at_work(made)) == 2 and made.taken() > 80, 90)
             cut, worker = next(iter(workers.items()))
             cut.unplug()
+            spoken = len(worker.log.read_text())
             # The other host goes on, and takes over what the first had claimed and not gated.
             made.wait_for(lambda: not made.status(mailing).counts.pending and is_still(made, mailing), 90)
             if not is_sent(made, mailing):
                 assert made.status(mailing).counts.attempting, "its letters wait for it"
+            # Silence is known for what it is within half a minute; the kernel alone takes a quarter of an hour.
+            made.wait_for(lambda: "database-away" in worker.log.read_text()[spoken:], 60)
             if dies:
                 worker.signal(signal.SIGSTOP)
                 worker.kill()

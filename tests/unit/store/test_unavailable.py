@@ -1,11 +1,65 @@
 """What a database says when it is away, busy or in a knot is one error, which callers wait out."""
 
+import contextlib
+import socket
 import threading
 
 import pytest
 import sqlalchemy as sa
 
-from service.store import DatabaseAwayError, DuplicateError
+from service.store import Database, DatabaseAwayError, DuplicateError, Sealer
+from tests.conftest import KEYRING
+
+
+def test_a_server_that_takes_the_connection_and_says_nothing_counts_as_a_database_that_is_away():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql://u@127.0.0.1:{silent.getsockname()[1]}/d?connect_timeout=2&gssencmode=disable"
+        database = Database(url, Sealer(KEYRING))
+        with pytest.raises(DatabaseAwayError, match="ConnectionTimeout"), database.read():
+            pass
+
+
+# The service's own, in libpq's words.
+SILENCE = {
+    "connect_timeout": "10",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "20000",
+}
+
+
+def told(url):
+    """What the driver's own connection says it was told of silence."""
+    database = Database(url, Sealer(KEYRING))
+    with contextlib.closing(database), database.read() as session:
+        found = session.connection.connection.driver_connection.info.get_parameters()
+        return {name: found.get(name) for name in SILENCE}
+
+
+def test_a_connection_that_falls_silent_ends_within_half_a_minute(postgresql_database):
+    assert told(str(postgresql_database.url)) == SILENCE
+
+
+@pytest.mark.parametrize("name", SILENCE)
+def test_what_the_url_itself_says_of_silence_holds(postgresql_database, name):
+    url = postgresql_database.url.update_query_dict({name: "7"})
+    assert told(str(url)) == {**SILENCE, name: "7"}
+
+
+def test_several_hosts_a_service_and_a_file_of_passwords_are_named_beside_them(
+    postgresql_database, tmp_path, monkeypatch
+):
+    url = postgresql_database.url
+    (tmp_path / "services").write_text(f"[tydzen]\nhost={url.query['host']}\nuser={url.username}\n")
+    (tmp_path / "passwords").touch(mode=0o600)
+    monkeypatch.setenv("PGSERVICEFILE", str(tmp_path / "services"))
+    of_service = f"postgresql:///{url.database}?service=tydzen&passfile={tmp_path / 'passwords'}"
+    assert told(of_service) == SILENCE
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = f"127.0.0.1:{closed.getsockname()[1]}"
+    of_two = f"postgresql://{url.username}@/{url.database}?host={nobody}&host={url.query['host']}:5432"
+    assert told(of_two) == SILENCE
 
 
 def test_a_deadlock_counts_as_a_database_that_is_away(postgresql_database):
