@@ -69,7 +69,10 @@ def _show(parts: Services, *, json: bool) -> None:
     if rows:
         print_table(["", "which", "what is open"], rows)
     else:
-        say("nothing is open: the database knows all that the journals know")
+        say(
+            "no host is waited for, and no issue is missing. Each worker compares its journals when it starts; "
+            "mailings that it paused wait for you: tydzen mailing list"
+        )
 
 
 def _send_again(parts: Services, week: str, *, dry_run: bool, yes: bool, json: bool) -> None:

@@ -271,7 +271,8 @@ def _follows(now: Sighting, mark: int | None, database: str) -> bool:
 
 
 def _reason(host: str, mailing: int, letters: int) -> str:
-    known = f"{letters} letters that it did not know of are settled by them" if letters else "they are compared with it"
+    # True before and after the comparison: nobody comes back to this sentence where they find nothing.
+    known = f"{letters} letters that it did not know of are settled by them" if letters else "what they know counts"
     return (
         f"the database is older than the journals of host {host[:8]}: it was restored from a backup, or is a copy that "
         f"lagged behind. {known}. Check tydzen mailing status {mailing}, then: tydzen mailing resume {mailing}"
