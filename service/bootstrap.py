@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from service.delivery.reconciling import Reconciler
     from service.delivery.sweep import Sweep
     from service.domain.blockers import Blocker
-    from service.domain.content import Publication
+    from service.domain.content import Edition, Publication
     from service.domain.limits import Limit
     from service.embedded.lmtp import Mailbox
     from service.embedded.programs import Installation
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from service.mail.relay import Relay
     from service.pace.places import Places
     from service.queue import Bell
+    from service.render.edition import RenderedEdition
     from service.store import Database, Sealer, Session
     from service.store.departures import DepartureLog
 
@@ -262,7 +263,11 @@ class Services:
         """What stands against sending that issue; empty where nothing does."""
         from service.editorial.checks import blockers
 
-        return blockers(session, week, base_url=self.settings.base_url)
+        return blockers(session, week, self.composed, base_url=self.settings.base_url)
+
+    def composed(self, edition: Edition) -> RenderedEdition:
+        """The edition as its readers would get it; raises what the press raises of one that cannot be mailed."""
+        return self.press.printed(edition)[0]
 
     @cached_property
     def dkim_keys(self) -> tuple[Key, ...]:
@@ -272,11 +277,11 @@ class Services:
         return read_keys(self.settings.dkim or "")
 
     def sender_domain(self) -> str:
-        """The domain of the publication's sender; raises NotFoundError where there is no publication yet."""
+        """The domain of the publication's sender, in A-labels; raises NotFoundError where there is none yet."""
         from service.store import publication
 
         with self.database.read() as session:
-            return publication.load(session).sender.rpartition("@")[2]
+            return publication.sender_domain(session)
 
     def open_line(self, relay: Relay) -> Line:
         """A new line to that relay, for this process."""

@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.domain.errors import ConfigurationError
+from service.domain.errors import ConfigurationError, InvalidInputError
 from service.domain.limits import RATES, is_rate
 
 ENV_FILE = ".env"
@@ -48,7 +48,7 @@ class Settings(BaseSettings):
     rate: float = Field(0, description="mails per second, whole installation; 0 = as fast as the relay takes")
     secret_key_file: Path | None = Field(None, description="keyring; unset: secret.key in the data directory")
     dkim: str | None = Field(None, description="keys that sign mails: selector=/path/key.pem, several by commas")
-    helo_name: str | None = Field(None, description="name said in EHLO; unset: the sender's domain")
+    helo_name: str | None = Field(None, description="name or address literal said in EHLO; unset: the sender's domain")
     lease_seconds: int = Field(60, ge=5, description="how long a worker keeps a batch without a sign of life")
     host_away_minutes: int = Field(
         60, ge=1, description="how long a lost host's letters wait before they are uncertain"
@@ -73,6 +73,26 @@ class Settings(BaseSettings):
         if not is_rate(rate):
             raise PydanticCustomError("rate", f"is not {RATES} (0 = as fast as the relay takes them)")
         return rate
+
+    @field_validator("helo_name")
+    @classmethod
+    def _helo_name(cls, name: str | None) -> str | None:
+        from service.mail.address import ehlo_name  # with its tables of letters, which few commands need
+
+        try:
+            return name and ehlo_name(name)
+        except InvalidInputError:
+            raise PydanticCustomError(
+                "helo_name", "is no host name such as mail.example.org and no address literal such as [192.0.2.1]"
+            ) from None
+
+    @field_validator("base_url")
+    @classmethod
+    def _base_url(cls, url: str | None) -> str | None:
+        # Every mail names it in headers, which hold ASCII alone.
+        if url and not url.isascii():
+            raise PydanticCustomError("base_url", "is not ASCII; write its host as DNS has it, with xn--")
+        return url
 
     @property
     def keyring_path(self) -> Path:
@@ -139,4 +159,4 @@ def load(**overrides: Any) -> Settings:
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "TYDZEN_" + "_".join(str(part) for part in first["loc"]).upper()
-        raise ConfigurationError(f"{name}: {first['msg'].lower()}") from None
+        raise ConfigurationError(f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from service.cli import engine_examination
-from service.domain.errors import CheckFailedError, TydzenError
+from service.domain.errors import CheckFailedError, InvalidInputError, TydzenError
+from service.mail.address import envelope_address
 from service.mail.relay import Tls
-from service.store import schema
+from service.store import publication, schema
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -43,6 +44,7 @@ def examine(parts: Services) -> Iterator[Finding]:
         "clock": _clock,
         "redis": _redis,
         "relay": _relay,
+        "sender": _sender,
         "dkim": _dkim,
         "workers": engine_examination.workers,
         "progress": engine_examination.progress,
@@ -116,6 +118,19 @@ def _relay(parts: Services) -> str:
         if greeting != b"220":
             raise CheckFailedError(f"{relay.name} does not greet like a mail relay; see TYDZEN_SMTP_URL")
     return "greets" if len(parts.relays) == 1 else f"all {len(parts.relays)} greet"
+
+
+def _sender(parts: Services) -> str:
+    with parts.database.read() as session:
+        found = publication.find(session)
+    if found is None:
+        return "there is no publication yet; import one: tydzen publication import DIR"
+    try:
+        domain = envelope_address(found.sender).rpartition("@")[2]
+    except InvalidInputError as error:
+        mend = "correct the sender in publication.toml, then: tydzen publication import DIR"
+        raise CheckFailedError(f"nothing can be mailed from the publication's sender: {error}; {mend}") from None
+    return f"mails come from {domain}; EHLO says {parts.settings.helo_name or domain}"
 
 
 def _dkim(parts: Services) -> str:

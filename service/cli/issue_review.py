@@ -45,7 +45,7 @@ def check(
     with parts.database.read() as session:
         languages = publication.load(session).languages
         chains = [Chain.parse(text, languages) for text in chain or []]
-        report = check_issue(session, week, base_url=parts.settings.base_url, chains=chains)
+        report = check_issue(session, week, parts.composed, base_url=parts.settings.base_url, chains=chains)
     if json:
         print_json(_report(report))
     else:

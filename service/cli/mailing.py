@@ -165,13 +165,13 @@ def ledger(mailing_id: Id, json: Json = False) -> None:
     """One line per delivery."""
     from service.bootstrap import services
     from service.store import ledger as store_ledger
-    from service.store import mailings
+    from service.store import mailings, publication
 
     parts = services()
     number = number_of(parts, mailing_id)
     with parts.database.read() as session:
         mailings.get(session, number)
-        domain = sender_domain(parts)
+        domain = publication.sender_domain(session)
         entries = store_ledger.lines(session, number)
         lines = (_entry_json(entry, parts.delivery_ids.message_id(entry.delivery), domain) for entry in entries)
         if json:
@@ -230,14 +230,6 @@ def _entry_json(entry: Entry, message_id: str, domain: str) -> dict[str, Any]:
         "revision": entry.revision,
         "at": entry.at.isoformat() if entry.at else None,
     }
-
-
-def sender_domain(parts: Services) -> str:
-    """The domain of Message-IDs."""
-    from service.store import publication
-
-    with parts.database.read() as session:
-        return str(publication.load(session).sender.rpartition("@")[2])
 
 
 def _row(one: Mailing) -> dict[str, Any]:

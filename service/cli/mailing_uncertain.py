@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.mailing import DryRun, Id, Json, Yes, number_of, sender_domain
+from service.cli.mailing import DryRun, Id, Json, Yes, number_of
 from service.cli.output import Exit, actor, confirm, fail, local_time, print_json, print_json_lines, print_table, say
 from service.cli.rehearsing import changing
 
@@ -41,7 +41,7 @@ def uncertain(mailing_id: Id, json: Json = False) -> None:
 
     parts = services()
     number = number_of(parts, mailing_id)
-    found, domain = _found(parts, number), sender_domain(parts)
+    found, domain = _found(parts, number), parts.sender_domain()
     if json:
         print_json_lines(_fields(parts, one, domain) for one in found)
         return

@@ -52,7 +52,7 @@ _Value = TypeVar("_Value")
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A notice ready to be mailed, the domain of its sender, and the tokens that its places take."""
+    """A notice ready to be mailed, the domain of its sender in A-labels, and the tokens that its places take."""
 
     rendition: Rendition
     domain: str
@@ -139,7 +139,7 @@ class NoticeSender:
             rendition = newest_issue.printed(session, self.press, held.parameters)
         tokens = self.links.tokens(held.parameters["links"])
         both = tokens["unsubscribe"].encode(), tokens["preferences"].encode()
-        return Printed(rendition, edited_by.sender.rpartition("@")[2], both)
+        return Printed(rendition, publication.domain_of(edited_by.sender), both)
 
     def _printed(self, held: Notice, edited_by: Publication) -> Printed:
         rendered = render_notice(
@@ -157,7 +157,7 @@ class NoticeSender:
             reply_to=Mailbox("", edited_by.reply_to) if edited_by.reply_to else None,
         )
         rendition = notice_rendition(letterhead, Body(rendered.html, rendered.text))
-        return Printed(rendition, edited_by.sender.rpartition("@")[2])
+        return Printed(rendition, publication.domain_of(edited_by.sender))
 
     async def _way(self, lines: Sequence[Line]) -> tuple[Line | None, str]:
         """A line with room, whose tokens are taken; else what hinders. Waits a moment for a session with a relay."""

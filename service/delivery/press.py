@@ -11,6 +11,7 @@ from service.mail.message import Body, InlineImage, Letterhead, ListHeaders, Mai
 from service.mail.segments import Rendition
 from service.render.catalogue import Catalogues
 from service.render.edition import RenderedEdition, render_edition
+from service.store.publication import domain_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,5 +102,5 @@ def _letterhead(edition: Edition, rendered: RenderedEdition, base: str, leave_ad
             owner=owner,
             archive_url=archive,
         ),
-        feedback_id=f"{edition.issue.week}:{publication.key}:weekly:{publication.sender.rpartition('@')[2]}",
+        feedback_id=f"{edition.issue.week}:{publication.key}:weekly:{domain_of(publication.sender)}",
     )

@@ -18,7 +18,7 @@ from service.domain.content import edition
 from service.domain.errors import CheckFailedError
 from service.mail.letter import Outcome
 from service.mail.segments import Rendition
-from service.store import Database
+from service.store import Database, publication
 from service.store.gate import Recipient
 
 MARK = "[test] "
@@ -29,7 +29,7 @@ _NUMBERS = 1 << 62
 
 
 def printed(database: Database, press: Press, week: str, chain: Chain) -> tuple[Rendition, str]:
-    """The marked rendition of the issue for `chain`, and the sender's domain.
+    """The marked rendition of the issue for `chain`, and the sender's domain in A-labels.
 
     Raises NotFoundError for an unknown issue, CheckFailedError where nothing is approved in the chain.
     """
@@ -39,7 +39,7 @@ def printed(database: Database, press: Press, week: str, chain: Chain) -> tuple[
     if shown is None:
         raise CheckFailedError(f"no article of {week} is approved in ({chain}); see: tydzen issue check {week}")
     _, rendition = press.printed(shown, mark=MARK)
-    return rendition, content.publication.sender.rpartition("@")[2]
+    return rendition, publication.domain_of(content.publication.sender)
 
 
 async def send(

@@ -4,27 +4,32 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from service.domain.blockers import Blocker
 from service.domain.chains import Chain, every_chain
-from service.domain.content import Article, Issue, Publication, edition
-from service.domain.errors import ConfigurationError, InvalidInputError
+from service.domain.content import Article, Edition, Issue, Publication, edition
+from service.domain.errors import TydzenError
 from service.domain.weeks import Week
 from service.editorial.report import BLOCKING, Finding, Report, merged
 from service.editorial.text_checks import text_findings
-from service.render.edition import RenderedEdition, render_edition
+from service.render.edition import RenderedEdition
 from service.render.inspect import inspect_mail, inspect_words
 from service.render.inspect.facts import facts
-from service.render.templates import load_templates
 from service.store import Session, issues, publication, readers
+
+# What the press of `delivery` answers; it is passed in, because packages of one floor do not know each other. The whole
+# mail is made, not the page alone: whatever would stop its planning is to be told before.
+Compose = Callable[[Edition], RenderedEdition]
 
 _DATE = re.compile(r"(?P<month>\d\d)-(?P<day>\d\d)")
 _ISO_WEEK = re.compile(r"\b\d{4}-W\d\d\b")
 
 
-def check_issue(session: Session, week: Week, *, base_url: str | None, chains: Sequence[Chain] = ()) -> Report:
+def check_issue(
+    session: Session, week: Week, compose: Compose, *, base_url: str | None, chains: Sequence[Chain] = ()
+) -> Report:
     """The report on a stored issue, for `chains`, else for those that have readers, else for all there can be.
 
     Links lead below `base_url`, or below the publication's own where it is None. Raises NotFoundError for an unknown
@@ -33,15 +38,16 @@ def check_issue(session: Session, week: Week, *, base_url: str | None, chains: S
     weekly = publication.load(session)
     issue = issues.load(session, week)
     wanted = chains or tuple(readers.by_chain(session)) or every_chain(weekly.languages)
-    return check(weekly, issue, wanted, base_url=base_url or weekly.base_url)
+    return check(weekly, issue, wanted, compose, base_url=base_url or weekly.base_url)
 
 
-def blockers(session: Session, week: str, *, base_url: str | None) -> list[Blocker]:
+def blockers(session: Session, week: str, compose: Compose, *, base_url: str | None) -> list[Blocker]:
     """What stands against sending the issue; empty where nothing does."""
-    return [finding.blocker for finding in check_issue(session, Week.parse(week), base_url=base_url).blocking]
+    report = check_issue(session, Week.parse(week), compose, base_url=base_url)
+    return [finding.blocker for finding in report.blocking]
 
 
-def check(weekly: Publication, issue: Issue, chains: Sequence[Chain], *, base_url: str) -> Report:
+def check(weekly: Publication, issue: Issue, chains: Sequence[Chain], compose: Compose, *, base_url: str) -> Report:
     """The report on `issue` read through `chains`."""
     seen = {(article.slug, chain): chain.shown(article.approved()) for article in issue.articles for chain in chains}
     found = list(_articles(issue, chains))
@@ -49,7 +55,7 @@ def check(weekly: Publication, issue: Issue, chains: Sequence[Chain], *, base_ur
         concerned = (chain for chain in chains if _concerns(finding, seen, chain))
         found.append(replace(finding, editions=tuple(concerned)))
     for chain in chains:
-        found += (replace(finding, editions=(chain,)) for finding in _edition(weekly, issue, chain, base_url))
+        found += (replace(finding, editions=(chain,)) for finding in _edition(weekly, issue, chain, compose, base_url))
     return Report(issue.week, tuple(chains), merged(found))
 
 
@@ -96,14 +102,14 @@ def _names(chains: Sequence[Chain]) -> str:
     return " and ".join(f"({chain})" for chain in chains)
 
 
-def _edition(weekly: Publication, issue: Issue, chain: Chain, base_url: str) -> Iterator[Finding]:
+def _edition(weekly: Publication, issue: Issue, chain: Chain, compose: Compose, base_url: str) -> Iterator[Finding]:
     shown = edition(weekly, issue, chain)
     if shown is None:
         yield Finding("edition", False, f"readers of ({chain}) get nothing: no article is approved in it")
         return
     try:
-        mail = render_edition(shown, load_templates().catalogues, base_url=base_url)
-    except (ConfigurationError, InvalidInputError) as error:
+        mail = compose(shown)
+    except TydzenError as error:
         yield Finding("render", True, str(error), language=chain.first)
         return
     for remark in (*inspect_mail(mail, base_url=base_url), *inspect_words(mail.subject, chain.first, "the subject")):

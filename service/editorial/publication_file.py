@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from service.domain.chains import is_language_code
@@ -16,6 +16,7 @@ from service.domain.weeks import Week
 from service.editorial import toml_file
 from service.editorial.problems import Problems
 from service.editorial.toml_file import Table
+from service.mail.address import envelope_address, envelope_domain
 from service.render.dates import locale_of
 
 NAME = "publication.toml"
@@ -24,6 +25,7 @@ _KEY = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _SLUG = re.compile(r"[^\W_]+(?:-[^\W_]+)*")
 _PAGES = {"issues", "privacy", "subscribe"}
 _LOCAL = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*")
+_LETTER = re.compile(r"[^\W_]")
 _LABEL = re.compile(r"[^\W_](?:[\w-]*[^\W_])?")
 _PLACE = re.compile(r"\{([^{}]*)\}")
 _PLACES = ("range", "title")
@@ -135,7 +137,21 @@ def _base_url(main: Table) -> str:
         good = False
     if not good or parts.query or parts.fragment or "@" in parts.netloc or " " in url:
         main.problem(f'base_url "{url}" is not an address such as https://weekly.example.org', "base_url")
+    elif not url.isascii():
+        # Every mail names it in headers, which hold ASCII alone.
+        main.problem(f'base_url "{url}" is not ASCII; write {_ascii_url(url)}', "base_url")
     return url.rstrip("/")
+
+
+def _ascii_url(url: str) -> str:
+    """`url` with its host in A-labels and its path in percent signs."""
+    parts = urlsplit(url)
+    host, colon, port = parts.netloc.partition(":")
+    try:
+        host = envelope_domain(host)
+    except InvalidInputError:
+        host = "weekly.example.org"
+    return parts._replace(netloc=host + colon + port, path=quote(parts.path, safe="/%")).geturl()
 
 
 def _operators(main: Table) -> tuple[str, ...]:
@@ -144,32 +160,55 @@ def _operators(main: Table) -> tuple[str, ...]:
         main.problem("operators is missing; name at least one address that alerts go to")
     for number, address in enumerate(operators):
         if not is_address(address):
-            main.problem(f"operator {number + 1} is not a mail address such as desk@example.org", "operators", number)
+            wrong = _wrong_with(address, "is not a mail address such as desk@example.org")
+            main.problem(f"operator {number + 1} {wrong}", "operators", number)
     return operators
 
 
 def _address(main: Table, name: str) -> str:
     address = main.string(name)
     if address and not is_address(address):
-        main.problem(f"{name} is not a bare mail address such as weekly@example.org", name)
+        wrong = _wrong_with(address, "is not a bare mail address such as weekly@example.org")
+        main.problem(f"{name} {wrong}", name)
     return address
 
 
 def is_address(text: str) -> bool:
     """Whether `text` is an address that the service can send from: an ASCII local part, a domain in any script."""
     local, _, domain = text.rpartition("@")
-    return len(text) <= 254 and bool(_LOCAL.fullmatch(local)) and len(local) <= 64 and _is_domain(domain)
+    if not _LOCAL.fullmatch(local) or not _is_domain(domain):
+        return False
+    try:
+        return len(envelope_address(text)) <= 254
+    except InvalidInputError:
+        return False
+
+
+def _wrong_with(address: str, else_: str) -> str:
+    """What is wrong with what is no address, and the mend, without repeating it."""
+    local, _, domain = address.rpartition("@")
+    if local.isascii() or not is_address(f"{_LETTER.sub('a', local)}@{domain}"):
+        return else_
+    return "has letters before the @ that are not ASCII; write it like weekly@example.org"
 
 
 def _is_domain(text: str) -> bool:
-    labels = text.split(".")
-    return len(text) <= 253 and all(len(label) <= 63 and _LABEL.fullmatch(label) for label in labels)
+    """Whether `text` is a domain that DNS can hold, in any script."""
+    if not all(map(_LABEL.fullmatch, text.split("."))):
+        return False
+    try:
+        envelope_domain(text)
+    except InvalidInputError:
+        return False
+    return True
 
 
 def _list_id(main: Table) -> str:
     list_id = main.string("list_id", 'write list_id = "weekly.example.org"; it never changes again')
-    if list_id and not (list_id.isascii() and "." in list_id and _is_domain(list_id)):
+    if list_id and not ("." in list_id and _is_domain(list_id)):
         main.problem(f'list_id "{list_id}" is not a name such as weekly.example.org', "list_id")
+    elif not list_id.isascii():
+        main.problem(f'list_id "{list_id}" is not ASCII; write {envelope_domain(list_id)}', "list_id")
     return list_id
 
 

@@ -31,7 +31,7 @@ CHECKS: Mapping[str, str] = {
     "styles": "weight of the styles",
     "foreign-host": "nothing loaded from elsewhere",
     "parity": "HTML and text say the same",
-    "render": "the edition renders",
+    "render": "the edition can be rendered and mailed",
 }
 # What must stop a mailing; everything else advises.
 BLOCKING = frozenset(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 
 import idna
@@ -50,6 +51,27 @@ def envelope_domain(domain: str) -> str:
     except idna.IDNAError as error:
         # The library's message quotes the label, which is part of an address.
         raise InvalidInputError("an address has a domain that international domain names do not allow") from error
+
+
+def ehlo_name(name: str) -> str:
+    """`name` as EHLO takes it (RFC 5321 §4.1.1.1): a host name in A-labels, or the literal of an address, `[…]`.
+
+    Raises `InvalidInputError` for what is neither.
+    """
+    if name.startswith("["):
+        literal = name[1:-1].removeprefix("IPv6:")
+        version = 6 if name.startswith("[IPv6:") else 4
+        try:
+            good = name.endswith("]") and ipaddress.ip_address(literal).version == version
+        except ValueError:
+            good = False
+        host = name
+    else:
+        host = envelope_domain(name)
+        good = not host.rpartition(".")[2].isdigit()
+    if not good:
+        raise InvalidInputError("a host says neither a name nor the literal of an address")
+    return host
 
 
 def _encodable(text: str) -> bool:

@@ -15,6 +15,7 @@ from service.domain.errors import NotFoundError
 from service.domain.weeks import Week
 from service.store.database import Session
 from service.store.instants import stored
+from service.store.sealing import normalised
 from service.store.tables import articles, publication, sections, subscribers, texts
 
 _ID = 1
@@ -56,13 +57,20 @@ def _missing() -> NotFoundError:
 _SETTINGS = sa.select(publication.c.settings).where(publication.c.id == _ID)
 
 
+def domain_of(sender: str) -> str:
+    """The domain of a sender's address as headers, the envelope and DNS have it: in A-labels (RFC 5891).
+
+    Raises InvalidInputError for one that cannot be written so.
+    """
+    return (sender if sender.isascii() else normalised(sender)).rpartition("@")[2]
+
+
 def sender_domain(session: Session) -> str:
-    """The part after the @ of the publication's sender, without loading all of it; raises as `load` does."""
+    """The domain of the publication's sender, as `domain_of` has it, without loading all of it; raises as `load`."""
     settings = session.scalar(_SETTINGS)
     if settings is None:
         raise _missing()
-    sender: str = settings["sender"]
-    return sender.rpartition("@")[2]
+    return domain_of(settings["sender"])
 
 
 def find(session: Session) -> Publication | None:

@@ -33,6 +33,14 @@ def test_the_record_to_publish_is_printed(tydzen, database, key):
     assert told["weekly._domainkey.example.org"].startswith("v=DKIM1; k=ed25519; p=")
 
 
+def test_the_record_of_an_international_domain_is_printed_as_dns_has_it(tydzen, database, key):
+    with database.begin() as session:
+        save_publication(session, sender="editors@тыдзень.бел")
+    name = "weekly._domainkey.xn--d1acfzv8cl.xn--90ais"
+    assert tydzen("config", "dkim")[1].startswith(f"{name}. IN TXT")
+    assert list(json.loads(tydzen("config", "dkim", "--json")[1])) == [name]
+
+
 def test_without_a_key_it_says_how_to_make_one(tydzen):
     code, _, err = tydzen("config", "dkim")
     assert code == 3

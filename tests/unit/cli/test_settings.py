@@ -60,6 +60,37 @@ def test_a_rate_that_nobody_could_keep_is_told_with_what_can_be(monkeypatch, rat
         config.load()
 
 
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("mail.example.org", "mail.example.org"),
+        ("localhost", "localhost"),
+        ("пошта.тыдзень.бел", "xn--80a1acn3a.xn--d1acfzv8cl.xn--90ais"),
+        ("[192.0.2.1]", "[192.0.2.1]"),
+        ("[IPv6:2001:db8::1]", "[IPv6:2001:db8::1]"),
+    ],
+)
+def test_the_name_said_in_ehlo_is_one_that_relays_take(monkeypatch, name, said):
+    monkeypatch.setenv("TYDZEN_HELO_NAME", name)
+    assert config.load().helo_name == said
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "mail_1.example.org", "mail.example.org.", "-.бел", "192.0.2.1", "[192.0.2.256]", "[2001:db8::1]",
+             "[IPv6:192.0.2.1]", "x\r\nMAIL FROM:<>", "[]", " "]
+)  # fmt: skip
+def test_another_name_is_refused_with_what_can_be_said(monkeypatch, name):
+    monkeypatch.setenv("TYDZEN_HELO_NAME", name)
+    with pytest.raises(ConfigurationError, match=r"TYDZEN_HELO_NAME: .*mail\.example\.org.*\[192\.0\.2\.1\]"):
+        config.load()
+
+
+def test_a_base_url_whose_host_is_not_in_ascii_is_refused_with_the_mend(monkeypatch):
+    monkeypatch.setenv("TYDZEN_BASE_URL", "https://тыдзень.бел")
+    with pytest.raises(ConfigurationError, match=r"TYDZEN_BASE_URL: .*xn--"):
+        config.load()
+
+
 def test_another_process_gets_the_same_settings_wherever_it_runs(elsewhere, monkeypatch):
     settings = config.load(rate=0.5, web_port=1003)
     database = settings.resolved_database_url()

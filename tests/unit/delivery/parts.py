@@ -31,6 +31,11 @@ PRESS = Press(load_catalogues(FOLDER / "locale"), None)
 LEASE = 60.0
 
 
+def composed(edition):
+    """What the checks of an issue ask of the press."""
+    return PRESS.printed(edition)[0]
+
+
 class Run:
     """One mailing of a few readers; each method is one transaction, as the parts of the service make it."""
 

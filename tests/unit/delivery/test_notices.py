@@ -352,6 +352,19 @@ def test_a_notice_reaches_its_address_and_says_that_no_person_wrote_it(database,
     assert number == 2**63 + notice
 
 
+def test_a_notice_of_a_sender_with_an_international_domain_has_a_header_in_ascii(database, post, sink):
+    with database.begin() as session:
+        save_publication(session, sender="editors@тыдзень.бел")
+    notice = made(database)
+    assert post.send(notice)
+    header = sink.messages[0].partition(b"\r\n\r\n")[0]
+    assert header.isascii()
+    message = email.message_from_bytes(sink.messages[0], policy=email.policy.default)
+    assert message["From"].addresses[0].addr_spec == "editors@xn--d1acfzv8cl.xn--90ais"
+    assert message["Message-ID"].endswith("@xn--d1acfzv8cl.xn--90ais>")
+    assert sink.entries()[0].mail_from.endswith("@xn--d1acfzv8cl.xn--90ais")
+
+
 def test_a_notice_that_was_taken_is_not_sent_again_and_its_address_is_gone(database, post, sink):
     notice = made(database)
     post.send(notice)

@@ -7,6 +7,7 @@ from service.domain.content import Asset, Text, TextStatus
 from service.domain.weeks import Week
 from service.editorial.checks import check
 from service.editorial.report import BLOCKING, CHECKS, Verdict
+from tests.unit.delivery.parts import composed
 from tests.unit.editorial.samples import PNG, issue, publication
 
 BE, EN, RU, BE_RU = Chain(("be",)), Chain(("en",)), Chain(("ru",)), Chain(("be", "ru"))
@@ -64,18 +65,18 @@ def without(found, slug, *languages):
 
 
 def findings(found, rule, chains=CHAINS, weekly=None):
-    report = check(weekly or publication(), found, chains, base_url=BASE)
+    report = check(weekly or publication(), found, chains, composed, base_url=BASE)
     return [finding for finding in report.findings if finding.rule == rule]
 
 
 def test_a_finished_issue_has_nothing_against_it():
-    report = check(publication(), finished(), CHAINS, base_url=BASE)
+    report = check(publication(), finished(), CHAINS, composed, base_url=BASE)
     assert report.blocking == ()
     assert [str(one) for one in report.findings if one.rule != "preheader-length"] == []
 
 
 def test_every_check_is_in_the_table_for_every_edition():
-    report = check(publication(), finished(), every_chain(("en", "be", "ru")), base_url=BASE)
+    report = check(publication(), finished(), every_chain(("en", "be", "ru")), composed, base_url=BASE)
     assert list(report.table()) == list(CHECKS)
     assert all(list(row) == list(report.editions) for row in report.table().values())
     assert len(report.editions) == 15
@@ -86,7 +87,7 @@ def test_an_article_without_an_approved_text_blocks_every_edition():
     found = finished()
     for language in ("be", "en", "ru"):
         found = changed(found, "credits", language, status=TextStatus.READY)
-    report = check(publication(), found, CHAINS, base_url=BASE)
+    report = check(publication(), found, CHAINS, composed, base_url=BASE)
     (blocking,) = report.blocking
     assert (blocking.rule, blocking.article, blocking.editions) == ("approved", "credits", CHAINS)
     assert set(report.table()["approved"].values()) == {Verdict.BLOCKED}
@@ -227,9 +228,24 @@ def test_the_same_finding_in_several_editions_is_told_once():
     assert finding.editions == (BE, BE_RU)
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"sender": "editors@the_week.example.org"}, "From: an address has a domain that is not well formed"),
+        ({"reply_to": "стол@example.org"}, "List-Owner: an address of the publication must be ASCII before the @"),
+        ({"base_url": "https://тыдзень.бел"}, "List-Unsubscribe: "),
+    ],
+)
+def test_what_renders_and_cannot_be_mailed_blocks_with_the_reason(changes, told):
+    (finding,) = findings(finished(), "render", [BE, BE_RU], publication(**changes))
+    assert finding.blocks
+    assert told in finding.message
+    assert finding.editions == (BE, BE_RU)
+
+
 def test_blocking_findings_come_first():
     found = changed(without(finished(), "alliances", "be"), "credits", "ru", body="TODO")
-    report = check(publication(), found, CHAINS, base_url=BASE)
+    report = check(publication(), found, CHAINS, composed, base_url=BASE)
     blocks = [finding.blocks for finding in report.findings]
     assert blocks == sorted(blocks, reverse=True)
     assert blocks[0]

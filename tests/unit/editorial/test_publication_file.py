@@ -60,6 +60,13 @@ WRONG = [
     ('zapad" }', 'bezopasnost" }', 46, 'taken in ru by section "security"'),
     ('slugs = { en = "west"', 'slugs = { en = "defence"', 46, 'taken in en by section "security"'),
     ('slugs = { en = "west"', 'slugs = { en = "issues"', 46, '"issues" is a page of the site itself'),
+    ("weekly@example.org", "рэдакцыя@example.org", 7, "before the @ that are not ASCII; write it like weekly@"),
+    ("operator@example.org", "пошта@example.org", 9, "operator 1 has letters before the @ that are not ASCII"),
+    ("weekly@example.org", "weekly@-тыдзень.бел", 7, "sender is not a bare mail address"),
+    ("weekly@example.org", "weekly@ab--тыдзень.бел", 7, "sender is not a bare mail address"),
+    ("weekly@example.org", "weekly@the_week.example.org", 7, "sender is not a bare mail address"),
+    ('list_id = "weekly.example.org"', 'list_id = "тыдзень.бел"', 10, "write xn--d1acfzv8cl.xn--90ais"),
+    ("//weekly.example.org", "//тыдзень.бел:8443/а", 5, "write https://xn--d1acfzv8cl.xn--90ais:8443/%D0%B0"),
     ('active_from = "2011-W10"', 'active_from = "2011-10"', 30, "ISO week"),
     ('active_until = "2030-W01"', 'active_until = "2030-W54"', 44, "does not exist"),
     ('short = { en = "worse", be = "горш", ru = "хуже" }', "", 48, "short has no words in en, be, ru"),
@@ -102,7 +109,9 @@ def test_a_postal_address_may_have_several_lines(file):
     assert read_publication(file).postal_address == "1 Example Street\nVilnius"
 
 
-@pytest.mark.parametrize("address", ["a@b.org", "first.last+tag@пошта.example.org", "a@localhost"])
+@pytest.mark.parametrize(
+    "address", ["a@b.org", "first.last+tag@пошта.example.org", "a@localhost", "editors@Тыдзень.бел"]
+)
 def test_plain_addresses_are_taken(address):
     assert is_address(address)
 

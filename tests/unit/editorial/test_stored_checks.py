@@ -12,6 +12,7 @@ from service.editorial.previewing import preview_issue
 from service.store import issues, readers
 from service.store import publication as publication_store
 from service.store.tables import mailings, subscribers
+from tests.unit.delivery.parts import composed
 from tests.unit.editorial.samples import WEEK, issue, publication
 
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
@@ -47,20 +48,20 @@ def test_readers_are_counted_by_chain_the_most_read_first(stored):
 
 def test_the_editions_with_readers_are_checked_and_all_before_the_first_reader(stored):
     with stored.begin() as session:
-        assert len(check_issue(session, WEEK, base_url=None).editions) == 15
+        assert len(check_issue(session, WEEK, composed, base_url=None).editions) == 15
         add_readers(session, "be,ru", 1)
-        assert check_issue(session, WEEK, base_url=None).editions == (Chain(("be", "ru")),)
+        assert check_issue(session, WEEK, composed, base_url=None).editions == (Chain(("be", "ru")),)
         wanted = (Chain(("en",)),)
-        assert check_issue(session, WEEK, base_url=None, chains=wanted).editions == wanted
+        assert check_issue(session, WEEK, composed, base_url=None, chains=wanted).editions == wanted
 
 
 def test_what_blocks_is_a_line_each_that_names_the_article(stored):
     with stored.read() as session:
-        assert [str(one) for one in blockers(session, "2019-W22", base_url=None)] == [
+        assert [str(one) for one in blockers(session, "2019-W22", composed, base_url=None)] == [
             "credits: no text is approved; approve one, or take the article out of issue.toml"
         ]
         with pytest.raises(NotFoundError):
-            blockers(session, "2019-W23", base_url=None)
+            blockers(session, "2019-W23", composed, base_url=None)
 
 
 def test_a_preview_leads_below_the_base_url_that_is_set(stored):

@@ -42,6 +42,22 @@ def test_sections_are_added_changed_moved_and_removed(database):
             assert store.load(session).sections == sections
 
 
+@pytest.mark.parametrize(
+    ("sender", "domain"),
+    [
+        ("editors@weekly.example.org", "weekly.example.org"),
+        ("editors@Тыдзень.бел", "xn--d1acfzv8cl.xn--90ais"),
+        ("editors@weekly.тыдзень.бел", "weekly.xn--d1acfzv8cl.xn--90ais"),
+    ],
+)
+def test_the_senders_domain_is_told_as_dns_has_it(database, sender, domain):
+    with database.begin() as session:
+        store.save(session, publication(sender=sender), NOW)
+    with database.read() as session:
+        assert store.sender_domain(session) == domain
+        assert store.domain_of(store.load(session).sender) == domain
+
+
 def test_operators_are_sealed_and_shown_by_no_repr(database):
     with database.begin() as session:
         store.save(session, publication(operators=("canary@example.org",)), NOW)
