@@ -290,7 +290,10 @@ def set_status(
 
 
 def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, week: Week) -> None:
-    """Make an active reader of one who confirmed, with that chain; the evidence takes the place of any older one."""
+    """Make an active reader of one who confirmed, with that chain; the evidence takes the place of any older one.
+
+    Nothing else that the reader once chose holds on: mails come at once, and in both forms.
+    """
     before = _held(session, row_id)
     if before is None:
         return
@@ -307,6 +310,8 @@ def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, wee
         _note_chain(session, before, chain, week)
     else:
         growth.note(session, week, str(chain), Change.CONFIRMED)
+        "paused_until": None,
+        "text_only": False,
 
 
 def erase(session: Session, row_id: bytes, *, week: Week) -> bool:

@@ -73,6 +73,17 @@ class Form:
         with self.database.read() as session:
             return suppressions.find(session, session.sealer.address_hash(address))
 
+    def becomes(self, status, address=ADDRESS):
+        with self.database.begin() as session:
+            reader = subscribers.find(session, address)
+            subscribers.set_status(session, reader.id, status, week=reader.joined_week)
+
+    def choose(self, *, pause, text_only, address=ADDRESS):
+        with self.database.begin() as session:
+            reader = subscribers.find(session, address)
+            subscribers.set_pause(session, reader.id, pause)
+            subscribers.set_text_only(session, reader.id, text_only=text_only)
+
     def lapse(self, now):
         with self.database.begin() as session:
             return confirmations.lapse(session, now)
@@ -354,3 +365,22 @@ def test_a_dry_log_of_departures_keeps_nobody_from_confirming(form_on_sqlite):
     form = form_on_sqlite
     form.departures = Nowhere()
     assert form.confirm(form.sign_up()) is Outcome.CONFIRMED
+@pytest.mark.parametrize("status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
+def test_who_comes_back_gets_the_next_issue_and_begins_anew(form, status):
+    form.active()
+    form.choose(pause=NOW.date() + 300 * DAY, text_only=True)
+    form.becomes(status)
+    form.confirm(form.sign_up())
+    reader = form.reader()
+    assert (reader.status, reader.paused_until, reader.text_only) == (SubscriberStatus.ACTIVE, None, False)
+
+
+def test_a_reader_who_confirms_anew_ends_the_pause_and_keeps_the_form_of_the_mails(form):
+    form.active(chain=BE)
+    form.choose(pause=NOW.date() + 300 * DAY, text_only=True)
+    form.confirm(form.sign_up(chain=BE))
+    reader = form.reader()
+    assert (reader.status, reader.paused_until, reader.text_only) == (SubscriberStatus.ACTIVE, None, True)
+    assert [row.action for row in form.rows(audit)] == ["subscriber.add", "subscriber.pause"]
+
+
