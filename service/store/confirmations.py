@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -28,6 +29,19 @@ class State(StrEnum):
     OPEN = "open"
     CONFIRMED = "confirmed"
     LAPSED = "lapsed"
+
+
+_EMPTIED: dict[str, Any] = {
+    "state": State.LAPSED.value,
+    "chain": "",
+    "day": None,
+    "hour": None,
+    "reader_id": None,
+    "epoch": None,
+    "sealed": None,
+    # Of a reminder nothing is left but that there was one.
+    "reminded_day": sa.case((confirmations.c.reminded_day.is_not(None), "")),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,34 +186,52 @@ def close(session: Session, address_hash: bytes) -> None:
 def lapse(session: Session, now: dt.datetime, *, limit: int = 500) -> int:
     """Forget what was not confirmed within 72 hours: the pending reader, and of the confirmation all but its count.
 
-    Returns how many lapsed; those that were confirmed go altogether.
+    Returns how many had their time, at most `limit`; those that were confirmed go altogether.
     """
-    ended = sa.select(confirmations.c.id, confirmations.c.address_hash, confirmations.c.state).where(
-        confirmations.c.hour < hour_of(now) - CONFIRMATION_HOURS
-    )
-    rows = session.execute(ended.limit(limit)).all()
+    over = sa.select(confirmations.c.id, confirmations.c.address_hash, confirmations.c.state).where(_ended(now))
+    rows = session.execute(over.limit(limit)).all()
     unconfirmed = [row for row in rows if row.state == State.OPEN.value]
     done = [row.id for row in rows if row.state != State.OPEN.value]
     if done:
         session.execute(confirmations.delete().where(confirmations.c.id.in_(done)))
     if unconfirmed:
         ids = [row.id for row in unconfirmed]
-        emptied = {"state": State.LAPSED.value, "chain": "", "day": None, "hour": None}
-        moved = {"reader_id": None, "epoch": None, "sealed": None}
-        # Of a reminder nothing is left but that there was one.
-        reminded = sa.case((confirmations.c.reminded_day.is_not(None), ""))
-        session.execute(
-            confirmations.update()
-            .where(confirmations.c.id.in_(ids))
-            .values({**emptied, **moved, "reminded_day": reminded})
-        )
-        _forget_pending(session, [row.address_hash for row in unconfirmed])
-    return len(unconfirmed)
+        session.execute(confirmations.update().where(confirmations.c.id.in_(ids)).values(_EMPTIED))
+        forget_pending(session, [row.address_hash for row in unconfirmed])
+    return len(rows)
 
 
-def _forget_pending(session: Session, hashes: list[bytes]) -> None:
+def ended(session: Session, now: dt.datetime) -> int:
+    """How many `lapse` would forget, however often it takes."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(confirmations).where(_ended(now))))
+
+
+def _ended(now: dt.datetime) -> sa.ColumnElement[bool]:
+    return confirmations.c.hour < hour_of(now) - CONFIRMATION_HOURS
+
+
+def forget_pending(session: Session, hashes: Collection[bytes]) -> None:
+    """Forget the pending readers of addresses of whom nothing is asked any more."""
     newer = sa.exists().where(
         confirmations.c.address_hash == subscribers.c.address_hash, confirmations.c.state == State.OPEN.value
+def withdraw(session: Session, hashes: Collection[bytes], *, reader: bytes | None = None) -> None:
+    """Close what addresses were asked and have not answered, and where a `reader` wanted to move: nothing confirms it.
+
+    They stay counted among the unanswered, and another may be asked on the same day. To be called before a row of the
+    reader is held: whoever confirms holds the confirmation first.
+    """
+    if not hashes:
+        return
+    known = sa.bindparam("known")
+    mine: sa.ColumnElement[bool] = confirmations.c.address_hash == known
+    if reader is not None:
+        # By the hour, because there is no index over the reader; what lapsed has none.
+        moves = sa.and_(confirmations.c.hour > 0, confirmations.c.reader_id == reader)
+        mine = sa.or_(mine, moves)
+    statement = confirmations.update().where(confirmations.c.state == State.OPEN.value, mine).values(_EMPTIED)
+    session.execute(statement, [{"known": address_hash} for address_hash in hashes])
+
+
     )
     gone = sa.and_(
         subscribers.c.address_hash.in_(hashes), subscribers.c.status == SubscriberStatus.PENDING.value, ~newer

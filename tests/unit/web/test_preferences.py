@@ -411,3 +411,14 @@ def test_no_request_is_left_of_an_erased_reader(site, parts, reader, fresh_link,
     assert after["signups"] == after["requests"] == []
     with parts.database.read() as session:
         assert session.execute(sa.select(requests)).all() == []
+def test_leaving_closes_the_question_of_a_new_address_for_who_comes_back_too(site, parts, reader, fresh_link, bell):
+    site.post(fresh_link("address"), data={"address": NEW})
+    answered(parts, bell)
+    path = confirm_path(parts)
+    assert site.post(leave_link(parts, reader)).status_code == 200
+    with parts.database.begin() as session:
+        session.execute(table.update().values(status="active"))
+    assert site.post(path).status_code == 404
+    assert stored(parts, reader).epoch == 0
+
+
