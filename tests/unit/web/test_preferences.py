@@ -422,3 +422,7 @@ def test_leaving_closes_the_question_of_a_new_address_for_who_comes_back_too(sit
     assert stored(parts, reader).epoch == 0
 
 
+    # The audit log names who was erased, and nothing else does.
+    rest = repr({name: rows for name, rows in after.items() if name != "audit"})
+    assert reader.hex() in repr(after["audit"])
+    assert (reader.hex() in rest, repr(reader) in rest) == (False, False)
