@@ -94,16 +94,13 @@ def prune(session: Session, *, now: dt.datetime) -> int:
     Returns how many refusals went.
     """
     today = now.date()
-    aged = session.execute(bounces.delete().where(bounces.c.day < (today - KEEP).isoformat())).rowcount
+    aged = session.execute(bounces.delete().where(_aged(today))).rowcount
     old_words = sa.and_(bounces.c.day < (today - KEEP_REPLIES).isoformat(), bounces.c.reply.is_not(None))
     session.execute(bounces.update().where(old_words).values(reply=None))
     # Now, because the link from a reader to the deliveries is cut long before the evidence is old.
     disproved = 0
     for row in session.execute(_accepted_since(today)).all():
-        reached = sa.and_(
-            bounces.c.subscriber_id == row.subscriber_id, bounces.c.day <= loaded(row.at).date().isoformat()
-        )
-        disproved += session.execute(bounces.delete().where(reached)).rowcount
+        disproved += session.execute(bounces.delete().where(_reached(row))).rowcount
     return aged + disproved
 
 
@@ -132,6 +129,25 @@ def _send_away(session: Session, reader: Any, now_ms: int) -> None:
         growth.note(session, week, chain, Change.BOUNCED)
     if suppressions.add(session, reader.address_hash, SuppressionReason.BOUNCED, week):
         session.depart(Departure(week, Step.BOUNCED, reader.address_hash))
+
+def prunable(session: Session, *, now: dt.datetime) -> int:
+    """How many refusals `prune` would forget."""
+    today = now.date()
+    count = sa.select(sa.func.count()).select_from(bounces)
+    aged = int(session.scalar(count.where(_aged(today))))
+    accepted = session.execute(_accepted_since(today)).all()
+    return aged + sum(int(session.scalar(count.where(_reached(row), ~_aged(today)))) for row in accepted)
+
+
+def _aged(today: dt.date) -> sa.ColumnElement[bool]:
+    return bounces.c.day < (today - KEEP).isoformat()
+
+
+def _reached(accepted: Any) -> sa.ColumnElement[bool]:
+    """The refusals of a reader of before a mail arrived there."""
+    mine = bounces.c.subscriber_id == accepted.subscriber_id
+    return sa.and_(mine, bounces.c.day <= loaded(accepted.at).date().isoformat())
+
 
 
 def _refusals(session: Session, subscriber: bytes, epoch: int) -> list[SoftRefusal]:

@@ -273,10 +273,16 @@ def open_attempts(session: Session, sender: int) -> list[OpenNotice]:
 
 def prune(session: Session, before: dt.datetime) -> int:
     """Forget the notices that were made before and need nothing more; how many."""
-    statement = notices.delete().where(
-        notices.c.made_at < stored(before), notices.c.state.in_([int(state) for state in FINAL])
-    )
-    return session.execute(statement).rowcount
+    return session.execute(notices.delete().where(_old(before))).rowcount
+
+
+def old(session: Session, before: dt.datetime) -> int:
+    """How many `prune` would forget."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(notices).where(_old(before))))
+
+
+def _old(before: dt.datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(notices.c.made_at < stored(before), notices.c.state.in_([int(state) for state in FINAL]))
 
 
 def _held(held: Notice) -> sa.ColumnElement[bool]:

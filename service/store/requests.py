@@ -54,6 +54,15 @@ def use(session: Session, row_id: bytes) -> bool:
     return session.execute(statement.values(used=True)).rowcount == 1
 
 
-def prune(session: Session, now: dt.datetime) -> None:
-    """Forget those whose links hold no more."""
-    session.execute(requests.delete().where(requests.c.hour < hour_of(now) - REQUEST_HOURS))
+def prune(session: Session, now: dt.datetime) -> int:
+    """Forget those whose links hold no more; how many."""
+    return session.execute(requests.delete().where(_old(now))).rowcount
+
+
+def old(session: Session, now: dt.datetime) -> int:
+    """How many `prune` would forget."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(requests).where(_old(now))))
+
+
+def _old(now: dt.datetime) -> sa.ColumnElement[bool]:
+    return requests.c.hour < hour_of(now) - REQUEST_HOURS
