@@ -1,7 +1,9 @@
 """A reader's own page and the fresh links: what each form changes, what it says, and what no page shows."""
 
 import datetime as dt
+import html
 import json
+import re
 
 import pytest
 import sqlalchemy as sa
@@ -160,6 +162,39 @@ def test_who_has_left_is_told_so_and_shown_the_way_back(site, parts, reader):
 
 
 # What takes a fresh link
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("languages", {"language": ["en", "be"]}),
+        ("text", {"text_only": "1"}),
+        ("pause", {"until": "2019-07-01"}),
+        ("resume", {}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("en", "You get nothing, because you are unsubscribed."),
+        ("be", "Вам нічога не прыходзіць, бо вы адпісаліся."),
+        ("ru", "Вам ничего не приходит, потому что вы отписались."),
+    ],
+)
+def test_who_has_left_is_promised_nothing(site, parts, reader, change, page, words, kind, fields):
+    site.post(leave_link(parts, reader))
+    answer = change(kind, page, **fields)
+    assert answer.status_code == 200
+    (said,) = re.findall(r'role="status">(.*?)</div>', answer.text, re.DOTALL)
+    assert words in html.unescape(" ".join(said.split())).replace("\xa0", " ")
+    assert said.count("<p>") == 1
+    assert f'href="/{page}/subscribe"' in answer.text
+
+
+def test_who_has_left_may_still_ask_for_the_data(site, parts, reader, change):
+    site.post(leave_link(parts, reader))
+    assert "on its way" in change("request", "en", purpose="data").text
+    assert mailed(parts)[-1][0] == "request"
 
 
 @pytest.mark.parametrize("purpose", PURPOSES)
