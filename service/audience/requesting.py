@@ -64,8 +64,13 @@ def erase_now(session: Session, departures: Departures, reader: Subscriber, *, n
     erase(session, departures, reader, actor="reader", now=now)
 
 
-def data(session: Session, reader: Subscriber, *, now: dt.datetime) -> dict[str, Any]:
-    """All that is kept of the reader, as JSON; the link works until its day is over."""
+def data(session: Session, found: Request, reader: Subscriber, *, now: dt.datetime) -> dict[str, Any] | None:
+    """All that is kept of the reader, as JSON; the link is used up, and None where it was.
+
+    Once alone: whoever reads the mailbox later finds a link that gives nothing away.
+    """
+    if not requests.use(session, found.id):
+        return None
     audit.append(session, at=now, actor="reader", action="subscriber.data", subject=reader.public_id)
     return {
         "id": reader.public_id,

@@ -286,6 +286,15 @@ def test_nobody_who_must_not_be_mailed_is_mailed_a_link(change, parts, reader, r
 def test_the_data_are_all_that_is_kept_as_a_file_that_no_cache_keeps(site, parts, reader, change, fresh_link):
     change("text", text_only="1")
     answer = site.post(fresh_link("data"))
+def test_the_link_to_the_data_works_once(site, fresh_link):
+    link = fresh_link("data")
+    assert site.post(link).headers["content-type"] == "application/json"
+    for answer in (site.post(f"{link}?lang=en"), site.get(f"{link}?lang=en")):
+        assert answer.status_code == 404
+        assert "works once" in answer.text
+        assert "canary" not in answer.text
+
+
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["content-disposition"].startswith("attachment")
     assert answer.headers["cache-control"] == "no-store"
