@@ -59,6 +59,19 @@ class Confirmation:
     address: str = field(default="", repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a confirmation, for its reader; of a lapsed one it is little more than that there was one."""
+
+    state: State
+    languages: tuple[str, ...]
+    day: str | None
+    reminded: str | None
+    newest: bool
+    moves: bool
+    address: str | None = field(repr=False)
+
+
 def add(
     session: Session,
     address_hash: bytes,
@@ -134,6 +147,24 @@ def moves(session: Session, row_id: bytes) -> bool:
     return session.execute(statement).first() is not None
 
 
+def kept(session: Session, address_hash: bytes, reader: bytes) -> list[Kept]:
+    """All that an address was asked, and a reader's wishes to move, as they are kept."""
+    mine = sa.or_(confirmations.c.address_hash == address_hash, confirmations.c.reader_id == reader)
+    rows = session.execute(sa.select(confirmations).where(mine).order_by(confirmations.c.day, confirmations.c.id))
+    return [
+        Kept(
+            State(row.state),
+            tuple(filter(None, row.chain.split(","))),
+            row.day,
+            row.reminded_day,
+            row.newest,
+            row.reader_id is not None,
+            session.sealer.open(row.id, row.sealed) if row.sealed else None,
+        )
+        for row in rows
+    ]
+
+
 def forgotten(session: Session, now: dt.datetime, *, limit: int = 50) -> list[bytes]:
     """The ids of sign-ups of which a reminder is due: a day old, the only one of its address, not reminded of yet."""
     other = confirmations.alias()
@@ -183,6 +214,24 @@ def close(session: Session, address_hash: bytes) -> None:
     session.execute(confirmations.update().where(every).values(state=State.CONFIRMED.value, sealed=None))
 
 
+def withdraw(session: Session, hashes: Collection[bytes], *, reader: bytes | None = None) -> None:
+    """Close what addresses were asked and have not answered, and where a `reader` wanted to move: nothing confirms it.
+
+    They stay counted among the unanswered, and another may be asked on the same day. To be called before a row of the
+    reader is held: whoever confirms holds the confirmation first.
+    """
+    if not hashes:
+        return
+    known = sa.bindparam("known")
+    mine: sa.ColumnElement[bool] = confirmations.c.address_hash == known
+    if reader is not None:
+        # By the hour, because there is no index over the reader; what lapsed has none.
+        moves = sa.and_(confirmations.c.hour > 0, confirmations.c.reader_id == reader)
+        mine = sa.or_(mine, moves)
+    statement = confirmations.update().where(confirmations.c.state == State.OPEN.value, mine).values(_EMPTIED)
+    session.execute(statement, [{"known": address_hash} for address_hash in hashes])
+
+
 def lapse(session: Session, now: dt.datetime, *, limit: int = 500) -> int:
     """Forget what was not confirmed within 72 hours: the pending reader, and of the confirmation all but its count.
 
@@ -214,24 +263,6 @@ def forget_pending(session: Session, hashes: Collection[bytes]) -> None:
     """Forget the pending readers of addresses of whom nothing is asked any more."""
     newer = sa.exists().where(
         confirmations.c.address_hash == subscribers.c.address_hash, confirmations.c.state == State.OPEN.value
-def withdraw(session: Session, hashes: Collection[bytes], *, reader: bytes | None = None) -> None:
-    """Close what addresses were asked and have not answered, and where a `reader` wanted to move: nothing confirms it.
-
-    They stay counted among the unanswered, and another may be asked on the same day. To be called before a row of the
-    reader is held: whoever confirms holds the confirmation first.
-    """
-    if not hashes:
-        return
-    known = sa.bindparam("known")
-    mine: sa.ColumnElement[bool] = confirmations.c.address_hash == known
-    if reader is not None:
-        # By the hour, because there is no index over the reader; what lapsed has none.
-        moves = sa.and_(confirmations.c.hour > 0, confirmations.c.reader_id == reader)
-        mine = sa.or_(mine, moves)
-    statement = confirmations.update().where(confirmations.c.state == State.OPEN.value, mine).values(_EMPTIED)
-    session.execute(statement, [{"known": address_hash} for address_hash in hashes])
-
-
     )
     gone = sa.and_(
         subscribers.c.address_hash.in_(hashes), subscribers.c.status == SubscriberStatus.PENDING.value, ~newer

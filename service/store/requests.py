@@ -12,10 +12,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from service.domain.subscriber import RequestPurpose
 from service.domain.tokens import REQUEST_HOURS, hour_of
 from service.store.database import Session
+from service.store.instants import loaded
 from service.store.tables import requests
 
 # A link that is lost may be asked for anew, but nobody's mailbox is to be filled by whoever got a mail forwarded.
 MOST_A_DAY = 3
+_HOUR_MS = 3600 * 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,15 @@ class Request:
     subscriber: bytes
     epoch: int
     purpose: RequestPurpose
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a request, for its reader: the hour is told to the day."""
+
+    purpose: RequestPurpose
+    day: dt.date
+    used: bool
 
 
 def add(session: Session, subscriber: bytes, epoch: int, purpose: RequestPurpose, *, now: dt.datetime) -> bytes | None:
@@ -46,6 +57,13 @@ def find(session: Session, row_id: bytes) -> Request | None:
     """The request, where it was not used yet."""
     row = session.execute(sa.select(requests).where(requests.c.id == row_id, ~requests.c.used)).one_or_none()
     return None if row is None else Request(row.id, row.subscriber_id, row.epoch, RequestPurpose(row.purpose))
+
+
+def of_reader(session: Session, subscriber: bytes) -> list[Kept]:
+    """All that are kept of a reader, the oldest first."""
+    mine = sa.select(requests).where(requests.c.subscriber_id == subscriber)
+    rows = session.execute(mine.order_by(requests.c.hour, requests.c.purpose))
+    return [Kept(RequestPurpose(row.purpose), loaded(row.hour * _HOUR_MS).date(), row.used) for row in rows]
 
 
 def use(session: Session, row_id: bytes) -> bool:
