@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from service.audience.departures import Departures, note
 from service.audience.moving import move
-from service.audience.preferences import set_chain
+from service.audience.preferences import pause, set_chain
 from service.audience.reader_notices import WELCOME, tell
 from service.domain.signup import NEWEST_ISSUE, evidence, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus
@@ -34,7 +34,8 @@ def confirm(
     """Make the reader of a confirmation active in the languages that its mail named, and lift what a sign-up lifts.
 
     Pressing again changes nothing, and is CONFIRMED as long as the reader is active: who has left since is not brought
-    back by an old link. An active reader keeps the first consent; only the languages change.
+    back by an old link. An active reader keeps the first consent; the languages change, and a pause ends, because the
+    page and the welcome promise the next issue.
     """
     row_id = links.read(token, now)
     asked = None if row_id is None else confirmations.hold(session, row_id)
@@ -52,6 +53,7 @@ def confirm(
     suppressions.lift(session, reader.address_hash)
     if reader.status is SubscriberStatus.ACTIVE:
         set_chain(session, reader, asked.chain, actor="reader", now=now)
+        pause(session, reader, None, actor="reader", now=now)
     else:
         _activate(session, bell, asked, reader, token, now=now)
     note(departures, [(reader.address_hash, Step.CONFIRMED)], Week.of(now.date()))
@@ -86,7 +88,8 @@ def _activate(
             reader=reader.id,
             links=links,
             week=str(newest),
-            text_only=reader.text_only,
+            # As for everybody who begins: what was chosen before leaving is gone.
+            text_only=False,
             now=now,
         )
     tell(

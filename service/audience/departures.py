@@ -10,8 +10,9 @@ from typing import Protocol
 from service import log
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, subscribers, suppressions
+from service.store import Session, audit, confirmations, subscribers, suppressions
 from service.store.departures import Departure, Step
+from service.store.subscribers import Subscriber
 
 _log = log.get("departures")
 
@@ -94,16 +95,17 @@ def reapply(session: Session, departures: Departures, *, actor: str, now: dt.dat
         if fate.erased:
             erased += subscribers.erase(session, reader.id, week=week)
         elif fate.left:
-            unsubscribed += leave(session, reader.id, week)
+            unsubscribed += leave(session, reader, week)
     done = Reapplied(unsubscribed, erased, suppressed)
     audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
     return done
 
 
-def leave(session: Session, reader: bytes, week: Week) -> bool:
+def leave(session: Session, reader: Subscriber, week: Week) -> bool:
     """Mark a reader as one who left; False for one who had, and for a complaint, which weighs more and stays.
 
-    `week` is the present one, in which it is counted.
+    What the address was asked before confirms nothing any more. `week` is the present one, in which it is counted.
     """
+    confirmations.withdraw(session, [reader.address_hash], reader=reader.id)
     kept = {SubscriberStatus.COMPLAINED}
-    return subscribers.set_status(session, reader, SubscriberStatus.UNSUBSCRIBED, week=week, unless=kept)
+    return subscribers.set_status(session, reader.id, SubscriberStatus.UNSUBSCRIBED, week=week, unless=kept)

@@ -7,14 +7,18 @@ import datetime as dt
 from service.audience.departures import Departures, note
 from service.domain.subscriber import SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, notices, subscribers, suppressions
+from service.store import Session, audit, confirmations, notices, subscribers, suppressions
 from service.store.departures import Step
 from service.store.subscribers import Subscriber
 
 
 def erase(session: Session, departures: Departures, reader: Subscriber, *, actor: str, now: dt.datetime) -> None:
-    """Remove the reader. Deliveries stay in the accounts and name nobody; a complaint on record keeps its weight."""
+    """Remove the reader. Deliveries stay in the accounts and name nobody; a complaint on record keeps its weight.
+
+    What the address was asked before confirms no later sign-up.
+    """
     week = Week.of(now.date())
+    confirmations.withdraw(session, [reader.address_hash], reader=reader.id)
     suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
     subscribers.erase(session, reader.id, week=week)
     notices.forget(session, reader.id)

@@ -22,7 +22,7 @@ from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Database, Session, audit, publication, subscribers, suppressions
+from service.store import Database, Session, audit, confirmations, publication, subscribers, suppressions
 from service.store.departures import Step
 from service.store.subscribers import NewSubscriber, Standing, prepared
 
@@ -239,6 +239,8 @@ class _Import:
             work.leaving.append((reader.id, one.address_hash, one.said))
 
     def _send_away(self, session: Session, work: _Work) -> None:
+        away = [address_hash for _, address_hash, _ in work.leaving] + [known for known, _ in work.suppressed]
+        confirmations.withdraw(session, away)
         suppressions.insert(session, work.suppressed, self.week)
         for reader, _, said in work.leaving:
             if said in _ROWS:

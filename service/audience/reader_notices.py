@@ -34,17 +34,18 @@ def tell(
 ) -> None:
     """Enqueue the notice, in the chain's first language, once for each id that it is `about`.
 
-    One that names its `reader` is forgotten with the reader (`store.notices.forget`).
+    One that names its `reader` is forgotten with the reader (`store.notices.forget`), and names nobody once it is sent.
 
     `links` says whose links it holds (see `delivery/notice_links`): ids, because a token is never stored.
     """
     made = notices.add(
         session,
         kind,
-        once=f"{kind}:{about.hex()}" + (f":{reader.hex()}" if reader else ""),
+        once=f"{kind}:{about.hex()}",
         address=address,
         language=chain.first,
         parameters={"chain": list(chain.languages), "links": dict(links), **parameters},
+        reader=reader,
         now=now,
     )
     if made is not None:

@@ -7,12 +7,13 @@ from typing import Any
 
 from service.audience.departures import Departures
 from service.audience.erasure import erase
+from service.audience.kept import kept_of
 from service.audience.reader_notices import REQUEST, tell
 from service.audience.signup import sign_up
 from service.domain.subscriber import RequestPurpose, SubscriberStatus
 from service.domain.tokens import RequestSigner, hour_of
 from service.queue import Bell
-from service.store import Session, audit, bounces, ledger, requests, subscribers, suppressions
+from service.store import Session, audit, requests, subscribers, suppressions
 from service.store.requests import Request
 from service.store.subscribers import Subscriber
 
@@ -64,21 +65,12 @@ def erase_now(session: Session, departures: Departures, reader: Subscriber, *, n
     erase(session, departures, reader, actor="reader", now=now)
 
 
-def data(session: Session, reader: Subscriber, *, now: dt.datetime) -> dict[str, Any]:
-    """All that is kept of the reader, as JSON; the link works until its day is over."""
+def data(session: Session, found: Request, reader: Subscriber, *, now: dt.datetime) -> dict[str, Any] | None:
+    """All that is kept of the reader, as JSON; the link is used up, and None where it was.
+
+    Once alone: whoever reads the mailbox later finds a link that gives nothing away.
+    """
+    if not requests.use(session, found.id):
+        return None
     audit.append(session, at=now, actor="reader", action="subscriber.data", subject=reader.public_id)
-    return {
-        "id": reader.public_id,
-        "address": subscribers.address(session, reader),
-        "status": reader.status.value,
-        "languages": list(reader.chain.languages),
-        "text_only": reader.text_only,
-        "paused_until": reader.paused_until.isoformat() if reader.paused_until else None,
-        "joined_week": str(reader.joined_week),
-        "consent": reader.consent,
-        "soft_refusals": [one.day.isoformat() for one in bounces.of_reader(session, reader.id, today=now.date())],
-        "issues": [
-            {"week": week, "edition": edition, "state": state.label, "at": at.isoformat() if at else None}
-            for week, edition, state, at in ledger.of_reader(session, reader.id)
-        ],
-    }
+    return kept_of(session, reader)

@@ -9,7 +9,7 @@ from service.audience.departures import Departures, note
 from service.domain.errors import NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, subscribers, suppressions
+from service.store import Session, audit, confirmations, subscribers, suppressions
 from service.store.departures import Step
 
 
@@ -24,10 +24,13 @@ def suppress(
 ) -> bool:
     """Have an address, known or not, never mailed; False where it was suppressed already for as strong a reason.
 
-    A reader of that address keeps status and chain, so that lifting it brings back what was.
+    A reader of that address keeps status and chain, so that lifting it brings back what was; but a question that was
+    not answered yet is closed, and who was only asked is forgotten.
     """
     address_hash = session.sealer.address_hash(checked(address))
     week = Week.of(now.date())
+    confirmations.withdraw(session, [address_hash])
+    confirmations.forget_pending(session, [address_hash])
     if not suppressions.add(session, address_hash, reason, week):
         return False
     audit.append(

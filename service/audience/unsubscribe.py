@@ -36,7 +36,7 @@ def unsubscribe(
         return Outcome.NOT_A_LINK
     reader = subscribers.get(session, claim.subscriber)
     week = Week.of(now.date())
-    if reader is not None and leave(session, reader.id, week):
+    if reader is not None and leave(session, reader, week):
         audit.append(session, at=now, actor="reader", action="subscriber.unsubscribe", subject=public_id(reader.id))
         note(departures, [(reader.address_hash, Step.UNSUBSCRIBED)], week)
         if reader.status is SubscriberStatus.ACTIVE and not suppressions.is_suppressed(session, reader.address_hash):

@@ -22,7 +22,7 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be forgotten.")] = False,
 ) -> None:
-    """Forget who got mailings that ended 30 days ago, and replies of 7 days ago; workers do this by themselves."""
+    """Forget at once all that has had its time, from links to readers to pauses; workers do this by themselves."""
     from service.bootstrap import services
     from service.delivery import retention as forgetting
 
@@ -39,8 +39,9 @@ def run(
     if not any(asdict(found).values()):
         say("nothing is due to be forgotten")
         return
-    words = f"readers of {found.links:,} letters in {found.mailings:,} mailings, the words of {found.replies:,} replies"
-    if dry_run:
-        say(f"to be forgotten: {words}; a dry run, nothing was changed")
-    else:
-        say(f"forgotten: {words}, {found.evidence:,} old refusals")
+    words = (
+        f"readers of {found.links:,} letters in {found.mailings:,} mailings, the words of {found.replies:,} replies, "
+        f"{found.evidence:,} old refusals, {found.sign_ups:,} sign-ups, {found.requests:,} requests, "
+        f"{found.pauses:,} pauses, {found.notices:,} notices"
+    )
+    say(f"to be forgotten: {words}; a dry run, nothing was changed" if dry_run else f"forgotten: {words}")

@@ -83,11 +83,10 @@ def tell_operators(
 
 
 def ring_due(session: Session, bell: Bell, *, now: dt.datetime) -> int:
-    """Ring the notices whose hint was lost or whose next attempt is due, and forget old ones; how many were rung."""
+    """Ring the notices whose hint was lost or whose next attempt is due; how many were rung."""
     found = store.due(session, now)
     for notice in found:
         ring_after_commit(session, bell, SEND_NOTICE, notice)
-    store.prune(session, now - KEEP)
     return len(found)
 
 

@@ -23,9 +23,7 @@ from service.store import (
     confirmations,
     locks,
     mailings,
-    requests,
     signups,
-    subscribers,
 )
 from service.store.instants import stored
 
@@ -33,7 +31,7 @@ from service.store.instants import stored
 _LOCK_SECONDS = 14
 # A few at a time: each batch that ends rings the next, so these only restart the chain where all hints were lost.
 _RINGS = 8
-# Evidence has days to go, so a few times a day is often enough.
+# What is kept for days is looked at a few times a day.
 _FORGET_SECONDS = 6 * 3600
 
 _log = log.get("sweep")
@@ -81,8 +79,17 @@ class Sweep:
     def _parts(self) -> Sequence[Callable[[Session], None]]:
         return (
             *(self._slots, self._release, self._plan, self._uncertain),
-            *(self._tidy, self._ring, self._signups, self._notices, self._forget, self._cut_links),
+            *(self._tidy, self._ring, self._signups, self._notices),
+            *(self._forgetting(kind) for kind in retention.KINDS),
         )
+
+    def _forgetting(self, kind: retention.Kind) -> Callable[[Session], None]:
+        def forget(session: Session) -> None:
+            if not kind.seldom or locks.take(session, f"forget-{kind.name}", _FORGET_SECONDS):
+                kind.forget(session, self.clock.now())
+
+        forget.__name__ = f"forget-{kind.name}"
+        return forget
 
     def _slots(self, session: Session) -> None:
         # The earlier of two clocks: a machine whose own runs ahead must not send a week too soon.
@@ -99,8 +106,6 @@ class Sweep:
             ring_after_commit(session, self.bell, ANSWER_SIGNUP, signup)
         for confirmation in confirmations.forgotten(session, now):
             ring_after_commit(session, self.bell, REMIND, confirmation.hex())
-        confirmations.lapse(session, now)
-        requests.prune(session, now)
 
     def _release(self, session: Session) -> None:
         release.release_due(session, self.bell, self.check, now=self.clock.now())
@@ -122,11 +127,3 @@ class Sweep:
         # After the journals: what they decide is not uncertain.
         if self.resend_uncertain:
             resolving.resend_once(session, self.bell, now=self.clock.now())
-
-    def _forget(self, session: Session) -> None:
-        if locks.take(session, "bounces", _FORGET_SECONDS):
-            retention.forget_words(session, now=self.clock.now())
-            subscribers.forget_pauses(session, self.clock.now().date())
-
-    def _cut_links(self, session: Session) -> None:
-        retention.cut_some(session, now=self.clock.now())

@@ -56,7 +56,18 @@ class Entry:
 def newest(session: Session, count: int) -> list[Entry]:
     """The last `count` entries, in the order in which they were written."""
     rows = session.execute(sa.select(audit).order_by(audit.c.id.desc()).limit(count)).all()
-    return [Entry(row.id, loaded(row.at), row.actor, row.action, row.subject, row.details) for row in reversed(rows)]
+    return [_entry(row) for row in reversed(rows)]
+
+
+def about(session: Session, subject: str) -> list[Entry]:
+    """Every entry about one subject, in the order in which they were written. There is no index: not for every page."""
+    return [
+        _entry(row) for row in session.execute(sa.select(audit).where(audit.c.subject == subject).order_by(audit.c.id))
+    ]
+
+
+def _entry(row: Any) -> Entry:
+    return Entry(row.id, loaded(row.at), row.actor, row.action, row.subject, row.details)
 
 
 def first_broken(session: Session) -> int | None:

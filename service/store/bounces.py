@@ -19,7 +19,7 @@ from service.store.database import Session
 from service.store.departures import Departure, Step
 from service.store.engine_tables import bounces
 from service.store.instants import loaded, stored
-from service.store.tables import deliveries, mailings, subscribers
+from service.store.tables import deliveries, issues, mailings, subscribers
 
 KEEP = dt.timedelta(days=180)
 KEEP_REPLIES = dt.timedelta(days=7)
@@ -88,23 +88,65 @@ def of_reader(session: Session, subscriber: bytes, *, today: dt.date) -> list[So
     return standing(_refusals(session, subscriber, epoch or 0), accepted_on=accepted_on, today=today)
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One refusal as it is kept, for its reader: the day, the issue's week, and what the relay said."""
+
+    day: str
+    week: str | None
+    returned: bool
+    code: int | None
+    enhanced: str | None
+    reply: str | None = field(repr=False)
+
+
+def kept(session: Session, subscriber: bytes) -> list[Kept]:
+    """All evidence about a reader, oldest first, whether it counts at present or not."""
+    statement = (
+        sa.select(
+            *(bounces.c.day, issues.c.week, bounces.c.returned, bounces.c.code, bounces.c.enhanced, bounces.c.reply)
+        )
+        .outerjoin(mailings, mailings.c.id == bounces.c.mailing_id)
+        .outerjoin(issues, issues.c.id == mailings.c.issue_id)
+        .where(bounces.c.subscriber_id == subscriber)
+        .order_by(bounces.c.day)
+    )
+    return [Kept(*row) for row in session.execute(statement)]
+
+
 def prune(session: Session, *, now: dt.datetime) -> int:
     """Forget what has had its time: refusals after 180 days or an acceptance, replies after 7 days. Idempotent.
 
     Returns how many refusals went.
     """
     today = now.date()
-    aged = session.execute(bounces.delete().where(bounces.c.day < (today - KEEP).isoformat())).rowcount
+    aged = session.execute(bounces.delete().where(_aged(today))).rowcount
     old_words = sa.and_(bounces.c.day < (today - KEEP_REPLIES).isoformat(), bounces.c.reply.is_not(None))
     session.execute(bounces.update().where(old_words).values(reply=None))
     # Now, because the link from a reader to the deliveries is cut long before the evidence is old.
     disproved = 0
     for row in session.execute(_accepted_since(today)).all():
-        reached = sa.and_(
-            bounces.c.subscriber_id == row.subscriber_id, bounces.c.day <= loaded(row.at).date().isoformat()
-        )
-        disproved += session.execute(bounces.delete().where(reached)).rowcount
+        disproved += session.execute(bounces.delete().where(_reached(row))).rowcount
     return aged + disproved
+
+
+def prunable(session: Session, *, now: dt.datetime) -> int:
+    """How many refusals `prune` would forget."""
+    today = now.date()
+    count = sa.select(sa.func.count()).select_from(bounces)
+    aged = int(session.scalar(count.where(_aged(today))))
+    accepted = session.execute(_accepted_since(today)).all()
+    return aged + sum(int(session.scalar(count.where(_reached(row), ~_aged(today)))) for row in accepted)
+
+
+def _aged(today: dt.date) -> sa.ColumnElement[bool]:
+    return bounces.c.day < (today - KEEP).isoformat()
+
+
+def _reached(accepted: Any) -> sa.ColumnElement[bool]:
+    """The refusals of a reader of before a mail arrived there."""
+    mine = bounces.c.subscriber_id == accepted.subscriber_id
+    return sa.and_(mine, bounces.c.day <= loaded(accepted.at).date().isoformat())
 
 
 def _addressee(session: Session, delivery: int) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -30,6 +31,19 @@ class State(StrEnum):
     LAPSED = "lapsed"
 
 
+_EMPTIED: dict[str, Any] = {
+    "state": State.LAPSED.value,
+    "chain": "",
+    "day": None,
+    "hour": None,
+    "reader_id": None,
+    "epoch": None,
+    "sealed": None,
+    # Of a reminder nothing is left but that there was one.
+    "reminded_day": sa.case((confirmations.c.reminded_day.is_not(None), "")),
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Confirmation:
     """One mail's question: these languages, at this address; with a `mover` that reader's mails, at this `address`."""
@@ -43,6 +57,19 @@ class Confirmation:
     newest: bool = False
     mover: tuple[bytes, int] | None = None
     address: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a confirmation, for its reader; of a lapsed one it is little more than that there was one."""
+
+    state: State
+    languages: tuple[str, ...]
+    day: str | None
+    reminded: str | None
+    newest: bool
+    moves: bool
+    address: str | None = field(repr=False)
 
 
 def add(
@@ -120,6 +147,24 @@ def moves(session: Session, row_id: bytes) -> bool:
     return session.execute(statement).first() is not None
 
 
+def kept(session: Session, address_hash: bytes, reader: bytes) -> list[Kept]:
+    """All that an address was asked, and a reader's wishes to move, as they are kept."""
+    mine = sa.or_(confirmations.c.address_hash == address_hash, confirmations.c.reader_id == reader)
+    rows = session.execute(sa.select(confirmations).where(mine).order_by(confirmations.c.day, confirmations.c.id))
+    return [
+        Kept(
+            State(row.state),
+            tuple(filter(None, row.chain.split(","))),
+            row.day,
+            row.reminded_day,
+            row.newest,
+            row.reader_id is not None,
+            session.sealer.open(row.id, row.sealed) if row.sealed else None,
+        )
+        for row in rows
+    ]
+
+
 def forgotten(session: Session, now: dt.datetime, *, limit: int = 50) -> list[bytes]:
     """The ids of sign-ups of which a reminder is due: a day old, the only one of its address, not reminded of yet."""
     other = confirmations.alias()
@@ -169,35 +214,53 @@ def close(session: Session, address_hash: bytes) -> None:
     session.execute(confirmations.update().where(every).values(state=State.CONFIRMED.value, sealed=None))
 
 
+def withdraw(session: Session, hashes: Collection[bytes], *, reader: bytes | None = None) -> None:
+    """Close what addresses were asked and have not answered, and where a `reader` wanted to move: nothing confirms it.
+
+    They stay counted among the unanswered, and another may be asked on the same day. To be called before a row of the
+    reader is held: whoever confirms holds the confirmation first.
+    """
+    if not hashes:
+        return
+    known = sa.bindparam("known")
+    mine: sa.ColumnElement[bool] = confirmations.c.address_hash == known
+    if reader is not None:
+        # By the hour, because there is no index over the reader; what lapsed has none.
+        moves = sa.and_(confirmations.c.hour > 0, confirmations.c.reader_id == reader)
+        mine = sa.or_(mine, moves)
+    statement = confirmations.update().where(confirmations.c.state == State.OPEN.value, mine).values(_EMPTIED)
+    session.execute(statement, [{"known": address_hash} for address_hash in hashes])
+
+
 def lapse(session: Session, now: dt.datetime, *, limit: int = 500) -> int:
     """Forget what was not confirmed within 72 hours: the pending reader, and of the confirmation all but its count.
 
-    Returns how many lapsed; those that were confirmed go altogether.
+    Returns how many had their time, at most `limit`; those that were confirmed go altogether.
     """
-    ended = sa.select(confirmations.c.id, confirmations.c.address_hash, confirmations.c.state).where(
-        confirmations.c.hour < hour_of(now) - CONFIRMATION_HOURS
-    )
-    rows = session.execute(ended.limit(limit)).all()
+    over = sa.select(confirmations.c.id, confirmations.c.address_hash, confirmations.c.state).where(_ended(now))
+    rows = session.execute(over.limit(limit)).all()
     unconfirmed = [row for row in rows if row.state == State.OPEN.value]
     done = [row.id for row in rows if row.state != State.OPEN.value]
     if done:
         session.execute(confirmations.delete().where(confirmations.c.id.in_(done)))
     if unconfirmed:
         ids = [row.id for row in unconfirmed]
-        emptied = {"state": State.LAPSED.value, "chain": "", "day": None, "hour": None}
-        moved = {"reader_id": None, "epoch": None, "sealed": None}
-        # Of a reminder nothing is left but that there was one.
-        reminded = sa.case((confirmations.c.reminded_day.is_not(None), ""))
-        session.execute(
-            confirmations.update()
-            .where(confirmations.c.id.in_(ids))
-            .values({**emptied, **moved, "reminded_day": reminded})
-        )
-        _forget_pending(session, [row.address_hash for row in unconfirmed])
-    return len(unconfirmed)
+        session.execute(confirmations.update().where(confirmations.c.id.in_(ids)).values(_EMPTIED))
+        forget_pending(session, [row.address_hash for row in unconfirmed])
+    return len(rows)
 
 
-def _forget_pending(session: Session, hashes: list[bytes]) -> None:
+def ended(session: Session, now: dt.datetime) -> int:
+    """How many `lapse` would forget, however often it takes."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(confirmations).where(_ended(now))))
+
+
+def _ended(now: dt.datetime) -> sa.ColumnElement[bool]:
+    return confirmations.c.hour < hour_of(now) - CONFIRMATION_HOURS
+
+
+def forget_pending(session: Session, hashes: Collection[bytes]) -> None:
+    """Forget the pending readers of addresses of whom nothing is asked any more."""
     newer = sa.exists().where(
         confirmations.c.address_hash == subscribers.c.address_hash, confirmations.c.state == State.OPEN.value
     )

@@ -12,7 +12,16 @@ import sqlalchemy as sa
 from service.domain.delivery import DeliveryState
 from service.store.database import Session
 from service.store.instants import loaded, loaded_or_none
-from service.store.tables import attempts, batches, deliveries, issues, mailings, renditions, senders
+from service.store.tables import (
+    attempts,
+    batches,
+    deliveries,
+    issues,
+    mailing_audience,
+    mailings,
+    renditions,
+    senders,
+)
 
 _STREAM = 2000
 
@@ -48,6 +57,17 @@ class Attempt:
     reply: str | None
     phase: str | None
     relay: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Mailed:
+    """One delivery as its reader is told of it."""
+
+    delivery: int
+    week: str
+    edition: str
+    state: DeliveryState
+    at: dt.datetime | None
 
 
 _LINES = (
@@ -87,20 +107,33 @@ def of_subscriber(session: Session, mailing: int, subscriber: bytes) -> Entry | 
     return None if row is None else _entry(row)
 
 
-def of_reader(session: Session, subscriber: bytes) -> list[tuple[str, str, DeliveryState, dt.datetime | None]]:
-    """Every delivery of a reader that is still tied to them: week, edition, state and its time; oldest first."""
+def of_reader(session: Session, subscriber: bytes) -> list[Mailed]:
+    """Every delivery of a reader that is still tied to them; oldest first."""
     statement = (
-        sa.select(issues.c.week, batches.c.chain, deliveries.c.state, deliveries.c.at)
+        sa.select(deliveries.c.id, issues.c.week, batches.c.chain, deliveries.c.state, deliveries.c.at)
         .join(batches, batches.c.id == deliveries.c.batch_id)
         .join(mailings, mailings.c.id == deliveries.c.mailing_id)
         .join(issues, issues.c.id == mailings.c.issue_id)
         # By mailing, because there is no index over the reader alone.
         .where(deliveries.c.mailing_id.in_(sa.select(mailings.c.id)), deliveries.c.subscriber_id == subscriber)
-        .order_by(issues.c.week)
+        .order_by(issues.c.week, deliveries.c.id)
     )
     return [
-        (row.week, row.chain, DeliveryState(row.state), loaded_or_none(row.at)) for row in session.execute(statement)
+        Mailed(row.id, row.week, row.chain, DeliveryState(row.state), loaded_or_none(row.at))
+        for row in session.execute(statement)
     ]
+
+
+def chosen_for(session: Session, subscriber: bytes) -> list[str]:
+    """The weeks of the issues whose mailings chose that reader by name."""
+    statement = (
+        sa.select(issues.c.week)
+        .join(mailings, mailings.c.issue_id == issues.c.id)
+        .join(mailing_audience, mailing_audience.c.mailing_id == mailings.c.id)
+        .where(mailing_audience.c.subscriber_id == subscriber)
+        .order_by(issues.c.week)
+    )
+    return list(session.execute(statement).scalars())
 
 
 def failed_attempts(session: Session, delivery: int) -> list[Attempt]:

@@ -1,6 +1,7 @@
 """Notices: single transactional mails, each made once, claimed by one worker at a time, decided as deliveries are.
 
-An address is kept, sealed, only as long as its mail may still have to be written.
+An address is kept, sealed, only as long as its mail may still have to be written, and so is whose notice it is and the
+time: of a settled one nothing is left but what it was about, by an id that nothing else knows for long, and the day.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ _PENDING, _ATTEMPTING, _DEFERRED, _UNCERTAIN = (
     for state in (DeliveryState.PENDING, DeliveryState.ATTEMPTING, DeliveryState.DEFERRED, DeliveryState.UNCERTAIN)
 )
 _WIPED = FINAL - {DeliveryState.UNCERTAIN}
+_DAY_MS = 24 * 3600 * 1000
+# The parameter that says whose notice it is; it goes with the others.
+_READER = "reader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,12 @@ def add(
     language: str,
     parameters: Mapping[str, Any],
     now: dt.datetime,
+    reader: bytes | None = None,
 ) -> int | None:
-    """The id of a new notice; None where there was one of that `once` before.
+    """The id of a new notice; None where there was one of that `once` before, which outlives the rest and names nobody.
 
-    `parameters` is what its templates name, as JSON; whatever looks like an address is cut out of it. Ring SEND_NOTICE
-    after commit: the sweep does so only a minute later.
+    `parameters` is what its templates name, as JSON; whatever looks like an address is cut out of it. One that is a
+    `reader`'s is forgotten with the reader. Ring SEND_NOTICE after commit: the sweep does so only a minute later.
     """
     seal_id = os.urandom(16)
     insert = postgresql.insert if session.postgresql else sqlite.insert
@@ -84,7 +89,7 @@ def add(
         once=once,
         sealed=session.sealer.seal(seal_id, address),
         language=language,
-        parameters=_without_addresses(dict(parameters)),
+        parameters=_without_addresses(dict(parameters)) | ({_READER: reader.hex()} if reader else {}),
         state=_PENDING,
         due_at=stored(now) + RING_QUIET_SECONDS * 1000,
         made_at=stored(now),
@@ -179,8 +184,14 @@ def _settle(
         "reason": None if reason is None else cut_addresses(reason)[:_REASON_LIMIT],
     }
     if state in _WIPED:
-        values |= {"sealed": b"", "parameters": {}}
+        values |= _wiped(due_at=stored(due_at))
     return session.execute(statement.values(**values)).rowcount == 1
+
+
+def _wiped(*, due_at: int | sa.ColumnElement[int]) -> dict[str, Any]:
+    # To the day: when somebody signed up, asked or left to the minute is kept nowhere else.
+    day = notices.c.made_at - notices.c.made_at % _DAY_MS
+    return {"sealed": b"", "parameters": {}, "made_at": day, "due_at": due_at - due_at % _DAY_MS}
 
 
 def forget_letter(session: Session, notice: int, attempt: int, *, sender: int, written_ms: int) -> bool:
@@ -224,10 +235,24 @@ def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:
 
 
 def forget(session: Session, reader: bytes) -> None:
-    """Mail nothing more of what waits for a reader, and keep no address of it; `once` ends with the reader's id."""
-    waiting = sa.and_(notices.c.once.endswith(f":{reader.hex()}"), notices.c.state.in_((_PENDING, _DEFERRED)))
-    values = {"state": int(DeliveryState.SKIPPED), "sealed": b"", "parameters": {}, "reason": "erased"}
-    session.execute(notices.update().where(waiting).values(values))
+    """Mail nothing more to a reader, and keep no address of one: what is still heard of an attempt counts no more.
+
+    Settled notices say nothing of a reader anyway.
+    """
+    values = {"state": int(DeliveryState.SKIPPED), "reason": "erased", **_wiped(due_at=notices.c.due_at)}
+    session.execute(notices.update().where(_unsettled(reader)).values(values))
+
+
+def unsettled(session: Session, reader: bytes) -> list[tuple[str, DeliveryState, dt.date]]:
+    """Kind, state and day of the notices that still name a reader, in the order in which they were made."""
+    statement = sa.select(notices.c.kind, notices.c.state, notices.c.made_at).where(_unsettled(reader))
+    rows = session.execute(statement.order_by(notices.c.id))
+    return [(row.kind, DeliveryState(row.state), loaded(row.made_at).date()) for row in rows]
+
+
+def _unsettled(reader: bytes) -> sa.ColumnElement[bool]:
+    states = (_PENDING, _ATTEMPTING, _DEFERRED, _UNCERTAIN)
+    return sa.and_(notices.c.state.in_(states), notices.c.parameters[_READER].as_string() == reader.hex())
 
 
 def hasten(session: Session, now: dt.datetime) -> None:
@@ -248,10 +273,16 @@ def open_attempts(session: Session, sender: int) -> list[OpenNotice]:
 
 def prune(session: Session, before: dt.datetime) -> int:
     """Forget the notices that were made before and need nothing more; how many."""
-    statement = notices.delete().where(
-        notices.c.made_at < stored(before), notices.c.state.in_([int(state) for state in FINAL])
-    )
-    return session.execute(statement).rowcount
+    return session.execute(notices.delete().where(_old(before))).rowcount
+
+
+def old(session: Session, before: dt.datetime) -> int:
+    """How many `prune` would forget."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(notices).where(_old(before))))
+
+
+def _old(before: dt.datetime) -> sa.ColumnElement[bool]:
+    return sa.and_(notices.c.made_at < stored(before), notices.c.state.in_([int(state) for state in FINAL]))
 
 
 def _held(held: Notice) -> sa.ColumnElement[bool]:

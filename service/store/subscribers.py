@@ -246,10 +246,18 @@ def set_pause(session: Session, row_id: bytes, until: dt.date | None) -> None:
     session.execute(subscribers.update().where(subscribers.c.id == row_id).values(paused_until=day))
 
 
-def forget_pauses(session: Session, today: dt.date) -> None:
-    """Keep nothing of pauses that are over: they would tell when somebody was away."""
-    over = subscribers.c.paused_until <= today.isoformat()
-    session.execute(subscribers.update().where(over).values(paused_until=None))
+def forget_pauses(session: Session, today: dt.date) -> int:
+    """Keep nothing of pauses that are over: they would tell when somebody was away. How many there were."""
+    return session.execute(subscribers.update().where(_over(today)).values(paused_until=None)).rowcount
+
+
+def past_pauses(session: Session, today: dt.date) -> int:
+    """How many `forget_pauses` would forget."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(subscribers).where(_over(today))))
+
+
+def _over(today: dt.date) -> sa.ColumnElement[bool]:
+    return subscribers.c.paused_until <= today.isoformat()
 
 
 def move(session: Session, reader: Subscriber, address: str) -> None:
@@ -290,7 +298,10 @@ def set_status(
 
 
 def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, week: Week) -> None:
-    """Make an active reader of one who confirmed, with that chain; the evidence takes the place of any older one."""
+    """Make an active reader of one who confirmed, with that chain; the evidence takes the place of any older one.
+
+    Nothing else that the reader once chose holds on: mails come at once, and in both forms.
+    """
     before = _held(session, row_id)
     if before is None:
         return
@@ -299,6 +310,8 @@ def activate(session: Session, row_id: bytes, chain: Chain, *, consent: str, wee
         "chain": str(chain),
         "consent": consent,
         "joined_week": str(week),
+        "paused_until": None,
+        "text_only": False,
     }
     session.execute(subscribers.update().where(subscribers.c.id == row_id).values(values))
     # A mail has arrived there: what was refused before says nothing any more.

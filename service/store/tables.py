@@ -303,7 +303,8 @@ skipped_weeks = sa.Table(
     sa.Column("week", sa.String(8), primary_key=True),
 )
 
-# `once` names what the notice is about, so that asking twice for one makes one.
+# `once` names what the notice is about, so that asking twice for one makes one, and no reader: it stays when the notice
+# is settled, while address and parameters (the reader among them) go, and `made_at` and `due_at` are cut to the day.
 notices = sa.Table(
     "notices",
     metadata,

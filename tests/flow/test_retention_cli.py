@@ -5,6 +5,7 @@ import json
 
 from service import clock
 from service.delivery import progress
+from service.store.tables import subscribers
 from tests.unit.delivery.parts import Run, accepted
 
 
@@ -22,13 +23,26 @@ def ended(database, readers):
 def test_it_says_what_it_would_forget_forgets_it_and_has_nothing_left_to_do(database, tydzen, monkeypatch):
     assert tydzen("retention", "run")[:2] == (0, "")
     run = ended(database, readers=7)
+    with database.begin() as session:
+        session.execute(subscribers.update().values(paused_until=run.now.date().isoformat()))
     later = run.now + dt.timedelta(days=40)
     monkeypatch.setattr(clock.SystemClock, "now", lambda _self: later)
 
     code, out, _ = tydzen("retention", "run", "--dry-run", "--json")
     assert (code, json.loads(out)) == (
         0,
-        {"mailings": 1, "links": 7, "replies": 0, "evidence": 0, "dry_run": True},
+        {
+            "mailings": 1,
+            "links": 7,
+            "replies": 0,
+            "evidence": 0,
+            "sign_ups": 0,
+            "requests": 0,
+            "pauses": 7,
+            "notices": 0,
+            "dry_run": True,
+        },
     )
+    assert "7 pauses" in tydzen("retention", "run", "--dry-run")[2]
     assert "readers of 7 letters in 1 mailings" in tydzen("retention", "run")[2]
     assert "nothing is due" in tydzen("retention", "run")[2]

@@ -7,13 +7,18 @@ import sqlalchemy as sa
 
 from service.audience.adding import add
 from service.audience.confirming import Outcome, confirm
-from service.audience.departures import Nowhere, reapply
+from service.audience.departures import Nowhere, note, reapply
 from service.audience.erasure import erase
+from service.audience.importing import import_file
+from service.audience.said import Said
 from service.audience.signup import answer, sign_up
+from service.audience.suppressing import suppress, unsuppress
+from service.audience.unsubscribe import unsubscribe
 from service.domain.chains import Chain
+from service.domain.keys import Purpose
 from service.domain.signup import TEXT_VERSION
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
-from service.domain.tokens import ConfirmationSigner, hour_of
+from service.domain.tokens import ConfirmationSigner, LinkSigner, hour_of
 from service.domain.weeks import Week
 from service.queue import ANSWER_SIGNUP, SEND_NOTICE
 from service.store import audit as audit_log
@@ -24,12 +29,15 @@ from service.store.tables import confirmations as confirmation_table
 from service.store.tables import signups as signup_table
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
+from tests.factories import save_publication
 from tests.fakes import FakeBell
+from tests.unit.store.statements import counted
 
 NOW = dt.datetime(2019, 6, 5, 7, 20, tzinfo=dt.UTC)
 HOUR, DAY = dt.timedelta(hours=1), dt.timedelta(days=1)
 BE, RU = Chain(("be",)), Chain(("ru",))
 LINKS = ConfirmationSigner(KEYRING)
+LEAVING = LinkSigner(KEYRING, Purpose.UNSUBSCRIBE)
 ADDRESS = "ann@reader.test"
 
 
@@ -64,6 +72,17 @@ class Form:
         with self.database.begin() as session:
             made, _ = add(session, address, chain, consent="a letter", actor="test", now=NOW)
             subscribers.set_status(session, made.id, status, week=made.joined_week)
+
+    def becomes(self, status, address=ADDRESS):
+        with self.database.begin() as session:
+            reader = subscribers.find(session, address)
+            subscribers.set_status(session, reader.id, status, week=reader.joined_week)
+
+    def choose(self, *, pause, text_only, address=ADDRESS):
+        with self.database.begin() as session:
+            reader = subscribers.find(session, address)
+            subscribers.set_pause(session, reader.id, pause)
+            subscribers.set_text_only(session, reader.id, text_only=text_only)
 
     def suppress(self, reason, address=ADDRESS):
         with self.database.begin() as session:
@@ -278,6 +297,114 @@ def test_what_is_no_link_of_a_mail_does_nothing(form_on_sqlite, token):
     assert form_on_sqlite.reader().status is SubscriberStatus.PENDING
 
 
+# What leaving closes
+
+
+def by_link(form):
+    with form.database.begin() as session:
+        token = LEAVING.sign(subscribers.find(session, ADDRESS).id)
+        unsubscribe(session, form.bell, LEAVING, form.departures, token, now=NOW)
+
+
+def by_import(form):
+    path = form.departures.path.with_name("left.csv")
+    path.write_text(f"email,languages,status\n{ADDRESS},be,unsubscribed\n")
+    with form.database.begin() as session:
+        save_publication(session)
+    import_file(form.database, form.departures, path, languages=None, consent=None, actor="test", now=NOW)
+
+
+def by_restored_departure(form):
+    with form.database.begin() as session:
+        note(form.departures, [(session.sealer.address_hash(ADDRESS), Step.UNSUBSCRIBED)], Week(2019, 23))
+        reapply(session, form.departures, actor="test", now=NOW)
+
+
+@pytest.mark.parametrize("leaves", [by_link, by_import, by_restored_departure])
+def test_a_question_of_before_leaving_brings_nobody_back(form, leaves):
+    form.active()
+    asked_by_a_stranger = form.sign_up()
+    leaves(form)
+    assert form.confirm(asked_by_a_stranger, NOW + HOUR) is Outcome.STALE
+    assert form.reader().status is SubscriberStatus.UNSUBSCRIBED
+    # Who wants to come back is asked anew, on the same day, too.
+    assert form.confirm(form.sign_up(now=NOW + HOUR), NOW + HOUR) is Outcome.CONFIRMED
+    # And that it was so is not to be had from the old link.
+    assert form.confirm(asked_by_a_stranger, NOW + HOUR) is Outcome.STALE
+
+
+def test_a_question_of_before_an_erasure_confirms_no_later_sign_up(form):
+    form.active()
+    older = form.sign_up()
+    with form.database.begin() as session:
+        erase(session, form.departures, subscribers.find(session, ADDRESS), actor="test", now=NOW)
+    newer = form.sign_up(now=NOW + DAY)
+    assert form.confirm(older, NOW + DAY) is Outcome.STALE
+    assert form.reader().status is SubscriberStatus.PENDING
+    assert form.confirm(newer, NOW + DAY) is Outcome.CONFIRMED
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])
+def test_a_question_of_before_a_complaint_is_dead_when_that_is_lifted(form, reason):
+    older = form.sign_up()
+    with form.database.begin() as session:
+        suppress(session, form.departures, ADDRESS, reason, actor="test", now=NOW)
+        unsuppress(session, form.departures, ADDRESS, actor="test", now=NOW)
+    assert form.confirm(older) is Outcome.STALE
+    # Nothing else would forget who is asked no more.
+    assert form.reader() is None
+
+
+def test_a_file_that_blocks_an_address_closes_its_question(form_on_sqlite):
+    form = form_on_sqlite
+    older = form.sign_up()
+    path = form.departures.path.with_name("blocked.csv")
+    path.write_text(f"email,languages\n{ADDRESS},be\n")
+    with form.database.begin() as session:
+        save_publication(session)
+    options = {"languages": None, "consent": None, "actor": "test", "now": NOW, "standing": Said.BLOCKED}
+    import_file(form.database, form.departures, path, **options)
+    with form.database.begin() as session:
+        unsuppress(session, form.departures, ADDRESS, actor="test", now=NOW)
+    assert form.confirm(older) is Outcome.STALE
+
+
+def test_leaving_does_not_let_the_count_of_mails_begin_anew(form_on_sqlite):
+    form = form_on_sqlite
+    form.active()
+    for _ in range(3):
+        assert form.sign_up()
+        by_link(form)
+    assert form.sign_up() is None
+
+
+def test_a_sign_up_that_waits_while_its_reader_leaves_is_asked_and_not_more(form):
+    form.active()
+    with form.database.begin() as session:
+        sign_up(session, form.bell, ADDRESS, BE, now=NOW)
+    by_link(form)
+    with form.database.begin() as session:
+        assert answer(session, form.bell, form.bell.heard(ANSWER_SIGNUP)[-1], now=NOW)
+    assert form.reader().status is SubscriberStatus.UNSUBSCRIBED
+
+
+def test_leaving_by_one_click_looks_at_the_questions_of_one_address_alone(form_on_sqlite):
+    form = form_on_sqlite
+    form.active()
+    form.sign_up()
+    with form.database.begin() as session, counted(form.database) as statements:
+        unsubscribe(session, form.bell, LEAVING, form.departures, LEAVING.sign(form_id(session)), now=NOW)
+    touching = [one for one in statements if "confirmations" in one]
+    assert len(touching) == 1
+    with form.database.read() as session:
+        plan = session.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {touching[0]}", ("",) * touching[0].count("?"))
+        assert not any("SCAN" in row[3] for row in plan)
+
+
+def form_id(session):
+    return subscribers.find(session, ADDRESS).id
+
+
 # What a confirmation lifts
 
 
@@ -298,6 +425,25 @@ def test_who_left_or_bounced_is_a_reader_again(form, status):
     reader = form.reader()
     assert (reader.status, reader.chain) == (SubscriberStatus.ACTIVE, BE)
     assert reader.consent.startswith("web form")
+
+
+@pytest.mark.parametrize("status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
+def test_who_comes_back_gets_the_next_issue_and_begins_anew(form, status):
+    form.active()
+    form.choose(pause=NOW.date() + 300 * DAY, text_only=True)
+    form.becomes(status)
+    form.confirm(form.sign_up())
+    reader = form.reader()
+    assert (reader.status, reader.paused_until, reader.text_only) == (SubscriberStatus.ACTIVE, None, False)
+
+
+def test_a_reader_who_confirms_anew_ends_the_pause_and_keeps_the_form_of_the_mails(form):
+    form.active(chain=BE)
+    form.choose(pause=NOW.date() + 300 * DAY, text_only=True)
+    form.confirm(form.sign_up(chain=BE))
+    reader = form.reader()
+    assert (reader.status, reader.paused_until, reader.text_only) == (SubscriberStatus.ACTIVE, None, True)
+    assert [row.action for row in form.rows(audit)] == ["subscriber.add", "subscriber.pause"]
 
 
 @pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from service.audience.reader_notices import GOODBYE, MOVE, MOVED, REQUEST, WELCOME, tell
 from service.delivery import notices
 from service.delivery.limits import Limits
 from service.delivery.line import LineKeeper, open_line
@@ -13,10 +14,12 @@ from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
 from service.delivery.postman import NoticeSender
 from service.delivery.press import Press
+from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Purpose
 from service.domain.limits import INSTALLATION, Limit
 from service.domain.replies import ReplyClass
+from service.domain.signup import NEWEST_ISSUE
 from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
 from service.mail import autopsy
 from service.mail.autopsy import Fate, Verdict
@@ -192,14 +195,78 @@ def test_a_deferred_notice_is_rung_when_it_is_due(database):
         assert store.claim(session, notice, sender=1, lease_seconds=60) is not None
 
 
+READER = bytes(range(16))
+DAY_MS = 24 * 3600 * 1000
+
+
+def told(database, kind, about=b"a" * 16, reader=READER):
+    """What the reader is told, as use-cases tell it; the id of the notice."""
+    bell = FakeBell()
+    with database.begin() as session:
+        links = {"preferences": [reader.hex(), 0]}
+        tell(
+            session,
+            bell,
+            kind,
+            about=about,
+            address=ADDRESS,
+            chain=Chain(("be",)),
+            links=links,
+            reader=reader,
+            now=NOW,
+        )
+    return next(iter(bell.heard(SEND_NOTICE)), None)
+
+
+def attempted(database, notice, state=None):
+    """The notice is being written; with a `state` it was, and that came of it."""
+    with database.begin() as session:
+        held = store.claim(session, notice, sender=1, lease_seconds=60)
+        store.pass_gate(session, held, sender=1)
+        if state is not None:
+            assert store.record(session, notice, 1, state, due_at=NOW + MINUTE)
+
+
+@pytest.mark.parametrize("state", [DeliveryState.ACCEPTED, DeliveryState.REFUSED, DeliveryState.EXPIRED])
+@pytest.mark.parametrize("kind", [WELCOME, GOODBYE, REQUEST, MOVE, MOVED, NEWEST_ISSUE])
+def test_of_a_notice_that_is_settled_neither_reader_nor_hour_is_left_and_none_comes_twice(database, kind, state):
+    notice = told(database, kind)
+    attempted(database, notice, state)
+    stored = row(database, notice)
+    assert READER.hex() not in repr(stored)
+    assert repr(READER) not in repr(stored)
+    assert (stored.made_at % DAY_MS, stored.due_at % DAY_MS) == (0, 0)
+    assert 0 <= int(NOW.timestamp() * 1000) - stored.made_at < DAY_MS
+    assert told(database, kind) is None
+    assert told(database, kind, about=b"b" * 16) is not None
+
+
+@pytest.mark.parametrize("state", ["pending", "attempting", "deferred", "uncertain"])
+def test_whatever_waits_for_a_reader_who_is_erased_goes_and_what_is_heard_of_it_counts_no_more(database, state):
+    notice, others = told(database, WELCOME), told(database, WELCOME, about=b"c" * 16, reader=b"o" * 16)
+    if state != "pending":
+        attempted(database, notice, None if state == "attempting" else DeliveryState[state.upper()])
+    with database.begin() as session:
+        store.forget(session, READER)
+        assert not store.record(session, notice, 1, DeliveryState.DEFERRED, due_at=NOW + MINUTE)
+    stored = row(database, notice)
+    assert (DeliveryState(stored.state), stored.sealed, stored.made_at % DAY_MS) == (DeliveryState.SKIPPED, b"", 0)
+    assert READER.hex() not in repr(stored)
+    assert DeliveryState(row(database, others).state) is DeliveryState.PENDING
+    with database.begin() as session:
+        assert store.due(session, NOW + 60 * MINUTE) == [others]
+
+
 def test_only_final_notices_are_forgotten(database):
     kept, done = made(database), made(database, once="trouble:2")
     with database.begin() as session:
         held = store.claim(session, done, sender=1, lease_seconds=60)
         store.pass_gate(session, held, sender=1)
         store.record(session, done, 1, DeliveryState.ACCEPTED, due_at=NOW)
-        assert store.prune(session, NOW) == 0
-        assert store.prune(session, NOW + MINUTE) == 1
+        # Of a final one, the day is known.
+        today = NOW.replace(hour=0)
+        assert store.prune(session, today) == 0
+        assert store.prune(session, today + MINUTE) == 1
     with database.read() as session:
         assert [stored.id for stored in session.execute(table.select())] == [kept]
 

@@ -6,9 +6,15 @@ import pytest
 import sqlalchemy as sa
 
 from service.delivery import progress, retention
+from service.delivery.recovery import Recovery
+from service.delivery.sweep import Sweep
+from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
-from service.store import ledger, tables
-from tests.unit.delivery.parts import Run, accepted, result
+from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.domain.weeks import Week
+from service.store import confirmations, ledger, notices, requests, subscribers, tables
+from service.store.engine_tables import bounces
+from tests.unit.delivery.parts import Run, accepted, books, result
 
 
 @pytest.fixture
@@ -72,6 +78,103 @@ def test_words_of_replies_are_forgotten_after_seven_days_and_the_rest_after_thir
     assert replies(run) == []
 
 
+def kept(session, number, now):
+    """One more of each kind of what is kept of readers for a time."""
+    reader = subscribers.add(
+        session,
+        f"r{number}@kept.test",
+        Chain(("en",)),
+        status=SubscriberStatus.PENDING,
+        consent=None,
+        week=Week(2019, 23),
+    )
+    confirmations.add(session, reader.address_hash, reader.chain, text_version=1, now=now)
+    away = subscribers.add(
+        session,
+        f"a{number}@kept.test",
+        Chain(("en",)),
+        status=SubscriberStatus.ACTIVE,
+        consent="test",
+        week=Week(2019, 23),
+    )
+    subscribers.set_pause(session, away.id, now.date() + dt.timedelta(days=1))
+    requests.add(session, away.id, 0, RequestPurpose.DATA, now=now)
+    once = {"once": f"m:{number}", "address": "a@kept.test", "language": "en", "parameters": {}}
+    notice = notices.add(session, "welcome", **once, now=now)
+    held = notices.claim(session, notice, sender=1, lease_seconds=60)
+    notices.pass_gate(session, held, sender=1)
+    notices.record(session, notice, 1, DeliveryState.ACCEPTED, due_at=now)
+    # One that was answered goes without being counted among the unanswered.
+    other = session.sealer.address_hash(f"c{number}@kept.test")
+    confirmations.add(session, other, reader.chain, text_version=1, now=now)
+    confirmations.close(session, other)
+
+
+KEPT = {"sign_ups": 14, "requests": 7, "pauses": 7, "notices": 7}
+TABLES = (tables.confirmations, tables.requests, tables.notices)
+
+
+@pytest.fixture
+def old(run, monkeypatch):
+    """Seven of everything that is kept for a time, and more than one transaction of it."""
+    monkeypatch.setattr(retention, "_CHUNK", 3)
+    with run.database.begin() as session:
+        for number in range(7):
+            kept(session, number, run.now)
+    return run
+
+
+def counts_of(forgotten):
+    return {name: getattr(forgotten, name) for name in KEPT}
+
+
+def test_all_that_is_due_is_forgotten_at_once_and_counted_before(old):
+    assert rehearsed(old, later(old, hours=5)) == retention.run(old.database, now=later(old, hours=5))
+    now = later(old, days=40)
+    expected = rehearsed(old, now)
+    assert counts_of(expected) == KEPT
+    assert retention.run(old.database, now=now) == expected
+    with old.database.read() as session:
+        left = {one.name: session.execute(sa.select(one)).all() for one in TABLES}
+        paused = session.scalar(sa.select(sa.func.count(tables.subscribers.c.paused_until)))
+        pending = session.scalar(
+            sa.select(sa.func.count()).where(tables.subscribers.c.status == SubscriberStatus.PENDING.value)
+        )
+    # Of an address that never answered, a count stays.
+    assert {row.state for row in left.pop("confirmations")} == {"lapsed"}
+    assert (left, paused, pending) == ({"requests": [], "notices": []}, 0, 0)
+    assert retention.run(old.database, now=now) == rehearsed(old, now) == retention.Forgotten()
+
+
+@pytest.mark.parametrize(("kind", "hours"), [("requests", 25), ("pauses", 24), ("sign_ups", 73), ("notices", 30 * 24)])
+def test_each_kind_is_due_when_its_own_time_is_over(old, kind, hours):
+    before, after = (counts_of(rehearsed(old, later(old, hours=hours + more))) for more in (-17, 0))
+    assert (before[kind], after[kind]) == (0, KEPT[kind])
+
+
+def test_sweeps_forget_the_same(old, clock, tmp_path):
+    clock.set(later(old, days=40))
+    assert counts_of(rehearsed(old, clock.now())) == KEPT
+    recovery = Recovery(old.database, tmp_path, clock, 3600.0)
+    sweep = Sweep(old.database, old.bell, lambda *_: [], clock, recovery, books(old.database, tmp_path))
+    for _ in range(5):
+        assert sweep.run()
+        with old.database.begin() as session:
+            session.execute(tables.locks.delete())
+    assert rehearsed(old, clock.now()) == retention.Forgotten()
+
+
+def test_old_and_disproved_refusals_are_counted_before_they_go(run):
+    with run.database.begin() as session:
+        reader = session.scalar(sa.select(tables.deliveries.c.subscriber_id).limit(1))
+        evidence = {"mailing_id": run.mailing, "epoch": 0, "returned": False, "reply": None}
+        for who, days in ((reader, 0), (b"x" * 16, 1), (b"x" * 16, -181)):
+            day = (run.now.date() + dt.timedelta(days=days)).isoformat()
+            session.execute(bounces.insert().values(subscriber_id=who, day=day, **evidence))
+    assert rehearsed(run, run.now).evidence == 2
+    assert retention.run(run.database, now=run.now).evidence == 2
+
+
 def test_a_mailing_that_goes_on_keeps_its_readers(database):
     run = Run(database, readers=3)
     assert retention.run(database, now=later(run, days=400)).links == 0
@@ -82,7 +185,7 @@ def test_many_links_are_cut_in_several_transactions(run, monkeypatch):
     monkeypatch.setattr(retention, "_CHUNK", 3)
     now = later(run, days=31)
     with run.database.begin() as session:
-        retention.cut_some(session, now=now)
+        retention.cut_some(session, now)
     assert readers_known(run) == 7
     assert retention.run(run.database, now=now).links == 7
     assert readers_known(run) == 0

@@ -1,21 +1,26 @@
 """A reader's own page and the fresh links: what each form changes, what it says, and what no page shows."""
 
 import datetime as dt
+import html
 import json
+import re
 
 import pytest
 import sqlalchemy as sa
 
 from service.audience import signup
 from service.domain.chains import Chain
+from service.domain.delivery import DeliveryState
+from service.domain.mailing import MailingState
 from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.render.dates import long_date
-from service.store import subscribers, suppressions
+from service.store import mailings, subscribers, suppressions, tables
+from service.store.engine_tables import bounces
 from service.store.tables import metadata, notices, requests, signups
 from service.store.tables import subscribers as table
 from tests.fakes import FakeBell
-from tests.unit.web.conftest import ADDRESS
+from tests.unit.web.conftest import ADDRESS, NOW
 from tests.unit.web.test_public import leave_link, preference_link, stored
 
 LANGUAGES = ("en", "be", "ru")
@@ -159,6 +164,39 @@ def test_who_has_left_is_told_so_and_shown_the_way_back(site, parts, reader):
     assert 'href="/be/subscribe"' in page
 
 
+@pytest.mark.parametrize(
+    ("kind", "fields"),
+    [
+        ("languages", {"language": ["en", "be"]}),
+        ("text", {"text_only": "1"}),
+        ("pause", {"until": "2019-07-01"}),
+        ("resume", {}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("en", "You get nothing, because you are unsubscribed."),
+        ("be", "Вам нічога не прыходзіць, бо вы адпісаліся."),
+        ("ru", "Вам ничего не приходит, потому что вы отписались."),
+    ],
+)
+def test_who_has_left_is_promised_nothing(site, parts, reader, change, page, words, kind, fields):
+    site.post(leave_link(parts, reader))
+    answer = change(kind, page, **fields)
+    assert answer.status_code == 200
+    (said,) = re.findall(r'role="status">(.*?)</div>', answer.text, re.DOTALL)
+    assert words in html.unescape(" ".join(said.split())).replace("\xa0", " ")
+    assert said.count("<p>") == 1
+    assert f'href="/{page}/subscribe"' in answer.text
+
+
+def test_who_has_left_may_still_ask_for_the_data(site, parts, reader, change):
+    site.post(leave_link(parts, reader))
+    assert "on its way" in change("request", "en", purpose="data").text
+    assert mailed(parts)[-1][0] == "request"
+
+
 # What takes a fresh link
 
 
@@ -248,6 +286,15 @@ def test_nobody_who_must_not_be_mailed_is_mailed_a_link(change, parts, reader, r
     assert mailed(parts) == []
 
 
+def test_the_link_to_the_data_works_once(site, fresh_link):
+    link = fresh_link("data")
+    assert site.post(link).headers["content-type"] == "application/json"
+    for answer in (site.post(f"{link}?lang=en"), site.get(f"{link}?lang=en")):
+        assert answer.status_code == 404
+        assert "works once" in answer.text
+        assert "canary" not in answer.text
+
+
 def test_the_data_are_all_that_is_kept_as_a_file_that_no_cache_keeps(site, parts, reader, change, fresh_link):
     change("text", text_only="1")
     answer = site.post(fresh_link("data"))
@@ -263,6 +310,118 @@ def test_the_data_are_all_that_is_kept_as_a_file_that_no_cache_keeps(site, parts
     assert kept - hidden - {"chain"} <= set(told)
 
 
+def test_the_data_tell_what_relays_said_what_was_asked_for_and_what_was_changed(
+    site, parts, reader, change, fresh_link, bell
+):
+    with parts.database.begin() as session:
+        written(session, reader)
+    change("text", text_only="1")
+    site.post(fresh_link("address"), data={"address": NEW})
+    answered(parts, bell)
+    told = json.loads(site.post(fresh_link("data")).text)
+    assert told["soft_refusals"] == [
+        {
+            "day": "2019-06-01",
+            "week": "2019-W22",
+            "returned": False,
+            "code": 452,
+            "enhanced": "4.2.2",
+            "reply": "mailbox full",
+        }
+    ]
+    (issue,) = told["issues"]
+    assert (issue["week"], issue["edition"], issue["state"]) == ("2019-W22", "be,ru", "refused")
+    assert issue["attempts"] == [
+        {
+            "number": 1,
+            "at": "2019-06-01T00:00:00+00:00",
+            "outcome": "soft",
+            "code": 452,
+            "enhanced": "4.2.2",
+            "reply": "mailbox full",
+            "phase": "rcpt",
+            "relay": "relay:25",
+        }
+    ]
+    assert told["chosen_for"] == ["2019-W22"]
+    assert told["confirmations"] == [
+        {
+            "for": "new address",
+            "address": NEW,
+            "state": "open",
+            "languages": ["be", "ru"],
+            "day": "2019-06-03",
+            "reminded": None,
+            "newest_issue": False,
+        }
+    ]
+    assert told["requests"] == [
+        {"purpose": "address", "day": "2019-06-03", "used": True},
+        {"purpose": "data", "day": "2019-06-03", "used": True},
+    ]
+    assert [(one["action"], one["by"]) for one in told["changes"]] == [
+        ("subscriber.text", "reader"),
+        ("subscriber.data", "reader"),
+    ]
+    assert told["suppressed"] is None
+    # Which a worker has not mailed yet.
+    assert told["notices"] == [
+        {"kind": kind, "state": "pending", "day": "2019-06-03"} for kind in ("request", "move", "request")
+    ]
+
+
+def test_of_a_sign_up_that_is_asked_the_data_tell_the_day(site, parts, reader, fresh_link, bell):
+    now = parts.clock.now()
+    with parts.database.begin() as session:
+        signup.sign_up(session, bell, ADDRESS, Chain(("en",)), now=now)
+    answered(parts, bell)
+    (asked,) = json.loads(site.post(fresh_link("data")).text)["confirmations"]
+    assert (asked["for"], asked["address"], asked["day"]) == ("sign-up", None, "2019-06-03")
+    assert asked["languages"] == ["en"]
+
+
+def test_every_table_that_knows_a_reader_is_in_the_data(site, fresh_link):
+    told = json.loads(site.post(fresh_link("data")).text)
+    knowing = {"subscriber_id", "reader_id", "address_hash"}
+    found = {one.name for one in metadata.sorted_tables if knowing & set(one.c.keys())}
+    # A sign-up is a sealed address alone, which a worker takes away at once; nobody can look whose it is.
+    assert found - {"subscribers", "signups"} == set(DATA_OF)
+    assert set(DATA_OF.values()) <= set(told)
+
+
+DATA_OF = {
+    "bounces": "soft_refusals",
+    "confirmations": "confirmations",
+    "deliveries": "issues",
+    "mailing_audience": "chosen_for",
+    "requests": "requests",
+    "suppressions": "suppressed",
+}
+
+
+def written(session, reader):
+    """A mailing's chosen reader, the delivery, its attempt, and the evidence that this left."""
+    mailing = mailings.create(
+        session,
+        "2019-W22",
+        state=MailingState.SENDING,
+        rate=None,
+        audience="chosen",
+        actor="test",
+        release_at=None,
+        now=NOW,
+    )
+    said = {"code": 452, "enhanced": "4.2.2", "reply": "mailbox full"}
+    at = {"subscriber_id": reader, "mailing_id": mailing}
+    session.execute(tables.batches.insert().values(id=1, mailing_id=mailing, chain="be,ru", open=False))
+    refused = {"batch_id": 1, "state": int(DeliveryState.REFUSED), "attempts": 1}
+    session.execute(tables.deliveries.insert().values(id=7, **at, **refused))
+    when = {"at": 1_559_347_200_000, "outcome": "soft", "phase": "rcpt", "relay": "relay:25"}
+    session.execute(tables.attempts.insert().values(delivery_id=7, number=1, **when, **said))
+    session.execute(bounces.insert().values(**at, day="2019-06-01", epoch=0, returned=False, **said))
+    session.execute(tables.mailing_audience.insert().values(**at))
+
+
 def test_erasing_removes_the_reader_and_what_waits_for_them(site, parts, reader, fresh_link):
     link = fresh_link("erase")
     answer = site.post(f"{link}?lang=be")
@@ -272,6 +431,10 @@ def test_erasing_removes_the_reader_and_what_waits_for_them(site, parts, reader,
     after = dump(parts)
     assert after["subscribers"] == after["requests"] == []
     assert all(row.sealed == b"" for row in after["notices"])
+    # The audit log names who was erased, and nothing else does.
+    rest = repr({name: rows for name, rows in after.items() if name != "audit"})
+    assert reader.hex() in repr(after["audit"])
+    assert (reader.hex() in rest, repr(reader) in rest) == (False, False)
     assert [row.reason for row in after["suppressions"]] == ["erased"]
     assert site.post(link).status_code == 404
     assert site.get(preference_link(parts, reader)).status_code == 200
@@ -382,6 +545,17 @@ def test_a_link_to_the_new_address_is_worth_nothing_once_the_reader_moved_elsewh
     assert site.post(path).status_code == 404
     with parts.database.read() as session:
         assert subscribers.find(session, NEW) is None
+
+
+def test_leaving_closes_the_question_of_a_new_address_for_who_comes_back_too(site, parts, reader, fresh_link, bell):
+    site.post(fresh_link("address"), data={"address": NEW})
+    answered(parts, bell)
+    path = confirm_path(parts)
+    assert site.post(leave_link(parts, reader)).status_code == 200
+    with parts.database.begin() as session:
+        session.execute(table.update().values(status="active"))
+    assert site.post(path).status_code == 404
+    assert stored(parts, reader).epoch == 0
 
 
 def test_a_new_address_is_sealed_wherever_it_waits_and_forgotten_when_it_lapses(
