@@ -11,7 +11,7 @@ from service.domain.weeks import Week
 from service.store import issues, mailings
 from service.store import publication as publications
 from tests.unit.render import samples
-from tests.unit.web.conftest import NOW, WEEK
+from tests.unit.web.parts import NOW, WEEK
 
 ISSUE = "/en/issues/2019-W22/"
 HOST = "http://localhost:8000"
