@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
+import logging
 import os
 import uuid
 from pathlib import Path
@@ -39,12 +41,24 @@ def stretch(items, part, parts):
     return items[part * len(items) // parts : (part + 1) * len(items) // parts]
 
 
+@contextlib.contextmanager
+def log_kept():
+    """The log is afterwards as it was, that of the libraries too: to whom they log, and from which level on."""
+    found, root = structlog.get_config(), logging.getLogger()
+    level, handlers = root.level, list(root.handlers)
+    yield
+    structlog.configure(**found)
+    root.setLevel(level)
+    # Others that were there stay away: pytest brings its own for each part of a test, and takes them with it.
+    for handler in [one for one in root.handlers if one not in handlers]:
+        root.removeHandler(handler)
+
+
 @pytest.fixture(autouse=True)
 def logs():
     """What a test does to the log ends with it, as the stream does that it logs to."""
-    found = structlog.get_config()
-    yield
-    structlog.configure(**found)
+    with log_kept():
+        yield
 
 
 class FakeClock:

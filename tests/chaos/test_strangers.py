@@ -4,12 +4,19 @@ import asyncio
 
 import pytest
 
-from tests.unit.web.conftest import parts, published, reader  # noqa: F401
-from tests.unit.web.test_hostile import accepted_of, kept, open_site, posted  # noqa: F401
-from tests.unit.web.test_timing import fast, posts  # noqa: F401
+from tests.unit.web.parts import add_reader, installed, open_to_all, store_issue
+from tests.unit.web.test_hostile import accepted_of, kept, posted, visitor
+from tests.unit.web.test_timing import Straight, posts
 from tests.unit.web.timing import NOTHING, measured
 
 pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def parts(sqlite_template, tmp_path, clock):
+    with installed(sqlite_template, tmp_path, clock) as made:
+        store_issue(made)
+        yield made
 
 
 @pytest.mark.timeout(1200)
@@ -18,12 +25,15 @@ def test_none_of_a_million_forged_tokens_is_taken():
 
 
 @pytest.mark.timeout(3600)
-def test_a_hundred_thousand_hostile_posts_change_nothing(open_site, parts, reader):  # noqa: F811
+def test_a_hundred_thousand_hostile_posts_change_nothing(parts):
+    reader = add_reader(parts)
     before = kept(parts)
-    assert posted(open_site, parts, reader, 100_000) == []
+    with visitor(open_to_all(parts)) as client:
+        assert posted(client, parts, reader, 100_000) == []
     assert kept(parts) == before
 
 
 @pytest.mark.timeout(3600)
-def test_twenty_thousand_answers_to_each_class_of_address_take_the_same_time(fast, parts):  # noqa: F811
-    assert asyncio.run(measured(posts(fast, parts), 20_000)) < NOTHING
+def test_twenty_thousand_answers_to_each_class_of_address_take_the_same_time(parts):
+    site = Straight(open_to_all(parts))
+    assert asyncio.run(measured(posts(site, parts), 20_000)) < NOTHING

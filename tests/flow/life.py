@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
+from tests.servers import back_up
 
 # What an operator's process may be made to do besides: the code runs before the command, in the same process.
 _MAIN = "import sys\n{before}\nfrom service.cli import main\nsys.argv[0] = 'tydzen'\nmain()\n"
@@ -28,8 +29,9 @@ class Life:
         self.database = database
         self.inside = folder / "inside"
         self.outside = folder / "outside"
+        self.backups = folder / "backups"
         self.temporary = self.inside / "tmp"
-        for made in (self.temporary, self.outside):
+        for made in (self.temporary, self.outside, self.backups):
             made.mkdir(parents=True)
         self.data = self.inside / "var"
         self.data.mkdir(mode=0o700)
@@ -103,8 +105,15 @@ class Life:
         logs = [path for path in folder.iterdir() if path.is_file()]
         return [folder / "base" / str(own), folder / "pg_wal", *logs]
 
+    def backup(self) -> Path:
+        """A new backup of the database, as an operator makes one."""
+        path = self.backups / f"backup-{len(list(self.backups.iterdir()))}"
+        back_up(self.database.url, path)
+        return path
+
     def search(self, *, valkey=None) -> None:
-        """Look for every address in everything; fail where one is found."""
+        """Look for every address in everything, a new backup and those before it too; fail where one is found."""
         assert self.addresses
-        paths = [self.inside, *self.database_files()]
+        self.backup()
+        paths = [self.inside, self.backups, *self.database_files()]
         assert_no_trace(self.addresses, paths=paths, octets=self.output, valkey=valkey, database=self.database)

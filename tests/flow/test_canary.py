@@ -21,8 +21,8 @@ from service.domain.tokens import LinkSigner
 from service.queue import Silence
 from service.store import subscribers
 from service.store.departures import DepartureLog
-from service.store.tables import notices
-from tests.canary import LeakError
+from service.store.tables import meta, notices, publication
+from tests.canary import LeakError, assert_no_trace, find_traces
 from tests.conftest import KEYRING
 from tests.factories import save_publication
 from tests.flow.life import Life
@@ -302,11 +302,22 @@ def test_a_trace_would_be_found(life):
 
 
 def test_a_trace_in_a_row_would_be_found_in_the_files_of_the_database(life):
-    from service.store.tables import meta
-    from tests.canary import assert_no_trace
-
     address = life.reader("planted")
     with life.database.begin() as session:
         session.execute(meta.insert().values(key="leak", value=address))
     with pytest.raises(LeakError, match="planted"):
         assert_no_trace([address], paths=life.database_files())
+
+
+def test_a_trace_in_a_row_would_be_found_in_a_backup_as_text_and_as_octets(life):
+    text, octets, unheard = life.reader("text"), life.reader("octets"), life.reader("unheard")
+    assert find_traces(life.addresses, paths=[life.backup()]) == []
+    with life.database.begin() as session:
+        session.execute(meta.insert().values(key="leak", value=text))
+        session.execute(publication.update().values(operators=octets.encode()))
+    backup = life.backup()
+    assert find_traces([text], paths=[backup])
+    assert find_traces([octets], paths=[backup])
+    assert find_traces([unheard], paths=[backup]) == []
+    with pytest.raises(LeakError, match="backups/backup-"):
+        life.search()

@@ -10,7 +10,7 @@ from service.domain.mailing import MailingState
 from service.store import issues
 from service.store import publication as publications
 from tests.unit.render import samples
-from tests.unit.web.conftest import NOW
+from tests.unit.web.parts import NOW
 from tests.unit.web.test_reading import HOST, correct, crawl, data
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 import pytest
+from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from service import bootstrap, config
@@ -13,7 +14,6 @@ from service.domain.tally import Tally
 from service.store import measures, tables
 from service.store.instants import database_now
 from service.web.app import create_app
-from tests.unit.web.conftest import TestClient
 
 
 @pytest.fixture

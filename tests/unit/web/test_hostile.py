@@ -9,11 +9,8 @@ from fastapi.testclient import TestClient
 from service.domain.keys import Purpose
 from service.domain.tokens import ConfirmationSigner, LinkSigner, RequestSigner, hour_of
 from service.store.tables import metadata
-from service.web.app import create_app
-from service.web.floodgate import Floodgate
 from service.web.guard import POLICY
 from tests.conftest import KEYRING
-from tests.fakes import FakeBell
 from tests.unit.web.hostile import bodies, tokens
 from tests.unit.web.test_public import leave_link, preference_link
 
@@ -51,13 +48,14 @@ def posted(client, parts, reader, count):
     return wrong
 
 
+def visitor(app):
+    """A browser at that site; no error of a page is kept from it."""
+    return TestClient(app, "http://localhost:8000", follow_redirects=False)
+
+
 @pytest.fixture
-def open_site(parts, published, monkeypatch):
-    """A browser at a site that lets everybody pass; no error of a page is kept from it."""
-    monkeypatch.setitem(parts.__dict__, "bell", FakeBell())
-    app = create_app(parts)
-    app.state.floodgate = Floodgate(parts.form_stamps, per_network=10**9, in_all=10**9)
-    with TestClient(app, "http://localhost:8000", follow_redirects=False) as client:
+def open_site(open_app):
+    with visitor(open_app) as client:
         yield client
 
 

@@ -20,7 +20,7 @@ from service.store.engine_tables import bounces
 from service.store.tables import metadata, notices, requests, signups
 from service.store.tables import subscribers as table
 from tests.fakes import FakeBell
-from tests.unit.web.conftest import ADDRESS, NOW
+from tests.unit.web.parts import ADDRESS, NOW
 from tests.unit.web.test_public import leave_link, preference_link, stored
 
 LANGUAGES = ("en", "be", "ru")

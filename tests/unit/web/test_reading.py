@@ -14,7 +14,7 @@ from service.render.templates import load_templates
 from service.store import bounces, issues, mailings
 from service.store import publication as publications
 from tests.unit.render import samples
-from tests.unit.web.conftest import NOW, WEEK
+from tests.unit.web.parts import NOW, WEEK
 
 ISSUE = "/en/issues/2019-W22/"
 HOST = "http://localhost:8000"

@@ -9,7 +9,7 @@ from service.store import mailings
 from service.web.app import create_app
 from service.web.sheet import Sheet
 from service.web.shelf import Shelf
-from tests.unit.web.conftest import NOW
+from tests.unit.web.parts import NOW
 from tests.unit.web.test_reading import correct
 
 ISSUE = "/en/issues/2019-W22/"

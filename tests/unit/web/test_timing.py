@@ -9,9 +9,6 @@ import pytest
 
 from service.store import subscribers
 from service.web import subscribing
-from service.web.app import create_app
-from service.web.floodgate import Floodgate
-from tests.fakes import FakeBell
 from tests.unit.web.test_subscribing import CLASSES, address_of
 from tests.unit.web.timing import NOTHING, friedman, measured
 
@@ -49,12 +46,9 @@ class Straight:
 
 
 @pytest.fixture
-def fast(parts, published, monkeypatch):
-    """A site that lets everybody pass, and nothing between it and the test."""
-    monkeypatch.setitem(parts.__dict__, "bell", FakeBell())
-    app = create_app(parts)
-    app.state.floodgate = Floodgate(parts.form_stamps, per_network=10**9, in_all=10**9)
-    return Straight(app)
+def fast(open_app):
+    """Nothing stands between that site and the test."""
+    return Straight(open_app)
 
 
 def posts(site, parts):
