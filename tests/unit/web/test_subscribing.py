@@ -225,8 +225,8 @@ def test_the_form_at_the_end_of_a_page_warns_before_its_button_and_leads_to_what
     page = site.get(f"/{language}/{path}").text
     form = page[page.index("<form") : page.index("</form>")].replace("\u00a0", " ")
     warning = form[: form.index("<button")]
-    yandex = "Yandex" if language == "en" else "Яндекс"
-    for word in (".by", ".ru", "mail.ru", yandex, samples.publication().titles[language]):
+    yandex = {"en": "Yandex", "be": "Яндэкс", "ru": "Яндекс"}
+    for word in (".by", ".ru", "mail.ru", yandex[language], samples.publication().titles[language]):
         assert word in warning
     whole = site.get(f"/{language}/subscribe").text
     assert f'<a href="/{language}/subscribe#mailbox">' in warning
