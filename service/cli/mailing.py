@@ -135,10 +135,11 @@ def retry(
     which = Again(frozenset(reason or ()), None if provider is None else checked(provider))
     if dry_run:
         with parts.database.read() as session:
-            again = control.retryable(session, number, which)
+            again = control.retryable(session, number, parts.blocking, which)
     else:
         with parts.database.begin() as session:
-            again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now(), which=which)
+            now = parts.clock.now()
+            again = control.retry(session, number, parts.bell, parts.blocking, actor=actor(), now=now, which=which)
     _done(number, "retried", dry_run=dry_run, json=json, again=again)
 
 

@@ -38,6 +38,11 @@ class Mailing:
     slices: int | None
     planned_slices: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of its audience is planned."""
+        return self.slices is not None and self.planned_slices >= self.slices
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 
 import pytest
 
-from service.domain.content import TextStatus
+from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.delivery import DeliveryState
-from service.store import tables
-from tests.factories import add_readers, save_issue
+from service.domain.weeks import Week
+from service.store import issues, tables
+from tests.factories import MADE_AT, add_readers, save_issue
 from tests.installation import PROJECT
 from tests.unit.delivery.parts import WEEK, Run, accepted, result
 
@@ -19,7 +21,7 @@ def mailing_of(tydzen, database, **more):
     """A mailing; what is logged of its planning stands in the output of none of the test's commands."""
     assert tydzen("mailing", "list")[0] == 0
     run = Run(database, **more)
-    assert "planned" in tydzen("mailing", "list")[2]
+    assert more.get("planned", True) is ("planned" in tydzen("mailing", "list")[2])
     return run
 
 
@@ -78,6 +80,33 @@ def test_a_rehearsal_fails_where_the_run_would(tydzen, database, verb):
     )
     assert rehearsed[0] == 5
     assert rehearsed == in_earnest
+
+
+@pytest.mark.parametrize(
+    ("changed", "blocker"),
+    [
+        ({"status": TextStatus.DRAFT}, "alliances: no text is approved"),
+        ({"body": "TODO: check this figure."}, "alliances.en, line 1 of the body: TODO"),
+    ],
+    ids=["all is draft", "something is to do"],
+)
+def test_an_issue_that_was_blocked_before_it_was_planned_is_not_mailed_by_a_retry(tydzen, database, changed, blocker):
+    run = mailing_of(tydzen, database, readers=2, planned=False)
+    run.control("cancel")
+    with database.begin() as session:
+        text = replace(Text("en", "A title", "A lead.", "A body.", TextStatus.APPROVED), **changed)
+        issues.save(
+            session, Issue(Week.parse(WEEK), (Article("alliances", "security", "en", texts={"en": text}),)), MADE_AT
+        )
+
+    rehearsed = tydzen("mailing", "retry", run.mailing, "--dry-run")
+    in_earnest = tydzen("mailing", "retry", run.mailing)
+
+    assert rehearsed[0] == 3
+    assert rehearsed == in_earnest
+    assert f"issue {WEEK} cannot be sent yet:" in rehearsed[2]
+    assert blocker in rehearsed[2]
+    assert run.state() == "cancelled"
 
 
 def test_a_decision_after_a_restored_backup_is_rehearsed_as_it_would_be_taken(tydzen, database):
