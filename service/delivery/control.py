@@ -56,22 +56,23 @@ def cancel(session: Session, mailing: int, *, actor: str, now: dt.datetime) -> i
 def retry(
     session: Session, mailing: int, bell: Bell, check: Check, *, actor: str, now: dt.datetime, which: Again = EVERY
 ) -> int:
-    """Try again, now, whoever may be tried again and is meant; how many. A mailing half planned is planned on first.
+    """Try again, now, whoever may be tried again and is meant; how many.
 
-    Raises ConflictError, NotFoundError, and CheckFailedError where there is something to plan yet and the issue cannot
-    be sent as it is; nothing changes then.
+    A mailing whose audience is not whole is planned first, or waits for its time where that is ahead. Raises
+    ConflictError, NotFoundError, and CheckFailedError where the issue of such a one cannot be sent as it is; nothing
+    changes then.
     """
     seen = mailings.get(session, mailing)
     if not seen.whole:
         # Before the mailing is locked, as by whoever releases one: what is checked is what is planned.
         issues.hold(session, Week.parse(seen.week))
     found = mailings.lock(session, mailing)
-    state = _after_retry(session, found, check)
+    state = _after_retry(session, found, check, now)
     again = interventions.retry(session, mailing, now_ms=stored(now), which=which)
+    # What was paused stays so, for the reason that it has.
+    if state is not found.state and (again or not found.whole):
+        mailings.move(session, mailing, state, now=now)
     if again or state is MailingState.PLANNING:
-        # What was paused stays so, for the reason that it has.
-        if state is not found.state:
-            mailings.move(session, mailing, state, now=now)
         ring(session, mailing, bell, now=now)
     if state is MailingState.PLANNING:
         ring_after_commit(session, bell, PLAN_MAILING, mailing)
@@ -79,14 +80,20 @@ def retry(
     return again
 
 
-def retryable(session: Session, mailing: int, check: Check, which: Again = EVERY) -> int:
-    """How many `retry` would try again; raises what it would raise."""
-    _after_retry(session, mailings.get(session, mailing), check)
+def after_retry(session: Session, mailing: int, check: Check, *, now: dt.datetime) -> MailingState:
+    """The state that `retry` would lead to, of a mailing that has anybody to try again; raises what it would raise.
+
+    PLANNING and SCHEDULED: the readers who would be mailed are not known yet.
+    """
+    return _after_retry(session, mailings.get(session, mailing), check, now)
+
+
+def retryable(session: Session, mailing: int, which: Again = EVERY) -> int:
+    """How many `retry` would try again."""
     return interventions.retryable(session, mailing, which)
 
 
-def _after_retry(session: Session, found: mailings.Mailing, check: Check) -> MailingState:
-    """The state that a retry leads to; raises what `retry` raises."""
+def _after_retry(session: Session, found: mailings.Mailing, check: Check, now: dt.datetime) -> MailingState:
     state = require(found.id, found.state, MailingEvent.RETRY)
     standing.refuse_unsettled(session, found.week)
     if found.whole:
@@ -94,7 +101,8 @@ def _after_retry(session: Session, found: mailings.Mailing, check: Check) -> Mai
     # Cancelled before its audience was whole, perhaps because something blocked the issue: what is planned from here
     # on is the issue as it is now.
     require_sendable(session, found.week, check)
-    return MailingState.PLANNING
+    ahead = found.slices is None and found.release_at is not None and found.release_at > now
+    return MailingState.SCHEDULED if ahead else MailingState.PLANNING
 
 
 def set_rate(session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime) -> None:

@@ -12,7 +12,8 @@ from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.delivery import DeliveryState
 from service.domain.weeks import Week
 from service.store import issues, tables
-from tests.factories import MADE_AT, add_readers, save_issue
+from service.store.instants import stored
+from tests.factories import MADE_AT, add_readers, save_issue, save_publication
 from tests.installation import PROJECT
 from tests.unit.delivery.parts import WEEK, Run, accepted, result
 
@@ -107,6 +108,49 @@ def test_an_issue_that_was_blocked_before_it_was_planned_is_not_mailed_by_a_retr
     assert f"issue {WEEK} cannot be sent yet:" in rehearsed[2]
     assert blocker in rehearsed[2]
     assert run.state() == "cancelled"
+
+
+LATER = dt.datetime(2099, 1, 1, 8, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def scheduled(tydzen, database):
+    """The mailing of an issue that is sent much later."""
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    add_readers(database, 2, chains=("en",))
+    return said(tydzen, "issue", "send", WEEK, "--yes", "--at", "2099-01-01T09:00+01:00")["mailing"]
+
+
+def test_a_scheduled_mailing_that_was_cancelled_is_scheduled_again_by_a_retry(tydzen, scheduled):
+    assert tydzen("mailing", "cancel", scheduled, "--yes")[0] == 0
+    answer = said(tydzen, "mailing", "retry", scheduled, "--dry-run")
+    assert (answer["again"], answer["state"], answer["at"]) == (0, "scheduled", LATER.isoformat())
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "cancelled"
+
+    code, _, err = tydzen("mailing", "retry", scheduled)
+
+    assert code == 0
+    assert f"issue {WEEK} goes out at {LATER.astimezone().isoformat(' ', 'minutes')}" in err
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "scheduled"
+
+
+def test_a_mailing_whose_time_went_by_while_it_was_cancelled_is_not_sent_to_all_unasked(tydzen, database, scheduled):
+    assert tydzen("mailing", "cancel", scheduled, "--yes")[0] == 0
+    with database.begin() as session:
+        session.execute(tables.mailings.update().values(release_at=stored(MADE_AT)))
+    words = ("mailing", "retry", scheduled)
+    assert f"issue {WEEK} is sent to all readers; a dry run" in tydzen(*words, "--dry-run")[2]
+
+    code, _, err = tydzen(*words)
+
+    assert code == 2
+    assert f"Send issue {WEEK} to all readers now? Nobody is there to ask: say --yes." in err
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "cancelled"
+    answer = said(tydzen, *words, "--yes")
+    assert (answer["state"], answer["at"]) == ("planning", None)
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "planning"
 
 
 def test_a_decision_after_a_restored_backup_is_rehearsed_as_it_would_be_taken(tydzen, database):

@@ -1,13 +1,16 @@
 """What an operator does: pause, resume, cancel, retry, rate."""
 
+import datetime as dt
+
 import pytest
 
-from service.delivery import control
+from service.delivery import control, release
 from service.delivery.plan import Planner
 from service.domain.delivery import DeliveryState, RetryReason
 from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import mailings, providers
+from service.store import mailings, providers, tables
+from service.store.instants import stored
 from service.store.interventions import Again
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result
@@ -202,7 +205,7 @@ def test_a_retry_that_has_yet_to_plan_asks_first_whether_the_issue_can_be_sent(d
     with pytest.raises(CheckFailedError, match="2019-W22 cannot be sent yet:\n  no text is approved"):
         run.control("retry", check=lambda *_: ["no text is approved"])
     with database.read() as session, pytest.raises(CheckFailedError, match="no text is approved"):
-        control.retryable(session, run.mailing, lambda *_: ["no text is approved"])
+        control.after_retry(session, run.mailing, lambda *_: ["no text is approved"], now=run.now)
     assert (run.state(), run.counts()) == ("cancelled", before)
 
     run.bell.rung.clear()
@@ -232,3 +235,20 @@ def test_a_retry_of_what_is_planned_asks_nothing_of_an_issue_that_was_frozen_lon
     run = every_state(database)
     run.control("cancel")
     assert run.control("retry", check=lambda *_: ["no text is approved"]) == 4
+
+
+def test_a_retry_before_the_time_of_a_mailing_waits_for_it_again(database):
+    run = Run(database, readers=2, planned=False)
+    at = run.now + dt.timedelta(hours=2)
+    with database.begin() as session:
+        session.execute(tables.mailings.update().values(state="scheduled", release_at=stored(at)))
+    run.control("cancel")
+    run.bell.rung.clear()
+
+    assert run.control("retry") == 0
+
+    assert run.state() == "scheduled"
+    assert not run.bell.rung
+    with database.begin() as session:
+        assert release.release_due(session, run.bell, lambda *_: [], now=at) == []
+    assert run.state() == "planning"
