@@ -57,8 +57,14 @@ def list_all(json: Json = False) -> None:
     if json:
         print_json_lines(_row(one) for one in found)
         return
-    rows = [[one.id, one.week, one.state.value, one.actor, local_time(one.created_at)] for one in found]
+    rows = [[one.id, one.week, _state(one), one.actor, local_time(one.created_at)] for one in found]
     print_table(["id", "issue", "state", "by", "made"], rows)
+
+
+def _state(one: Mailing) -> str:
+    if one.state is MailingState.SCHEDULED and one.release_at:
+        return f"scheduled for {zoned_time(one.release_at)}"
+    return one.state.value
 
 
 @mailing.command("pause")
@@ -283,6 +289,7 @@ def _row(one: Mailing) -> dict[str, Any]:
         "issue": one.week,
         "state": one.state.value,
         "by": one.actor,
+        "at": one.release_at.isoformat() if one.release_at else None,
         "made_at": one.created_at.isoformat(),
         "started_at": one.started_at.isoformat() if one.started_at else None,
         "finished_at": one.finished_at.isoformat() if one.finished_at else None,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 
+from service import bootstrap
 from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.delivery import DeliveryState
 from service.domain.weeks import Week
@@ -123,6 +124,44 @@ def scheduled(tydzen, database):
     return said(tydzen, "issue", "send", WEEK, "--yes", "--at", "2099-01-01T09:00+01:00")["mailing"]
 
 
+@pytest.mark.parametrize("at", ["2019-01-01", "2019-06-03T09:00+03:00"])
+def test_a_time_that_is_past_sends_nothing(tydzen, database, at):
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    code, _, err = tydzen("issue", "send", WEEK, "--yes", "--at", at)
+    meant = dt.datetime.fromisoformat(at).astimezone().isoformat(" ", "minutes")
+    assert (code, err.strip()) == (2, f"--at {meant} is past; leave it out to send now")
+    assert tydzen("mailing", "list", "--json")[1] == ""
+
+
+def test_whoever_names_this_minute_means_now(tydzen, database, clock, monkeypatch):
+    monkeypatch.setattr(bootstrap, "SystemClock", lambda: clock)
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    at = (clock.now() - dt.timedelta(seconds=59)).isoformat()
+    answer = said(tydzen, "issue", "send", WEEK, "--yes", "--at", at, "--dry-run")
+    assert answer == {"mailing": None, "issue": WEEK, "at": None, "dry_run": True}
+
+
+def test_the_time_of_a_scheduled_mailing_is_told_with_its_zone(tydzen, database):
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    words = ("issue", "send", WEEK, "--yes", "--at", "2099-01-01T09:00+01:00")
+    assert said(tydzen, *words, "--dry-run")["at"] == LATER.isoformat()
+    told = LATER.astimezone().isoformat(" ", "minutes")
+    assert f"would go to all readers at {told}" in tydzen(*words, "--dry-run")[2]
+
+    assert f" and goes out at {told}; watch it with" in tydzen(*words)[2]
+
+    assert f"scheduled for {told}" in tydzen("mailing", "list")[1]
+    assert json.loads(tydzen("mailing", "list", "--json")[1])["at"] == LATER.isoformat()
+    assert told in tydzen("mailing", "status", WEEK)[1]
+    assert said(tydzen, "mailing", "status", WEEK)["at"] == LATER.isoformat()
+
+
 def test_a_scheduled_mailing_that_was_cancelled_is_scheduled_again_by_a_retry(tydzen, scheduled):
     assert tydzen("mailing", "cancel", scheduled, "--yes")[0] == 0
     answer = said(tydzen, "mailing", "retry", scheduled, "--dry-run")
@@ -167,7 +206,7 @@ def test_a_rehearsed_sending_answers_in_json_and_makes_no_mailing(tydzen, databa
     add_readers(database, 2, chains=("en",))
     tydzen("issue", "approve", "2019-W22")
     answer = said(tydzen, "issue", "send", "2019-W22", "--dry-run")
-    assert answer == {"mailing": None, "issue": "2019-W22", "dry_run": True}
+    assert answer == {"mailing": None, "issue": "2019-W22", "at": None, "dry_run": True}
     assert "would go to all readers" in tydzen("issue", "send", "2019-W22", "--dry-run")[2]
     assert tydzen("mailing", "status", "2019-W22")[0] == 4
     answer = said(tydzen, "issue", "test", "2019-W22", "canary@example.org", "--chain", "be,ru", "--dry-run")
