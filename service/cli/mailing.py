@@ -173,7 +173,8 @@ def _retried(found: Mailing, state: MailingState, again: int) -> str:
         return f"scheduled again; issue {found.week} goes out at {zoned_time(found.release_at)}"
     if state is MailingState.PLANNING:
         return f"it is planned now, and issue {found.week} is sent to {_readers(found)}"
-    return f"retried, again {again}"
+    letters = {0: "nobody is left who may be", 1: "1 letter is"}.get(again, f"{again:,} letters are")
+    return f"{letters} tried again"
 
 
 def _retried_json(found: Mailing, state: MailingState, again: int, *, dry_run: bool) -> dict[str, Any]:

@@ -85,6 +85,19 @@ def test_a_rehearsal_fails_where_the_run_would(tydzen, database, verb):
 
 
 @pytest.mark.parametrize(
+    ("expired", "words"),
+    [(0, "nobody is left who may be tried again"), (1, "1 letter is tried again"), (2, "2 letters are tried again")],
+)
+def test_a_retry_says_plainly_how_many_letters_are_tried_again(tydzen, database, expired, words):
+    run = mailing_of(tydzen, database, readers=2)
+    gated = run.gate(run.claim()).recipients
+    run.record(*(result(one, DeliveryState.EXPIRED) for one in gated[:expired]), *map(accepted, gated[expired:]))
+    rehearsed = f"mailing {run.mailing}: {words}; a dry run, nothing was changed"
+    assert rehearsed in tydzen("mailing", "retry", run.mailing, "--dry-run")[2]
+    assert f"mailing {run.mailing}: {words}\n" in tydzen("mailing", "retry", run.mailing)[2]
+
+
+@pytest.mark.parametrize(
     ("changed", "blocker"),
     [
         ({"status": TextStatus.DRAFT}, "alliances: no text is approved"),
