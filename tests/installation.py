@@ -217,11 +217,11 @@ class Installation:
     def control(self, verb: str, mailing: int, **more: object) -> object:
         """As `tydzen mailing VERB`, in this process: for what must happen at a moment."""
         with self.database.begin() as session:
-            bell = (self._bell,) if verb in {"resume", "retry"} else ()
+            parts = {"resume": (self._bell,), "retry": (self._bell, lambda *_: [])}.get(verb, ())
             if verb == "resume":
                 more["proofs"] = Proofreader(PRESS, lambda *_: [])
             now = dt.datetime.now(dt.UTC)
-            return getattr(control, verb)(session, mailing, *bell, actor="test", now=now, **more)
+            return getattr(control, verb)(session, mailing, *parts, actor="test", now=now, **more)
 
     @functools.cached_property
     def _bell(self) -> CeleryBell:

@@ -109,6 +109,6 @@ def _activate(
 def _may_get(session: Session, week: Week, reader: Subscriber) -> bool:
     """Whether that issue's mailing does not mail it to this reader: one issue comes once."""
     mailing = mailings.of_issue(session, str(week))
-    if mailing is None or mailing.slices is None or mailing.planned_slices < mailing.slices:
+    if mailing is None or not mailing.whole:
         return False
     return ledger.of_subscriber(session, mailing.id, reader.id) is None

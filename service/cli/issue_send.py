@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.issue import DryRun, IssueId, Json
-from service.cli.output import actor, confirm, print_json, say
+from service.cli.output import actor, confirm, print_json, say, zoned_time
 from service.cli.rehearsing import changing
 from service.domain.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
+
+# Whoever names the minute that it is means now.
+_THIS_MINUTE = dt.timedelta(minutes=1)
 
 
 def register(issue: typer.Typer) -> None:
@@ -42,13 +45,13 @@ def send(
     if rate is not None:
         release.require_rate(rate, "--rate")
     parts = services()
-    when = _instant(at) if at else None
+    when = _instant(at, parts.clock.now()) if at else None
     with parts.database.read() as session:
         release.refuse_second(session, week)
         release.require_sendable(session, week, parts.blocking)
         readers = _audience(parts, audience)
     words = f"{len(readers)} readers of {audience}" if readers is not None else "all readers"
-    words += f" at {when.isoformat()}" if when else ""
+    words += f" at {zoned_time(when)}" if when else ""
     if not dry_run:
         confirm(f"Send issue {week} to {words}?", yes=yes)
     with changing(parts.database, dry_run=dry_run) as session:
@@ -64,11 +67,13 @@ def send(
             at=when,
         )
     if json:
-        print_json({"mailing": None if dry_run else made, "issue": week, "dry_run": dry_run})
+        utc = when.astimezone(dt.UTC).isoformat() if when else None
+        print_json({"mailing": None if dry_run else made, "issue": week, "at": utc, "dry_run": dry_run})
     elif dry_run:
         say(f"issue {week} would go to {words}")
     else:
-        say(f"issue {week} is mailing {made}; watch it with: tydzen mailing status {made} --watch")
+        goes = f" and goes out at {zoned_time(when)}" if when else ""
+        say(f"issue {week} is mailing {made}{goes}; watch it with: tydzen mailing status {made} --watch")
     if watch and not dry_run:
         found = watching.watch(parts, made)
         if not json:
@@ -76,12 +81,15 @@ def send(
         mailing_commands.leave(found)
 
 
-def _instant(text: str) -> dt.datetime:
+def _instant(text: str, now: dt.datetime) -> dt.datetime | None:
+    """The time that was meant, in the zone of this machine unless it names its own; None for this minute."""
     try:
-        parsed = dt.datetime.fromisoformat(text)
-    except ValueError:
+        meant = dt.datetime.fromisoformat(text).astimezone()
+    except (ValueError, OverflowError):
         raise InvalidInputError(f'time "{text}" is not written like 2019-06-03T09:00+03:00') from None
-    return parsed.astimezone() if parsed.tzinfo is None else parsed
+    if meant <= now - _THIS_MINUTE:
+        raise InvalidInputError(f"--at {zoned_time(meant)} is past; leave it out to send now")
+    return meant if meant > now else None
 
 
 def _audience(parts: Services, audience: str) -> list[bytes] | None:

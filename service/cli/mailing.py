@@ -17,10 +17,12 @@ from service.cli.output import (
     print_json_lines,
     print_table,
     say,
+    zoned_time,
 )
 from service.cli.rehearsing import changing
 from service.domain.delivery import RetryReason
 from service.domain.errors import InvalidInputError, NotFoundError
+from service.domain.mailing import MailingState
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -55,8 +57,14 @@ def list_all(json: Json = False) -> None:
     if json:
         print_json_lines(_row(one) for one in found)
         return
-    rows = [[one.id, one.week, one.state.value, one.actor, local_time(one.created_at)] for one in found]
+    rows = [[one.id, one.week, _state(one), one.actor, local_time(one.created_at)] for one in found]
     print_table(["id", "issue", "state", "by", "made"], rows)
+
+
+def _state(one: Mailing) -> str:
+    if one.state is MailingState.SCHEDULED and one.release_at:
+        return f"scheduled for {zoned_time(one.release_at)}"
+    return one.state.value
 
 
 @mailing.command("pause")
@@ -122,24 +130,63 @@ def retry(
         str | None, typer.Option(metavar="NAME", help="Only readers at this provider, see: tydzen mailing providers ID")
     ] = None,
     dry_run: DryRun = False,
+    yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Try again, now, whoever was not reached and may be: never hard refusals, never uncertain ones."""
+    """Try again, now, whoever was not reached and may be: never hard refusals, never uncertain ones.
+
+    A mailing that was cancelled before it was planned waits for its time again, or is planned and mailed to all now.
+    """
     from service.bootstrap import services
     from service.delivery import control
     from service.domain.providers import checked
+    from service.store import mailings
     from service.store.interventions import Again
 
     parts = services()
     number = number_of(parts, mailing_id)
     which = Again(frozenset(reason or ()), None if provider is None else checked(provider))
-    if dry_run:
-        with parts.database.read() as session:
-            again = control.retryable(session, number, which)
-    else:
+    now = parts.clock.now()
+    with parts.database.read() as session:
+        found = mailings.get(session, number)
+        state = control.after_retry(session, number, parts.blocking, now=now)
+        again = control.retryable(session, number, which) if dry_run else 0
+    if not dry_run:
+        if state is MailingState.PLANNING:
+            confirm(f"Mailing {number} is not planned yet. Send issue {found.week} to {_readers(found)} now?", yes=yes)
         with parts.database.begin() as session:
-            again = control.retry(session, number, parts.bell, actor=actor(), now=parts.clock.now(), which=which)
-    _done(number, "retried", dry_run=dry_run, json=json, again=again)
+            again = control.retry(session, number, parts.bell, parts.blocking, actor=actor(), now=now, which=which)
+    if found.whole and not again:
+        state = found.state
+    if json:
+        print_json(_retried_json(found, state, again, dry_run=dry_run))
+    else:
+        say(f"mailing {number}: {_retried(found, state, again)}{_dry(dry_run)}")
+
+
+def _readers(found: Mailing) -> str:
+    return "all readers" if found.audience == "all" else "all of its audience"
+
+
+def _retried(found: Mailing, state: MailingState, again: int) -> str:
+    if state is MailingState.SCHEDULED and found.release_at:
+        return f"scheduled again; issue {found.week} goes out at {zoned_time(found.release_at)}"
+    if state is MailingState.PLANNING:
+        return f"it is planned now, and issue {found.week} is sent to {_readers(found)}"
+    letters = {0: "nobody is left who may be", 1: "1 letter is"}.get(again, f"{again:,} letters are")
+    return f"{letters} tried again"
+
+
+def _retried_json(found: Mailing, state: MailingState, again: int, *, dry_run: bool) -> dict[str, Any]:
+    at = found.release_at if state is MailingState.SCHEDULED else None
+    return {
+        "mailing": found.id,
+        "done": "retried",
+        "again": again,
+        "state": state.value,
+        "at": at.isoformat() if at else None,
+        "dry_run": dry_run,
+    }
 
 
 @mailing.command("rate")
@@ -238,6 +285,7 @@ def _row(one: Mailing) -> dict[str, Any]:
         "issue": one.week,
         "state": one.state.value,
         "by": one.actor,
+        "at": one.release_at.isoformat() if one.release_at else None,
         "made_at": one.created_at.isoformat(),
         "started_at": one.started_at.isoformat() if one.started_at else None,
         "finished_at": one.finished_at.isoformat() if one.finished_at else None,
@@ -249,7 +297,11 @@ def _done(number: int, word: str, *, dry_run: bool, json: bool, **more: float) -
         print_json({"mailing": number, "done": word, **more, "dry_run": dry_run})
         return
     extra = "".join(f", {name} {count:g}" for name, count in more.items())
-    say(f"mailing {number}: {word}{extra}{'; a dry run, nothing was changed' if dry_run else ''}")
+    say(f"mailing {number}: {word}{extra}{_dry(dry_run)}")
+
+
+def _dry(dry_run: bool) -> str:
+    return "; a dry run, nothing was changed" if dry_run else ""
 
 
 def leave(found: Status) -> None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.cli.mailing import Id, Json, number_of
-from service.cli.output import local_time, print_fields, print_json, print_table, say
+from service.cli.output import local_time, print_fields, print_json, print_table, say, zoned_time
+from service.domain.mailing import MailingState
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -87,8 +88,10 @@ def show_status(found: Status) -> None:
         "mailing": one.id,
         "issue": one.week,
         "state": one.state.value + (f" ({one.reason})" if one.reason else ""),
-        "candidates": found.candidates,
     }
+    if one.state is MailingState.SCHEDULED and one.release_at:
+        fields["goes out"] = zoned_time(one.release_at)
+    fields["candidates"] = found.candidates
     for reason, count in sorted(one.excluded.items()):
         fields[f"excluded: {reason}"] = count
     print_fields(fields)
@@ -119,6 +122,7 @@ def status_json(found: Status, rate: float) -> dict[str, Any]:
         "issue": one.week,
         "state": one.state.value,
         "reason": one.reason,
+        "at": one.release_at.isoformat() if one.release_at else None,
         "candidates": found.candidates,
         "excluded": dict(one.excluded),
         "planned": found.counts.planned,

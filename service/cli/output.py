@@ -69,6 +69,11 @@ def local_time(instant: dt.datetime, *, seconds: bool = False) -> str:
     return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")
 
 
+def zoned_time(instant: dt.datetime) -> str:
+    """As `local_time`, with the zone, like 2019-06-03 09:00+03:00: for a time that is yet to come."""
+    return instant.astimezone().isoformat(" ", "minutes")
+
+
 def fail(message: str, code: Exit) -> NoReturn:
     """Say why and leave with `code`."""
     say(message)

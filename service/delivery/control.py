@@ -9,10 +9,11 @@ from typing import Any
 from service.delivery import standing
 from service.delivery.correcting import Proofs
 from service.delivery.plan import FIRST_RINGS
-from service.delivery.release import require_rate
+from service.delivery.release import Check, require_rate, require_sendable
 from service.domain.mailing import MailingEvent, MailingState, require
-from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Session, audit, batches, interventions, mailings, measures, notices
+from service.domain.weeks import Week
+from service.queue import PLAN_MAILING, SEND_BATCH, Bell, ring_after_commit
+from service.store import Session, audit, batches, interventions, issues, mailings, measures, notices
 from service.store.instants import stored
 from service.store.interventions import EVERY, Again
 
@@ -51,30 +52,56 @@ def cancel(session: Session, mailing: int, *, actor: str, now: dt.datetime) -> i
     return cancelled
 
 
-def retry(session: Session, mailing: int, bell: Bell, *, actor: str, now: dt.datetime, which: Again = EVERY) -> int:
-    """Try again, now, whoever may be tried again and is meant; how many. Raises ConflictError, NotFoundError."""
+def retry(
+    session: Session, mailing: int, bell: Bell, check: Check, *, actor: str, now: dt.datetime, which: Again = EVERY
+) -> int:
+    """Try again, now, whoever may be tried again and is meant; how many.
+
+    A mailing whose audience is not whole is planned first, or waits for its time where that is ahead. Raises
+    ConflictError, NotFoundError, and CheckFailedError where the issue of such a one cannot be sent as it is; nothing
+    changes then.
+    """
+    seen = mailings.get(session, mailing)
+    if not seen.whole:
+        # Before the mailing is locked, as by whoever releases one: what is checked is what is planned.
+        issues.hold(session, Week.parse(seen.week))
     found = mailings.lock(session, mailing)
-    state = require(mailing, found.state, MailingEvent.RETRY)
-    standing.refuse_unsettled(session, found.week)
-    if found.slices is None or found.planned_slices < found.slices:
-        # Cancelled while it was planned: its audience is not whole, so planning goes on first.
-        state = MailingState.PLANNING
+    state = _after_retry(session, found, check, now)
     again = interventions.retry(session, mailing, now_ms=stored(now), which=which)
+    # What was paused stays so, for the reason that it has.
+    if state is not found.state and (again or not found.whole):
+        mailings.move(session, mailing, state, now=now)
     if again or state is MailingState.PLANNING:
-        # What was paused stays so, for the reason that it has.
-        if state is not found.state:
-            mailings.move(session, mailing, state, now=now)
         ring(session, mailing, bell, now=now)
+    if state is MailingState.PLANNING:
+        ring_after_commit(session, bell, PLAN_MAILING, mailing)
     _audit(session, mailing, "mailing.retry", actor, now)
     return again
 
 
+def after_retry(session: Session, mailing: int, check: Check, *, now: dt.datetime) -> MailingState:
+    """The state that `retry` would lead to, of a mailing that has anybody to try again; raises what it would raise.
+
+    PLANNING and SCHEDULED: the readers who would be mailed are not known yet.
+    """
+    return _after_retry(session, mailings.get(session, mailing), check, now)
+
+
 def retryable(session: Session, mailing: int, which: Again = EVERY) -> int:
-    """How many `retry` would try again; raises what it would raise."""
-    found = mailings.get(session, mailing)
-    require(mailing, found.state, MailingEvent.RETRY)
-    standing.refuse_unsettled(session, found.week)
+    """How many `retry` would try again."""
     return interventions.retryable(session, mailing, which)
+
+
+def _after_retry(session: Session, found: mailings.Mailing, check: Check, now: dt.datetime) -> MailingState:
+    state = require(found.id, found.state, MailingEvent.RETRY)
+    standing.refuse_unsettled(session, found.week)
+    if found.whole:
+        return state
+    # Cancelled before its audience was whole, perhaps because something blocked the issue: what is planned from here
+    # on is the issue as it is now.
+    require_sendable(session, found.week, check)
+    ahead = found.slices is None and found.release_at is not None and found.release_at > now
+    return MailingState.SCHEDULED if ahead else MailingState.PLANNING
 
 
 def set_rate(session: Session, mailing: int, rate: float, *, actor: str, now: dt.datetime) -> None:

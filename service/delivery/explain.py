@@ -54,7 +54,7 @@ def _why(week: str, mailing: Mailing | None, entry: Entry | None, status: Subscr
         return f"issue {week} has not been sent to anybody yet"
     if entry is not None:
         return _what_became(entry)
-    if mailing.slices is None or mailing.planned_slices < mailing.slices:
+    if not mailing.whole:
         return f"mailing {mailing.id} is still being planned"
     if mailing.audience != "all":
         return f"mailing {mailing.id} went to a chosen audience; this reader was not planned in it"

@@ -8,10 +8,14 @@ from dataclasses import dataclass, field
 
 from service import log
 from service.domain.mailing import MailingState
+from service.domain.retries import JITTER, SCHEDULE
 from service.pace.groups import lowest_rate
 from service.store import Session, batches, corrections, interventions, mailings
 from service.store.instants import stored
-from service.store.mailings import Counts, Mailing
+from service.store.mailings import Counts, Mailing, Waits
+
+# Whoever is deferred waits at least so long.
+_SHORTEST_WAIT = SCHEDULE[0].total_seconds() * (1 - JITTER)
 
 _log = log.get("progress")
 
@@ -25,6 +29,7 @@ class Status:
     editions: Mapping[str, Counts]
     now: dt.datetime
     revisions: Mapping[str, Mapping[int, Counts]] = field(default_factory=dict)
+    waits: Waits = field(default_factory=Waits)
 
     @property
     def corrected(self) -> bool:
@@ -57,7 +62,9 @@ def status(session: Session, mailing: int) -> Status:
     found = mailings.get(session, mailing)
     by_revision = corrections.by_revision(session, mailing)
     by_chain = {chain: sum(counts.values(), Counts()) for chain, counts in by_revision.items()}
-    return Status(found, sum(by_chain.values(), Counts()), by_chain, session.now(), by_revision)
+    now = session.now()
+    waits = mailings.waits(session, mailing, now=now)
+    return Status(found, sum(by_chain.values(), Counts()), by_chain, now, by_revision, waits)
 
 
 def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:
@@ -92,12 +99,32 @@ def tidy(session: Session, *, now: dt.datetime) -> None:
 
 
 def eta_seconds(found: Status, installation_rate: float) -> float | None:
-    """Seconds until nothing is left at the set rate, or at the speed so far; None where neither says anything."""
-    mailing, left = found.mailing, found.counts.unfinished
-    if mailing.state is not MailingState.SENDING:
+    """Seconds until nothing is left at the set rate, or at the speed so far, if nobody is deferred again.
+
+    Not before deferred letters are due, nor held ones let go. None where none of these says anything.
+    """
+    if found.mailing.state is not MailingState.SENDING:
         return None
-    rate = lowest_rate(installation_rate, mailing.rate)
-    if not rate and mailing.started_at and found.done:
-        seconds = (found.now - mailing.started_at).total_seconds()
-        rate = found.done / seconds if seconds > 0 else 0.0
-    return round(left / rate, 1) if rate else None
+    waits, rate = found.waits, _rate(found, installation_rate)
+    ready = max(0, found.counts.pending + found.counts.attempting - waits.held)
+    if (ready or waits.held) and not rate:
+        return None
+    seconds = max(
+        ready / rate if ready else 0.0,
+        _until(found, waits.due_at),
+        _until(found, waits.held_until) + (waits.held / rate if waits.held else 0.0),
+    )
+    return None if waits.undated and seconds < _SHORTEST_WAIT else round(seconds, 1)
+
+
+def _rate(found: Status, installation_rate: float) -> float:
+    """In letters per second; 0 where it is neither set nor known."""
+    rate = lowest_rate(installation_rate, found.mailing.rate)
+    if rate or not found.mailing.started_at:
+        return rate
+    seconds = (found.now - found.mailing.started_at).total_seconds()
+    return found.done / seconds if seconds > 0 else 0.0
+
+
+def _until(found: Status, instant: dt.datetime | None) -> float:
+    return 0.0 if instant is None else max(0.0, (instant - found.now).total_seconds())

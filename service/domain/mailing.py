@@ -59,7 +59,7 @@ TRANSITIONS: dict[tuple[MailingState, MailingEvent], MailingState] = {
 }
 
 # Events that no command of that name makes.
-_NO_COMMANDS = frozenset({_E.PLANNED, _E.FINISH, _E.RESEND})
+_NO_COMMANDS = frozenset({_E.SCHEDULE, _E.RELEASE, _E.PLANNED, _E.FINISH, _E.RESEND})
 
 SETTLED = frozenset({MailingState.SENT, MailingState.CANCELLED})
 

@@ -111,7 +111,9 @@ def kept(session: Session, subscriber: bytes) -> list[Kept]:
         .where(bounces.c.subscriber_id == subscriber)
         .order_by(bounces.c.day)
     )
-    return [Kept(*row) for row in session.execute(statement)]
+    return [
+        Kept(row.day, row.week, row.returned, row.code, row.enhanced, row.reply) for row in session.execute(statement)
+    ]
 
 
 def prune(session: Session, *, now: dt.datetime) -> int:

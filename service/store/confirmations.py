@@ -222,7 +222,7 @@ def withdraw(session: Session, hashes: Collection[bytes], *, reader: bytes | Non
     """
     if not hashes:
         return
-    known = sa.bindparam("known")
+    known = sa.bindparam("known", type_=confirmations.c.address_hash.type)
     mine: sa.ColumnElement[bool] = confirmations.c.address_hash == known
     if reader is not None:
         # By the hour, because there is no index over the reader; what lapsed has none.

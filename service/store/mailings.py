@@ -38,6 +38,11 @@ class Mailing:
     slices: int | None
     planned_slices: int
 
+    @property
+    def whole(self) -> bool:
+        """Whether all of its audience is planned."""
+        return self.slices is not None and self.planned_slices >= self.slices
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -70,11 +75,33 @@ class Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
 
 
+@dataclass(frozen=True, slots=True)
+class Waits:
+    """What of a mailing's letters cannot be sent at once, as far as its batches tell.
+
+    `held` letters wait until `held_until`; deferred ones are due from `due_at` on at the latest; when the `undated`
+    ones are due is not known, because their batches have letters to send before.
+    """
+
+    held: int = 0
+    held_until: dt.datetime | None = None
+    due_at: dt.datetime | None = None
+    undated: int = 0
+
+
 _SELECT = sa.select(mailings, issues.c.week).join(issues, issues.c.id == mailings.c.issue_id)
 _ONE = _SELECT.where(mailings.c.id == sa.bindparam("mailing"))
 _IN_STATES = _SELECT.where(mailings.c.state.in_(sa.bindparam("states", expanding=True))).order_by(mailings.c.id)
 _RATE = sa.select(mailings.c.rate).where(mailings.c.id == sa.bindparam("mailing"))
 _ID = sa.select(mailings.c.id).where(mailings.c.id == sa.bindparam("mailing"))
+_HELD = batches.c.not_before > sa.bindparam("now", type_=sa.BigInteger)
+_OPEN_LETTERS = batches.c.pending + batches.c.attempting + batches.c.deferred
+_WAITS = sa.select(
+    sa.func.coalesce(sa.func.sum(sa.case((_HELD, _OPEN_LETTERS), else_=0)), 0).label("held"),
+    sa.func.max(sa.case((_HELD, batches.c.not_before))).label("held_until"),
+    sa.func.max(sa.case((batches.c.due_at > 0, batches.c.due_at))).label("due_at"),
+    sa.func.coalesce(sa.func.sum(sa.case((batches.c.due_at == 0, batches.c.deferred), else_=0)), 0).label("undated"),
+).where(batches.c.mailing_id == sa.bindparam("mailing"), batches.c.open)
 # The weaker lock: a gate that makes a batch for readers who moved refers to the mailing, and must not wait.
 _LOCKED_ID = _ID.with_for_update(key_share=True)
 
@@ -207,3 +234,9 @@ def counts(session: Session, mailing: int) -> dict[str, Counts]:
     columns = [sa.func.coalesce(sa.func.sum(batches.c[name]), 0) for name in COUNTED]
     statement = sa.select(batches.c.chain, *columns).where(batches.c.mailing_id == mailing).group_by(batches.c.chain)
     return {row[0]: Counts(*(int(count) for count in list(row)[1:])) for row in session.execute(statement)}
+
+
+def waits(session: Session, mailing: int, *, now: dt.datetime) -> Waits:
+    """What of the mailing waits: sums over its open batches, however many readers it has."""
+    row = session.execute(_WAITS, {"mailing": mailing, "now": stored(now)}).one()
+    return Waits(int(row.held), loaded_or_none(row.held_until), loaded_or_none(row.due_at), int(row.undated))

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from dataclasses import replace
 
 import pytest
 
-from service.domain.content import TextStatus
+from service import bootstrap
+from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.delivery import DeliveryState
-from service.store import tables
-from tests.factories import add_readers, save_issue
+from service.domain.weeks import Week
+from service.store import issues, tables
+from service.store.instants import stored
+from tests.factories import MADE_AT, add_readers, save_issue, save_publication
 from tests.installation import PROJECT
 from tests.unit.delivery.parts import WEEK, Run, accepted, result
 
@@ -19,7 +23,7 @@ def mailing_of(tydzen, database, **more):
     """A mailing; what is logged of its planning stands in the output of none of the test's commands."""
     assert tydzen("mailing", "list")[0] == 0
     run = Run(database, **more)
-    assert "planned" in tydzen("mailing", "list")[2]
+    assert more.get("planned", True) is ("planned" in tydzen("mailing", "list")[2])
     return run
 
 
@@ -80,6 +84,127 @@ def test_a_rehearsal_fails_where_the_run_would(tydzen, database, verb):
     assert rehearsed == in_earnest
 
 
+@pytest.mark.parametrize(
+    ("expired", "words"),
+    [(0, "nobody is left who may be tried again"), (1, "1 letter is tried again"), (2, "2 letters are tried again")],
+)
+def test_a_retry_says_plainly_how_many_letters_are_tried_again(tydzen, database, expired, words):
+    run = mailing_of(tydzen, database, readers=2)
+    gated = run.gate(run.claim()).recipients
+    run.record(*(result(one, DeliveryState.EXPIRED) for one in gated[:expired]), *map(accepted, gated[expired:]))
+    rehearsed = f"mailing {run.mailing}: {words}; a dry run, nothing was changed"
+    assert rehearsed in tydzen("mailing", "retry", run.mailing, "--dry-run")[2]
+    assert f"mailing {run.mailing}: {words}\n" in tydzen("mailing", "retry", run.mailing)[2]
+
+
+@pytest.mark.parametrize(
+    ("changed", "blocker"),
+    [
+        ({"status": TextStatus.DRAFT}, "alliances: no text is approved"),
+        ({"body": "TODO: check this figure."}, "alliances.en, line 1 of the body: TODO"),
+    ],
+    ids=["all is draft", "something is to do"],
+)
+def test_an_issue_that_was_blocked_before_it_was_planned_is_not_mailed_by_a_retry(tydzen, database, changed, blocker):
+    run = mailing_of(tydzen, database, readers=2, planned=False)
+    run.control("cancel")
+    with database.begin() as session:
+        text = replace(Text("en", "A title", "A lead.", "A body.", TextStatus.APPROVED), **changed)
+        issues.save(
+            session, Issue(Week.parse(WEEK), (Article("alliances", "security", "en", texts={"en": text}),)), MADE_AT
+        )
+
+    rehearsed = tydzen("mailing", "retry", run.mailing, "--dry-run")
+    in_earnest = tydzen("mailing", "retry", run.mailing)
+
+    assert rehearsed[0] == 3
+    assert rehearsed == in_earnest
+    assert f"issue {WEEK} cannot be sent yet:" in rehearsed[2]
+    assert blocker in rehearsed[2]
+    assert run.state() == "cancelled"
+
+
+LATER = dt.datetime(2099, 1, 1, 8, tzinfo=dt.UTC)
+
+
+@pytest.fixture
+def scheduled(tydzen, database):
+    """The mailing of an issue that is sent much later."""
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    add_readers(database, 2, chains=("en",))
+    return said(tydzen, "issue", "send", WEEK, "--yes", "--at", "2099-01-01T09:00+01:00")["mailing"]
+
+
+@pytest.mark.parametrize("at", ["2019-01-01", "2019-06-03T09:00+03:00"])
+def test_a_time_that_is_past_sends_nothing(tydzen, database, at):
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    code, _, err = tydzen("issue", "send", WEEK, "--yes", "--at", at)
+    meant = dt.datetime.fromisoformat(at).astimezone().isoformat(" ", "minutes")
+    assert (code, err.strip()) == (2, f"--at {meant} is past; leave it out to send now")
+    assert tydzen("mailing", "list", "--json")[1] == ""
+
+
+def test_whoever_names_this_minute_means_now(tydzen, database, clock, monkeypatch):
+    monkeypatch.setattr(bootstrap, "SystemClock", lambda: clock)
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    at = (clock.now() - dt.timedelta(seconds=59)).isoformat()
+    answer = said(tydzen, "issue", "send", WEEK, "--yes", "--at", at, "--dry-run")
+    assert answer == {"mailing": None, "issue": WEEK, "at": None, "dry_run": True}
+
+
+def test_the_time_of_a_scheduled_mailing_is_told_with_its_zone(tydzen, database):
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    words = ("issue", "send", WEEK, "--yes", "--at", "2099-01-01T09:00+01:00")
+    assert said(tydzen, *words, "--dry-run")["at"] == LATER.isoformat()
+    told = LATER.astimezone().isoformat(" ", "minutes")
+    assert f"would go to all readers at {told}" in tydzen(*words, "--dry-run")[2]
+
+    assert f" and goes out at {told}; watch it with" in tydzen(*words)[2]
+
+    assert f"scheduled for {told}" in tydzen("mailing", "list")[1]
+    assert json.loads(tydzen("mailing", "list", "--json")[1])["at"] == LATER.isoformat()
+    assert told in tydzen("mailing", "status", WEEK)[1]
+    assert said(tydzen, "mailing", "status", WEEK)["at"] == LATER.isoformat()
+
+
+def test_a_scheduled_mailing_that_was_cancelled_is_scheduled_again_by_a_retry(tydzen, scheduled):
+    assert tydzen("mailing", "cancel", scheduled, "--yes")[0] == 0
+    answer = said(tydzen, "mailing", "retry", scheduled, "--dry-run")
+    assert (answer["again"], answer["state"], answer["at"]) == (0, "scheduled", LATER.isoformat())
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "cancelled"
+
+    code, _, err = tydzen("mailing", "retry", scheduled)
+
+    assert code == 0
+    assert f"issue {WEEK} goes out at {LATER.astimezone().isoformat(' ', 'minutes')}" in err
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "scheduled"
+
+
+def test_a_mailing_whose_time_went_by_while_it_was_cancelled_is_not_sent_to_all_unasked(tydzen, database, scheduled):
+    assert tydzen("mailing", "cancel", scheduled, "--yes")[0] == 0
+    with database.begin() as session:
+        session.execute(tables.mailings.update().values(release_at=stored(MADE_AT)))
+    words = ("mailing", "retry", scheduled)
+    assert f"issue {WEEK} is sent to all readers; a dry run" in tydzen(*words, "--dry-run")[2]
+
+    code, _, err = tydzen(*words)
+
+    assert code == 2
+    assert f"Send issue {WEEK} to all readers now? Nobody is there to ask: say --yes." in err
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "cancelled"
+    answer = said(tydzen, *words, "--yes")
+    assert (answer["state"], answer["at"]) == ("planning", None)
+    assert said(tydzen, "mailing", "status", scheduled)["state"] == "planning"
+
+
 def test_a_decision_after_a_restored_backup_is_rehearsed_as_it_would_be_taken(tydzen, database):
     mailing_of(tydzen, database, readers=1)
     for words in (("reconcile", WEEK), ("reconcile", "--without", "nobody")):
@@ -94,7 +219,7 @@ def test_a_rehearsed_sending_answers_in_json_and_makes_no_mailing(tydzen, databa
     add_readers(database, 2, chains=("en",))
     tydzen("issue", "approve", "2019-W22")
     answer = said(tydzen, "issue", "send", "2019-W22", "--dry-run")
-    assert answer == {"mailing": None, "issue": "2019-W22", "dry_run": True}
+    assert answer == {"mailing": None, "issue": "2019-W22", "at": None, "dry_run": True}
     assert "would go to all readers" in tydzen("issue", "send", "2019-W22", "--dry-run")[2]
     assert tydzen("mailing", "status", "2019-W22")[0] == 4
     answer = said(tydzen, "issue", "test", "2019-W22", "canary@example.org", "--chain", "be,ru", "--dry-run")

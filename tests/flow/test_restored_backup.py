@@ -179,7 +179,7 @@ def test_a_backup_from_before_the_planning_refuses_to_send_the_issue_again(trave
     assert made.taken() == 60
 
     made.tydzen("mailing", "reconcile", "2019-W22", "--yes")
-    made.tydzen("mailing", "retry", again)
+    made.tydzen("mailing", "retry", again, "--yes")
     made.wait_until_sent(again, 120)
     assert made.taken() == 120
     # Under numbers of their own: no Message-ID of the lost time is used again.

@@ -196,7 +196,7 @@ def test_states_are_counted_by_provider_and_a_retry_may_name_one(tydzen, databas
     assert {name: found["expired"] for name, found in counts.items()} == {"gmail": 1, "other": 1}
     assert "gmail" in tydzen("mailing", "providers", run.mailing)[1]
     words = ("mailing", "retry", run.mailing, "--reason", "expired", "--provider")
-    assert "retried, again 1; a dry run" in tydzen(*words, "gmail", "--dry-run")[2]
+    assert ": 1 letter is tried again; a dry run" in tydzen(*words, "gmail", "--dry-run")[2]
     code, _, err = tydzen(*words, "nobody")
     assert code == 2
     assert "gmail" in err

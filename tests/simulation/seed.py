@@ -338,7 +338,9 @@ class Run:
             self.facts.shut.append((self.world.now, float("inf")))
 
     def _retry(self) -> None:
-        if self._control("retry", self.site) and (self._state() in {MailingState.SENDING, MailingState.PLANNING}):
+        if self._control("retry", self.site, lambda *_: []) and (
+            self._state() in {MailingState.SENDING, MailingState.PLANNING}
+        ):
             self._open_again()
 
     def _open_again(self) -> None:

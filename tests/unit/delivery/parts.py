@@ -104,13 +104,13 @@ class Run:
 
     # What an operator does
 
-    def control(self, verb, **more):
+    def control(self, verb, *, check=lambda *_: [], **more):
         with self.database.begin() as session:
             use_case = getattr(control, verb)
-            bell = (self.bell,) if verb in {"resume", "retry"} else ()
+            parts = {"resume": (self.bell,), "retry": (self.bell, check)}.get(verb, ())
             if verb == "resume":
-                more.setdefault("proofs", Proofreader(PRESS, lambda *_: []))
-            return use_case(session, self.mailing, *bell, actor="test", now=self.now, **more)
+                more.setdefault("proofs", Proofreader(PRESS, check))
+            return use_case(session, self.mailing, *parts, actor="test", now=self.now, **more)
 
     def change_reader(self, number, **values):
         with self.database.begin() as session:

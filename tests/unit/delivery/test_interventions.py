@@ -1,11 +1,16 @@
 """What an operator does: pause, resume, cancel, retry, rate."""
 
+import datetime as dt
+
 import pytest
 
+from service.delivery import control, release
+from service.delivery.plan import Planner
 from service.domain.delivery import DeliveryState, RetryReason
-from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
-from service.queue import SEND_BATCH
-from service.store import mailings, providers
+from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
+from service.queue import PLAN_MAILING, SEND_BATCH
+from service.store import mailings, providers, tables
+from service.store.instants import stored
 from service.store.interventions import Again
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result
@@ -189,3 +194,61 @@ def test_a_retry_of_a_paused_mailing_keeps_the_reason_of_its_pause(database):
     run.control("retry")
     with database.read() as session:
         assert mailings.get(session, run.mailing).reason == "the relay refuses all"
+
+
+@pytest.mark.parametrize("planned", [0, 2], ids=["nothing is planned", "half is planned"])
+def test_a_retry_that_has_yet_to_plan_asks_first_whether_the_issue_can_be_sent(database, planned):
+    run = Run(database, readers=4, planned=False)
+    stop_planning(run, after=planned)
+    before = run.counts()
+
+    with pytest.raises(CheckFailedError, match="2019-W22 cannot be sent yet:\n  no text is approved"):
+        run.control("retry", check=lambda *_: ["no text is approved"])
+    with database.read() as session, pytest.raises(CheckFailedError, match="no text is approved"):
+        control.after_retry(session, run.mailing, lambda *_: ["no text is approved"], now=run.now)
+    assert (run.state(), run.counts()) == ("cancelled", before)
+
+    run.bell.rung.clear()
+    run.control("retry")
+    assert run.state() == "planning"
+    assert run.bell.heard(PLAN_MAILING) == [run.mailing]
+
+
+def stop_planning(run, *, after):
+    """Plan so many slices of four, and cancel the mailing then."""
+
+    class Cancelled(Planner):
+        def _freeze_slice(self, session, planned, content, number, count):
+            super()._freeze_slice(session, planned, content, number, count)
+            if number == after - 1:
+                session.after_commit(lambda: run.control("cancel"))
+
+    if not after:
+        run.control("cancel")
+        return
+    made = run.planner()
+    assert not Cancelled(made.database, made.press, made.bell, made.clock, 0.0, 1000, 1).plan(run.mailing)
+    assert run.state() == "cancelled"
+
+
+def test_a_retry_of_what_is_planned_asks_nothing_of_an_issue_that_was_frozen_long_ago(database):
+    run = every_state(database)
+    run.control("cancel")
+    assert run.control("retry", check=lambda *_: ["no text is approved"]) == 4
+
+
+def test_a_retry_before_the_time_of_a_mailing_waits_for_it_again(database):
+    run = Run(database, readers=2, planned=False)
+    at = run.now + dt.timedelta(hours=2)
+    with database.begin() as session:
+        session.execute(tables.mailings.update().values(state="scheduled", release_at=stored(at)))
+    run.control("cancel")
+    run.bell.rung.clear()
+
+    assert run.control("retry") == 0
+
+    assert run.state() == "scheduled"
+    assert not run.bell.rung
+    with database.begin() as session:
+        assert release.release_due(session, run.bell, lambda *_: [], now=at) == []
+    assert run.state() == "planning"

@@ -1,10 +1,12 @@
 """The end of a mailing, and the numbers on the way."""
 
+import datetime as dt
 import threading
+from dataclasses import replace
 
 from service.delivery import progress
 from service.domain.delivery import DeliveryState
-from service.store import interventions, mailings
+from service.store import batches, interventions, mailings
 from service.store.instants import stored
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result, wait_for_a_waiter
@@ -93,3 +95,54 @@ def test_a_retry_beside_the_end_of_a_mailing_wins(postgresql_database):
     assert finished == [False]
     assert run.state() == "sending"
     assert run.counts() == {"accepted": 1, "pending": 1}
+
+
+DUE = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
+
+
+def eta(run, before, rate):
+    """The seconds that are said to be left, so long `before` what waits is due."""
+    with run.database.read() as session:
+        found = progress.status(session, run.mailing)
+    return progress.eta_seconds(replace(found, now=DUE - before), rate)
+
+
+def test_the_time_left_is_that_of_the_letters_at_the_rate(database):
+    run = Run(database, readers=4)
+    gated = run.gate(run.claim()).recipients
+    run.record(*map(accepted, gated[:2]))
+    assert eta(run, dt.timedelta(), 0.5) == 4.0
+
+
+def test_deferred_letters_are_not_said_to_be_sent_before_they_are_due(database):
+    run = Run(database, readers=2)
+    claim = run.claim()
+    first, second = run.gate(claim).recipients
+    run.record(accepted(first), result(second, DeliveryState.DEFERRED, due_ms=stored(DUE)))
+    run.give_back(claim)
+    assert eta(run, dt.timedelta(minutes=5), 10.0) == 300.0
+    # At a time already past, it is due now.
+    assert eta(run, dt.timedelta(minutes=-5), 10.0) == 0.0
+
+
+def test_letters_held_back_until_the_next_day_take_their_time_then(database):
+    run = Run(database, readers=4)
+    with run.database.begin() as session:
+        # What a worker does that finds the cap of the day used up.
+        batches.give_back(session, batch_in_hand(session, run), not_before=stored(DUE))
+    assert eta(run, dt.timedelta(hours=1), 0.5) == 3608.0
+    assert eta(run, dt.timedelta(hours=1), 0.0) is None
+
+
+def batch_in_hand(session, run):
+    number = run.batch_ids()[0]
+    return batches.claim(session, number, sender=run.sender, lease_seconds=60, now_ms=stored(run.now))
+
+
+def test_nobody_knows_the_time_left_while_a_deferral_in_a_batch_that_is_sent_may_outlast_it(database):
+    run = Run(database, readers=2)
+    first, second = run.gate(run.claim()).recipients
+    run.record(result(first, DeliveryState.PENDING), result(second, DeliveryState.DEFERRED, due_ms=stored(DUE)))
+    assert eta(run, dt.timedelta(), 10.0) is None
+    # What else is to be sent takes longer than a first wait.
+    assert eta(run, dt.timedelta(), 0.001) == 1000.0

@@ -3,7 +3,9 @@
 import itertools
 
 import pytest
+import typer.main
 
+from service.cli.mailing import mailing
 from service.domain.errors import ConflictError
 from service.domain.mailing import SETTLED, MailingEvent, MailingState, after, require
 
@@ -46,6 +48,15 @@ def test_cell(state, event, leads_to):
 def test_a_refusal_says_what_can_be_done_instead():
     with pytest.raises(ConflictError, match=r"it can cancel or resume or retry$"):
         require(7, S.PAUSED, E.PAUSE)
+
+
+@pytest.mark.parametrize(("state", "event"), [(state, event) for state, event, to in cells() if to is None])
+def test_a_refusal_offers_only_what_is_a_command(state, event):
+    with pytest.raises(ConflictError) as refused:
+        require(7, state, event)
+    _, _, offered = str(refused.value).partition("; it can ")
+    commands = set(typer.main.get_command(mailing).commands)
+    assert set(offered.split(" or ")) - {""} <= commands
 
 
 def test_what_is_settled_goes_on_only_by_a_retry_or_a_resend():
