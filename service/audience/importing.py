@@ -245,6 +245,10 @@ class _Import:
         for reader, _, said in work.leaving:
             if said in _ROWS:
                 subscribers.set_status(session, reader, _ROWS[said], week=self.week)
+        # Who was only asked, and is asked no more.
+        blocked = [known for _, known, said in work.leaving if said is Said.BLOCKED]
+        if blocked:
+            confirmations.forget_pending(session, blocked)
         steps = [(address_hash, Step(reason.value)) for address_hash, reason in work.suppressed]
         steps += [(known, Step.UNSUBSCRIBED) for _, known, said in work.leaving if said is Said.UNSUBSCRIBED]
         if steps:

@@ -367,6 +367,7 @@ def test_a_file_that_blocks_an_address_closes_its_question(form_on_sqlite):
     with form.database.begin() as session:
         unsuppress(session, form.departures, ADDRESS, actor="test", now=NOW)
     assert form.confirm(older) is Outcome.STALE
+    assert form.reader() is None
 
 
 def test_leaving_does_not_let_the_count_of_mails_begin_anew(form_on_sqlite):
