@@ -41,7 +41,7 @@ from service.store import (
 )
 from service.store import hindsight as store
 from service.store.hosts import Sighting
-from service.store.instants import stored
+from service.store.instants import loaded, stored
 from service.store.mailings import Mailing
 
 ACTOR = "worker"
@@ -233,7 +233,7 @@ class Reconciler:
             return
         reason = (
             f"the database is older than the first mail of this issue, which host {host[:8]} began to send "
-            f"on {begun.begun_at // 1000}; see: tydzen mailing reconcile"
+            f"on {loaded(begun.begun_at):%Y-%m-%d %H:%M} UTC; see: tydzen mailing reconcile"
         )
         mailings.move(session, mailing, MailingState.CANCELLED, now=self.clock.now(), reason=reason)
 

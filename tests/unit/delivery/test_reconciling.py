@@ -236,6 +236,9 @@ def test_a_mailing_whose_planning_is_newer_than_the_backup_is_cancelled_in_words
     assert books(database, tmp_path, clock).compare(Look.ALL)
 
     assert run.state() == "cancelled"
+    with database.read() as session:
+        # The hour at which it began, in words.
+        assert "began to send on 2019-06-03 07:00 UTC" in mailings.get(session, run.mailing).reason
     with pytest.raises(ConflictError, match="was mailed already"):
         run.control("retry")
 
