@@ -18,7 +18,7 @@ class HintChannel(redis.Channel):
     def _brpop_read(self, **options: Any) -> Any:
         try:
             return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
-        except (ValueError, TypeError, AttributeError) as error:
+        except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
             _log.warning("hint-unreadable", error=type(error).__name__)
             raise Empty from None
 

@@ -102,7 +102,7 @@ class Account:
                 await asyncio.sleep(AWAY_SECONDS)
                 await self._take_back(doubtful, patience)
                 # A second has passed: whatever was gated before has its dot in the journal, or gets none.
-                await until_there(self.offload, self.returned, patience, self.claim.batch)
+                await until_there(self.offload, self.returned, patience, batch=self.claim.batch)
                 continue
             except BaseException:
                 self._spoken = spoken + self._spoken
@@ -183,7 +183,7 @@ class Account:
                 now_ms = stored(self.now())
                 outcomes.take_back(session, self.claim.batch, doubtful.ids, sender=doubtful.sender, now_ms=now_ms)
 
-        await until_there(self.offload, undo, patience, self.claim.batch)
+        await until_there(self.offload, undo, patience, batch=self.claim.batch)
 
 
 def _before_commit() -> None:

@@ -34,17 +34,17 @@ class Patience:
         return suspended_monotonic() >= self._stop_at
 
 
-async def until_there(offload: Offload, call: Callable[[], _Value], patience: Patience, batch: int) -> _Value:
+async def until_there(offload: Offload, call: Callable[[], _Value], patience: Patience, **whose: int) -> _Value:
     """What `call` returns, run in the database's thread again and again while the database is away.
 
-    It may run again after a commit that nobody knows of, so it must bear that. Raises DatabaseAwayError once patience
-    is over.
+    It may run again after a commit that nobody knows of, so it must bear that. `whose` names the batch or the notice in
+    the log. Raises DatabaseAwayError once patience is over.
     """
     while True:
         try:
             return await offload.database(call)
         except DatabaseAwayError as error:
-            _log.warning("database-away", batch=batch, error=str(error))
+            _log.warning("database-away", error=str(error), **whose)
             if patience.over():
                 raise
         await asyncio.sleep(AWAY_SECONDS)

@@ -15,6 +15,7 @@ from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
 from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
+from service.delivery.patience import Patience, until_there
 from service.delivery.press import Press
 from service.delivery.routes import Routes
 from service.delivery.send import GATE_SECONDS
@@ -42,7 +43,6 @@ _WIRE_NUMBERS = 1 << 63
 _LEASE_SECONDS = 120.0
 _ROOM_SECONDS = 20.0
 _SIGN_OF_LIFE = 0.5
-_AWAY_SECONDS = 1.0
 # A notice has no links of the list's; the places of both tokens are not in its text.
 _NO_TOKEN = b"-" * TOKEN_LENGTH
 
@@ -98,11 +98,12 @@ class NoticeSender:
             return False
         # The second is counted from before the question, not from the answer.
         good_until = suspended_monotonic() + GATE_SECONDS
-        gated = await self._gate(held, line)
-        if gated is None:
-            return False
-        faults.point("notice-gated")
+        # From the gate on: what a worker that must stop could not write down is decided by its journal.
         async with self.lines.accounted():
+            gated = await self._gate(held, line)
+            if gated is None:
+                return False
+            faults.point("notice-gated")
             outcome = await self._spoken(line, held, gated, printed, good_until)
             faults.point("notice-spoken")
             state = await self._record(held, outcome)
@@ -182,7 +183,7 @@ class NoticeSender:
     async def _give_back(self, held: Notice, hindrance: str) -> None:
         due = self.clock.now() + notices.RING_AGAIN
         await self._certainly(
-            lambda session: store.give_back(session, held, DeliveryState.PENDING, due_at=due, reason=hindrance)
+            held, lambda session: store.give_back(session, held, DeliveryState.PENDING, due_at=due, reason=hindrance)
         )
         _log.warning("notice-waits", notice=held.id, kind=held.kind, reason=hindrance)
 
@@ -192,7 +193,7 @@ class NoticeSender:
         except DatabaseAwayError:
             # Nobody knows whether this was committed, but nothing was written yet: take it back.
             due = self.clock.now() + notices.RING_AGAIN
-            await self._certainly(lambda session: store.take_back(session, held, due_at=due))
+            await self._certainly(held, lambda session: store.take_back(session, held, due_at=due))
             return None
 
     async def _spoken(self, line: Line, held: Notice, gated: Gated, printed: Printed, good_until: float) -> Outcome:
@@ -246,22 +247,23 @@ class NoticeSender:
         words = (outcome.reply_class.value, str(outcome.code or ""), outcome.enhanced or "", outcome.text)
         reason = " ".join(filter(None, words)) if state is not DeliveryState.ACCEPTED else None
         await self._certainly(
-            lambda session: store.record(session, held.id, outcome.attempt, state, due_at=due, reason=reason)
+            held, lambda session: store.record(session, held.id, outcome.attempt, state, due_at=due, reason=reason)
         )
         return state
 
-    async def _certainly(self, work: Callable[[Session], _Value]) -> _Value:
-        """Run `work` in a transaction, again and again while the database is away; it may be repeated."""
-        while True:
-            try:
-                return await self._transaction(work)
-            except DatabaseAwayError as error:
-                _log.warning("database-away", error=str(error))
-                await asyncio.sleep(_AWAY_SECONDS)
+    async def _certainly(self, held: Notice, work: Callable[[Session], _Value]) -> _Value:
+        """Run `work` in a transaction, again and again while the database is away; it may be repeated.
+
+        A worker that must stop does so for seconds only, and then raises DatabaseAwayError.
+        """
+        return await until_there(self.offload, self._work(work), Patience(self.stopping), notice=held.id)
 
     async def _transaction(self, work: Callable[[Session], _Value]) -> _Value:
+        return await self.offload.database(self._work(work))
+
+    def _work(self, work: Callable[[Session], _Value]) -> Callable[[], _Value]:
         def run() -> _Value:
             with self.database.begin() as session:
                 return work(session)
 
-        return await self.offload.database(run)
+        return run

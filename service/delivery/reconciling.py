@@ -18,7 +18,7 @@ from service.delivery import trouble
 from service.delivery.recording import result_of
 from service.delivery.recovery import KEEP_JOURNALS, Recovery
 from service.delivery.send import GATE_SECONDS
-from service.domain.mailing import MailingState
+from service.domain.mailing import SETTLED, MailingState
 from service.domain.replies import Phase, ReplyClass
 from service.mail import autopsy, hindsight
 from service.mail.hindsight import Past
@@ -41,7 +41,7 @@ from service.store import (
 )
 from service.store import hindsight as store
 from service.store.hosts import Sighting
-from service.store.instants import stored
+from service.store.instants import loaded, stored
 from service.store.mailings import Mailing
 
 ACTOR = "worker"
@@ -223,21 +223,29 @@ class Reconciler:
                     continue
                 found.lost.append(begun.week)
                 if now is not None and now.state in _UNBEGUN:
-                    reason = (
-                        f"the database is older than the first mail of this issue, which host {host[:8]} began to send "
-                        f"on {begun.begun_at // 1000}; see: tydzen mailing reconcile"
-                    )
-                    mailings.move(session, now.id, MailingState.CANCELLED, now=self.clock.now(), reason=reason)
+                    self._cancel_lost(session, now.id, host, begun)
         if found.lost:
             _log.error("issues-lost", host=host, weeks=found.lost)
+
+    def _cancel_lost(self, session: Session, mailing: int, host: str, begun: Begun) -> None:
+        # Locked and read again: somebody may have cancelled it, or begun to send it, in this moment.
+        if mailings.lock(session, mailing).state in SETTLED:
+            return
+        reason = (
+            f"the database is older than the first mail of this issue, which host {host[:8]} began to send "
+            f"on {loaded(begun.begun_at):%Y-%m-%d %H:%M} UTC; see: tydzen mailing reconcile"
+        )
+        mailings.move(session, mailing, MailingState.CANCELLED, now=self.clock.now(), reason=reason)
 
     def _stop_everything(self, host: str, found: _Findings) -> None:
         """Pause whatever is sending, say why, and wait for the other hosts; again, with the numbers, at the end."""
         now = self.clock.now()
         with self.database.begin() as session:
-            for mailing in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED]):
+            for seen in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED]):
+                # Locked and read again, in the order of ids: what has ended or goes on in this moment is known.
+                mailing = mailings.lock(session, seen.id)
                 letters = found.letters[mailing.id]
-                if mailing.state is MailingState.PAUSED and not letters:
+                if mailing.state is not MailingState.SENDING and (mailing.state in SETTLED or not letters):
                     continue
                 reason = _reason(host, mailing.id, letters)
                 mailings.move(session, mailing.id, MailingState.PAUSED, now=now, reason=reason)

@@ -8,15 +8,19 @@ from collections.abc import Callable, Collection, Sequence
 from service import log
 from service.delivery import standing, trouble
 from service.domain.blockers import Blocker
-from service.domain.errors import CheckFailedError, ConflictError
+from service.domain.errors import CheckFailedError, ConfigurationError, ConflictError, InvalidInputError, NotFoundError
 from service.domain.limits import checked_rate
 from service.domain.mailing import MailingState
 from service.domain.weeks import Week
 from service.queue import PLAN_MAILING, Bell, ring_after_commit
 from service.store import Session, audit, issues, mailings
+from service.store.mailings import Mailing
 
 # The editorial checks answer this; they are passed in, because packages of one floor do not know each other.
 Check = Callable[[Session, str], Sequence[Blocker]]
+
+# What a check may raise instead of answering. A template or a setting that is wrong blocks the issue like a text.
+BLOCKING = (NotFoundError, CheckFailedError, ConfigurationError, InvalidInputError)
 
 _log = log.get("release")
 
@@ -90,25 +94,45 @@ def require_sendable(session: Session, week: str, check: Check) -> None:
 
 
 def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime) -> list[int]:
-    """Start planning the mailings whose time has come, cancel those that something blocks now; returns the latter."""
+    """Start planning the mailings whose time has come, cancel those that something blocks now; returns the latter.
+
+    One that cannot even be checked, or must wait, stays scheduled with the reason, and keeps none of the others.
+    """
     cancelled = []
     for mailing in mailings.in_states(session, [MailingState.SCHEDULED]):
         if mailing.release_at is not None and mailing.release_at > now:
             continue
         try:
             standing.refuse_unsettled(session, mailing.week)
+            issues.hold(session, Week.parse(mailing.week))
+            blocking = check(session, mailing.week)
         except ConflictError as error:
-            _log.warning("mailing-waits", mailing=mailing.id, reason=str(error))
-            continue
-        issues.hold(session, Week.parse(mailing.week))
-        blocking = check(session, mailing.week)
-        state = MailingState.CANCELLED if blocking else MailingState.PLANNING
-        reason = "; ".join(map(str, blocking)) or None
-        moved = mailings.move(session, mailing.id, state, now=now, reason=reason, from_state=MailingState.SCHEDULED)
-        if moved and blocking:
-            cancelled.append(mailing.id)
-            _log.error("mailing-blocked", mailing=mailing.id, reason=reason)
-            trouble.tell(session, bell, mailing.id, trouble.BLOCKED, reason or "", now=now)
-        elif moved:
-            ring_after_commit(session, bell, PLAN_MAILING, mailing.id)
+            _keep_waiting(session, mailing, str(error), now)
+        except BLOCKING as error:
+            _keep_waiting(session, mailing, str(error), now)
+            trouble.tell(session, bell, mailing.id, trouble.UNCHECKED, str(error), now=now)
+        else:
+            if _released(session, bell, mailing, blocking, now) and blocking:
+                cancelled.append(mailing.id)
     return cancelled
+
+
+def _keep_waiting(session: Session, mailing: Mailing, reason: str, now: dt.datetime) -> None:
+    _log.warning("mailing-waits", mailing=mailing.id, reason=reason)
+    if reason != mailing.reason:
+        waiting = MailingState.SCHEDULED
+        mailings.move(session, mailing.id, waiting, now=now, reason=reason, from_state=waiting)
+
+
+def _released(session: Session, bell: Bell, mailing: Mailing, blocking: Sequence[Blocker], now: dt.datetime) -> bool:
+    """Whether it was still scheduled: now it is planned, or cancelled where something blocks it."""
+    state = MailingState.CANCELLED if blocking else MailingState.PLANNING
+    reason = "; ".join(map(str, blocking)) or None
+    if not mailings.move(session, mailing.id, state, now=now, reason=reason, from_state=MailingState.SCHEDULED):
+        return False
+    if blocking:
+        _log.error("mailing-blocked", mailing=mailing.id, reason=reason)
+        trouble.tell(session, bell, mailing.id, trouble.BLOCKED, reason or "", now=now)
+    else:
+        ring_after_commit(session, bell, PLAN_MAILING, mailing.id)
+    return True

@@ -22,6 +22,7 @@ from service.delivery.line import Line
 from service.delivery.means import Means
 from service.delivery.meter import LEASES_LOST
 from service.delivery.passage import Passage
+from service.delivery.patience import AWAY_SECONDS
 from service.delivery.tokens import Tokens
 from service.domain.errors import UnavailableError
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
@@ -39,7 +40,6 @@ from service.store.provider_keys import HASHED, provider_key
 GATE_SECONDS = 1.0
 _SIGN_OF_LIFE = 0.5
 _SIGN_SECONDS = 0.7
-_AWAY_SECONDS = 1.0
 
 _OBJECTIONS = frozenset({ReplyClass.CONTENT, ReplyClass.PROTOCOL})
 
@@ -125,7 +125,7 @@ class BatchRun:
                 if came_back >= len(ids):
                     # Nothing could be handed over: whatever is the matter, it is not mended by haste.
                     with self._waiting():
-                        await self._patiently(asyncio.sleep(_AWAY_SECONDS))
+                        await self._patiently(asyncio.sleep(AWAY_SECONDS))
         except ClaimLostError:
             self.means.meter.count(LEASES_LOST)
             _log.info("claim-lost", batch=self.claim.batch, fence=self.claim.fence)
@@ -323,7 +323,7 @@ class BatchRun:
         self._hindered = False
         self._progress.clear()
         with self._waiting(), suppress(TimeoutError):
-            await self._patiently(asyncio.wait_for(self._progress.wait(), _AWAY_SECONDS))
+            await self._patiently(asyncio.wait_for(self._progress.wait(), AWAY_SECONDS))
 
     @contextmanager
     def _waiting(self) -> Iterator[None]:

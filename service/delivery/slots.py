@@ -15,13 +15,7 @@ from service.delivery.notices import ISSUE_BLOCKED, SLOT_MISSED, tell_operators
 from service.delivery.release import Check
 from service.domain.blockers import Blocker
 from service.domain.content import Publication
-from service.domain.errors import (
-    CheckFailedError,
-    ConfigurationError,
-    ConflictError,
-    InvalidInputError,
-    NotFoundError,
-)
+from service.domain.errors import ConflictError, NotFoundError
 from service.domain.mailing import MailingState
 from service.domain.schedule import Schedule, WeeklySlot, last_slot, next_slot, slots_between
 from service.queue import Bell
@@ -36,8 +30,6 @@ CANCELLED_BEFORE = "cancelled before"
 SUPERSEDED = "the next slot has come"
 # Of slots that were missed longer ago than this, while the whole service was away, operators are not told one by one.
 _TELL_WITHIN = dt.timedelta(days=28)
-# What a check may raise instead of answering. A template or a setting that is wrong blocks the issue like a text.
-_BLOCKING = (NotFoundError, CheckFailedError, ConfigurationError, InvalidInputError)
 
 _log = log.get("slots")
 
@@ -110,7 +102,7 @@ def _already(
 def _released(session: Session, bell: Bell, check: Check, slot: WeeklySlot, now: dt.datetime) -> Decision:
     try:
         mailing = release.send(session, str(slot.week), bell, check, actor=ACTOR, now=now)
-    except _BLOCKING as error:
+    except release.BLOCKING as error:
         return Decision(slot, SlotState.WAITING, str(error))
     except ConflictError as error:
         # Somebody sent it by hand in this very moment.
@@ -185,7 +177,7 @@ def _blocking(session: Session, week: str, check: Check) -> Sequence[Blocker]:
         return check(session, week)
     except NotFoundError:
         return [Blocker("there is no issue of this week yet")]
-    except _BLOCKING as error:
+    except release.BLOCKING as error:
         return [Blocker(str(error))]
 
 

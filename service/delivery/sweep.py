@@ -53,7 +53,10 @@ class Sweep:
     resend_uncertain: bool = False
 
     def run(self) -> bool:
-        """Whether this process did the common part; each host settles its own journals every time."""
+        """Whether this process did the common part; each host settles its own journals every time.
+
+        What one part did not foresee is raised once all have had their turn.
+        """
         faults.point("sweep-begun")
         # First of all: a database that was set back must learn what it does not know before anything is settled in it.
         self.books.compare()
@@ -63,18 +66,25 @@ class Sweep:
                 return False
         faults.point("sweep-locked")
         self.recovery.give_up_lost_hosts()
-        now = self.clock.now()
-        for part in self._parts():
-            # A transaction each: what one part finds wrong must neither undo the others nor keep them waiting.
-            try:
-                with self.database.begin() as session:
-                    part(session)
-                    faults.point("sweep-part-commit")
-                faults.point("sweep-part-done")
-            except TydzenError as error:
-                _log.warning("sweep-part-failed", part=part.__name__.strip("_"), error=str(error))
-        _log.debug("swept", at=now.isoformat())
+        unforeseen = [error for part in self._parts() if (error := self._done(part))]
+        if unforeseen:
+            raise unforeseen[0]
+        _log.debug("swept", at=self.clock.now().isoformat())
         return True
+
+    def _done(self, part: Callable[[Session], None]) -> Exception | None:
+        """A transaction each: what one part finds wrong must neither undo the others nor keep them waiting."""
+        try:
+            with self.database.begin() as session:
+                part(session)
+                faults.point("sweep-part-commit")
+            faults.point("sweep-part-done")
+        except TydzenError as error:
+            _log.warning("sweep-part-failed", part=part.__name__.strip("_"), error=str(error))
+        except Exception as error:  # noqa: BLE001  # it is raised when the other parts have had their turn
+            _log.error("sweep-part-failed", part=part.__name__.strip("_"), error=type(error).__name__, exc_info=error)
+            return error
+        return None
 
     def _parts(self) -> Sequence[Callable[[Session], None]]:
         return (

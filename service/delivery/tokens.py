@@ -13,12 +13,12 @@ from service.clock import suspended_monotonic
 from service.delivery.limits import Limits
 from service.delivery.line import Line
 from service.delivery.offload import Offload
+from service.delivery.patience import AWAY_SECONDS
 from service.delivery.routes import Routes
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.pace.bucket import FOR_EVER, Pace, PaceAwayError
 from service.store.batches import Claim
 
-_AWAY_SECONDS = 1.0
 # So often it is looked whether a rate has changed.
 _LOOK_SECONDS = 0.5
 
@@ -67,7 +67,7 @@ class Tokens:
                 waits = await self._reserve(rates, count, patience)
             except PaceAwayError as error:
                 _log.warning("pace-away", batch=self.claim.batch, error=str(error))
-                await self.patiently(asyncio.sleep(_AWAY_SECONDS))
+                await self.patiently(asyncio.sleep(AWAY_SECONDS))
                 continue
             longest = max(waits.values())
             if longest > patience:

@@ -10,6 +10,7 @@ from service.store import Session, mailings, publication
 
 UNPRINTABLE = "unprintable"
 BLOCKED = "blocked"
+UNCHECKED = "unchecked"
 REFUSED_CONTENT = "content"
 POLICY = "policy"
 RELAYS = "relays"

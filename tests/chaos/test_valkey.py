@@ -122,7 +122,7 @@ def test_stale_and_forged_hints_have_no_effect(postgresql_database, tmp_path, hi
         bell: CeleryBell = made._bell
         for job, ids in itertools.islice(jobs, hints):
             bell.ring(job, *ids)
-        for forged in ("this is no task", "{}", "[1]", "7"):
+        for forged in ("this is no task", "{}", "[1]", "7", "[" * 100_000):
             made.valkey.command("LPUSH", "bulk", forged)
         with hurried(made):
             made.start_sweeps()

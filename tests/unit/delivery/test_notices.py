@@ -14,6 +14,7 @@ from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
 from service.delivery.postman import NoticeSender
 from service.delivery.press import Press
+from service.delivery.recovery import Recovery
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Purpose
@@ -381,8 +382,11 @@ class Post:
     def send(self, notice):
         return self.loop.run_until_complete(asyncio.wait_for(self.sender.send(notice), 60))
 
-    def close(self):
+    def close_lines(self):
         self.loop.run_until_complete(self.lines.close())
+
+    def close(self):
+        self.close_lines()
         self.offload.close()
         self.loop.close()
 
@@ -560,6 +564,41 @@ def test_a_gate_of_which_nobody_knows_whether_it_was_committed_is_taken_back(dat
     assert not post.send(notice)
     assert (lost, state(database, notice), sink.entries()) == ([True], DeliveryState.PENDING, [])
     assert post.send(notice)
+
+
+@pytest.mark.parametrize(
+    ("lost", "left", "mailed"),
+    [("take_back", DeliveryState.PENDING, 0), ("record", DeliveryState.ACCEPTED, 1)],
+    ids=["gated", "spoken"],
+)
+def test_a_worker_that_must_stop_while_the_database_is_away_leaves_the_rest_to_its_journal(
+    database, post, sink, clock, monkeypatch, lost, left, mailed
+):
+    monkeypatch.setattr("service.delivery.patience._STOP_SECONDS", 0.0)
+    notice = made(database)
+    untouched = NoticeSender._transaction
+
+    async def losing_the_answer(self, work):
+        value = await untouched(self, work)
+        if lost == "take_back" and state(database, notice) is DeliveryState.ATTEMPTING:
+            raise DatabaseAwayError("the answer to the commit was lost")
+        return value
+
+    def away(*_args, **_more):
+        post.stopping = True
+        raise DatabaseAwayError("the database is away")
+
+    with monkeypatch.context() as without:
+        without.setattr(NoticeSender, "_transaction", losing_the_answer)
+        without.setattr(store, lost, away)
+        with pytest.raises(DatabaseAwayError):
+            post.send(notice)
+    assert state(database, notice) is DeliveryState.ATTEMPTING
+    post.close_lines()
+
+    Recovery(database, post.folder, clock, 3600.0).settle_journals()
+
+    assert (state(database, notice), len(sink.entries())) == (left, mailed)
 
 
 def test_the_journal_knows_a_notice_by_a_number_no_delivery_has(database, post, tmp_path):

@@ -1,22 +1,25 @@
 """A database that was set back in time learns from the journals what it does not know."""
 
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import release, standing
+from service.delivery import control, release, standing
+from service.delivery.correcting import Proofreader
 from service.delivery.reconciling import Look
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
 from service.domain.errors import ConflictError, NotFoundError
+from service.domain.mailing import MailingState
 from service.domain.replies import Reply, ReplyClass
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
 from service.mail.notebook import Notebook
-from service.store import hosts, mailings, tables
+from service.store import audit, hosts, mailings, tables
 from tests.installation import miscounted
-from tests.unit.delivery.parts import WEEK, Run, accepted, books
+from tests.unit.delivery.parts import PRESS, WEEK, Run, accepted, books, wait_for_a_waiter
 
 OK = Reply(250, "2.0.0", "taken")
 GONE = Reply(550, "5.1.1", "no such user")
@@ -233,8 +236,100 @@ def test_a_mailing_whose_planning_is_newer_than_the_backup_is_cancelled_in_words
     assert books(database, tmp_path, clock).compare(Look.ALL)
 
     assert run.state() == "cancelled"
+    with database.read() as session:
+        # The hour at which it began, in words.
+        assert "began to send on 2019-06-03 07:00 UTC" in mailings.get(session, run.mailing).reason
     with pytest.raises(ConflictError, match="was mailed already"):
         run.control("retry")
+
+
+def compared_while(database, made, change):
+    """Compare with the journals while a transaction that has done `change` is not committed until it is waited for."""
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as session:
+            change(session)
+            compared = pool.submit(made.compare, Look.ALL)
+            wait_for_a_waiter(database)
+        return compared.result()
+
+
+@pytest.mark.parametrize("end", ["cancel", "finish"])
+def test_a_mailing_that_ends_while_everything_is_stopped_stays_ended(postgresql_database, tmp_path, clock, end):
+    run = Run(postgresql_database, readers=3)
+    time = Time(postgresql_database)
+    time.keep()
+    books(postgresql_database, tmp_path, clock).compare(Look.ALL)
+    time.go_back()
+
+    def ends(session):
+        if end == "cancel":
+            control.cancel(session, run.mailing, actor="test", now=run.now)
+        else:
+            mailings.lock(session, run.mailing)
+            mailings.move(session, run.mailing, MailingState.SENT, now=run.now)
+
+    assert compared_while(postgresql_database, books(postgresql_database, tmp_path, clock), ends)
+
+    with postgresql_database.read() as session:
+        found = mailings.get(session, run.mailing)
+        pauses = [entry for entry in audit.newest(session, 9) if entry.action == "mailing.pause"]
+    assert (found.state.value, found.finished_at) == ({"cancel": "cancelled", "finish": "sent"}[end], run.now)
+    assert not pauses
+    with pytest.raises(ConflictError):
+        run.control("resume")
+
+
+def test_a_mailing_that_is_resumed_while_everything_is_stopped_is_stopped(postgresql_database, tmp_path, clock):
+    run = Run(postgresql_database, readers=3)
+    run.control("pause")
+    time = Time(postgresql_database)
+    time.keep()
+    books(postgresql_database, tmp_path, clock).compare(Look.ALL)
+    time.go_back()
+
+    def goes_on(session):
+        proofs = Proofreader(PRESS, lambda *_: [])
+        control.resume(session, run.mailing, run.bell, proofs=proofs, actor="test", now=run.now)
+
+    assert compared_while(postgresql_database, books(postgresql_database, tmp_path, clock), goes_on)
+
+    assert run.state() == "paused"
+
+
+def test_what_an_operator_cancels_while_it_is_found_lost_keeps_his_reason(postgresql_database, tmp_path, clock):
+    run = Run(postgresql_database, readers=3, planned=False)
+    time = Time(postgresql_database)
+    time.keep()
+    assert run.planner().plan(run.mailing)
+    with postgresql_database.read() as session:
+        books(postgresql_database, tmp_path, clock).begin(mailings.get(session, run.mailing))
+    time.go_back()
+
+    def cancels(session):
+        control.cancel(session, run.mailing, actor="test", now=run.now)
+
+    assert compared_while(postgresql_database, books(postgresql_database, tmp_path, clock), cancels)
+
+    with postgresql_database.read() as session:
+        assert mailings.get(session, run.mailing).reason == "cancelled by test"
+
+
+def test_what_is_planned_while_it_is_found_lost_is_not_sent(postgresql_database, tmp_path, clock):
+    run = Run(postgresql_database, readers=3, planned=False)
+    time = Time(postgresql_database)
+    time.keep()
+    assert run.planner().plan(run.mailing)
+    with postgresql_database.read() as session:
+        books(postgresql_database, tmp_path, clock).begin(mailings.get(session, run.mailing))
+    time.go_back()
+
+    def begins(session):
+        mailings.lock(session, run.mailing)
+        mailings.move(session, run.mailing, MailingState.SENDING, now=run.now)
+
+    assert compared_while(postgresql_database, books(postgresql_database, tmp_path, clock), begins)
+
+    assert run.state() == "cancelled"
 
 
 def test_a_mailing_waits_until_every_host_has_compared_its_journals(database, tmp_path, clock):

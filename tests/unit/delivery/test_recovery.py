@@ -1,12 +1,16 @@
 """What dead workers left open is decided by their journals."""
 
 import datetime as dt
+import json
 import os
 import threading
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
+from service import log
+from service.delivery import release
 from service.delivery.recovery import Recovery
 from service.delivery.sweep import Sweep
 from service.domain.chains import Chain
@@ -17,10 +21,12 @@ from service.domain.weeks import Week
 from service.mail import autopsy, journal
 from service.mail.host import boot_id, host_id
 from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH
-from service.store import confirmations, locks, outcomes, signups, subscribers, tables, uncertain
+from service.store import confirmations, issues, locks, outcomes, signups, subscribers, tables, uncertain
 from service.store.outcomes import Result
+from tests.factories import MADE_AT
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, books, wait_for_a_waiter
+from tests.unit.render import samples
 
 OK = Reply(250, "2.0.0", "taken")
 
@@ -270,6 +276,29 @@ def test_a_hint_that_was_lost_is_rung_again_after_a_minute(world):
     release_lock(world)
     assert sweep(world).run()
     assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch] * 2
+
+
+def test_an_error_that_one_part_did_not_foresee_stops_no_other_and_is_raised_afterwards(world, capsys):
+    world.journal.close()
+    world.run.bell.rung.clear()
+    log.configure(json=True)
+
+    def check(*_):
+        raise ZeroDivisionError("no number of canary@example.org")
+
+    with world.run.database.begin() as session:
+        issues.save(session, samples.issue(week=Week.parse("2019-W23")), MADE_AT)
+        at = world.clock.now() - dt.timedelta(hours=1)
+        release.send(session, "2019-W23", world.run.bell, lambda *_: [], actor="test", now=at, at=world.clock.now())
+    with pytest.raises(ZeroDivisionError):
+        replace(sweep(world), check=check).run()
+
+    # What comes after the release of mailings was done: the dead worker's batch is rung for.
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+    (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines() if "sweep-part-failed" in line]
+    assert (line["part"], line["error"]) == ("release", "ZeroDivisionError")
+    assert "in check" in line["exception"]
+    assert "canary" not in line["exception"]
 
 
 def test_one_sweep_at_a_time_does_the_common_part_and_each_settles_its_hosts_journals(world):

@@ -6,10 +6,11 @@ import threading
 import pytest
 
 from service.delivery import release
-from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
-from service.queue import PLAN_MAILING
+from service.domain.errors import CheckFailedError, ConfigurationError, ConflictError, InvalidInputError, NotFoundError
+from service.domain.weeks import Week
+from service.queue import PLAN_MAILING, SEND_NOTICE
 from service.store import issues, mailings, publication
-from tests.factories import MADE_AT
+from tests.factories import MADE_AT, OPERATORS, save_publication
 from tests.fakes import FakeBell
 from tests.unit.delivery.parts import NOW, WEEK
 from tests.unit.render import samples
@@ -100,3 +101,35 @@ def test_a_mailing_that_something_blocks_at_its_time_is_cancelled_and_says_why(c
         found = mailings.get(session, made)
     assert cancelled == [made]
     assert (found.state.value, found.reason) == ("cancelled", "a text was withdrawn")
+
+
+@pytest.mark.parametrize("error", [ConfigurationError, InvalidInputError, NotFoundError, CheckFailedError])
+def test_a_mailing_that_cannot_be_checked_stays_scheduled_and_keeps_no_other_waiting(content, error):
+    other = "2019-W23"
+    with content.begin() as session:
+        save_publication(session)
+        issues.save(session, samples.issue(week=Week.parse(other)), MADE_AT)
+    later = NOW + dt.timedelta(hours=2)
+    stuck, free = (send(content, FakeBell(), week, at=later) for week in (WEEK, other))
+    bell = FakeBell()
+
+    def check(_session, week):
+        if week == WEEK and not mended:
+            raise error("the template of the edition is broken; mend it")
+        return []
+
+    def swept():
+        with content.begin() as session:
+            release.release_due(session, bell, check, now=later)
+        with content.read() as session:
+            both = mailings.get(session, stuck), mailings.get(session, free)
+            return [(found.state.value, found.reason) for found in both]
+
+    mended = False
+    reason = "the template of the edition is broken; mend it"
+    assert swept() == swept() == [("scheduled", reason), ("planning", None)]
+    assert bell.heard(PLAN_MAILING) == [free]
+    # The operators hear of it, once.
+    assert len(bell.heard(SEND_NOTICE)) == len(OPERATORS)
+    mended = True
+    assert swept() == [("planning", None), ("planning", None)]
