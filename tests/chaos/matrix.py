@@ -47,6 +47,8 @@ CLASSES = ("accept", "4xx", "5xx", "drop-before", "drop-after", "hang")
 READERS = 40
 SLOW_DATA = 1.3  # seconds; longer than a gate is good for
 TIMEOUT = 2.5  # seconds that the armed workers wait for a reply
+# Seconds that a stopped process stands still, which is longer than its lease; and then goes on before it is judged.
+_STOPPED, _AWAKE = 6, 2
 
 # What the readers of a class meet, by a word in their address.
 FATES: dict[str, tuple[str, ...]] = {
@@ -277,23 +279,21 @@ class Arena:
     def _see_through(self, cell: Cell, orders: Sequence[Order], mailing: int) -> None:
         """Wait for the end, while each second passes for minutes, and wake who was stopped once its lease is over."""
         give_up = time.monotonic() + 120
-        stopped_until: float | None = None
+        wake_at = float("inf")
         while True:
             time.sleep(0.05)
             deed = arming.done(self._orders, orders[0].id)
             if cell.action == "stop" and deed is not None:
-                stopped_until = stopped_until or time.monotonic() + 6
-                if stopped_until and time.monotonic() > stopped_until:
-                    for order in orders:
-                        other = arming.done(self._orders, order.id)
-                        if other is not None:
-                            _wake(other.pid)
-                    stopped_until = float("inf")
+                wake_at = min(wake_at, time.monotonic() + _STOPPED)
+                if time.monotonic() > wake_at:
+                    _wake(deed.pid)
+            # It is awake for a while before it is judged, whether or not others have done all its work.
+            asleep = cell.action == "stop" and deed is not None and time.monotonic() < wake_at + _AWAKE
             if cell.action == "term" and deed is not None:
                 self._keep_alive()
             self._hurry(mailing, planning=deed is not None or cell.point.startswith("settle-"))
             over = mailing_state(self.made, mailing) in {"sent", "cancelled"} and not self._open_notices(cell)
-            if over and (deed is not None or not self._may_come(cell)):
+            if over and not asleep and (deed is not None or not self._may_come(cell)):
                 return
             if over and time.monotonic() > give_up - 90:
                 return
