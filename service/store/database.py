@@ -34,6 +34,12 @@ _SILENCE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 20_000,  # milliseconds that what was sent may go without a sign that it arrived
 }
+# The same from the other end: a host that dies or is cut off between two statements would hold its locks, for which the
+# other hosts wait, until the server's TCP misses it: two hours. Nothing here thinks for a minute in a transaction.
+_IDLE = "idle_in_transaction_session_timeout"
+_END_IDLE = f"SELECT set_config('{_IDLE}', '60s', false) WHERE current_setting('{_IDLE}') = '0'"
+# Who reads row by row is as slow as whatever he feeds, and locks nothing.
+_MAY_IDLE = sa.text(f"SET LOCAL {_IDLE} = 0")
 
 _log = log.get("database")
 
@@ -70,9 +76,11 @@ class Session:
 
     def stream(self, statement: sa.Executable, chunk: int = 1000) -> Iterator[Any]:
         """Rows as they come, never all in memory."""
+        if self.postgresql:
+            self.execute(_MAY_IDLE)
         with translated():
             options = {"stream_results": True, "max_row_buffer": chunk}
-            with self._connection.execution_options(**options).execute(statement) as result:
+            with self._connection.execute(statement, execution_options=options) as result:
                 for part in result.partitions(chunk):
                     yield from part
 
@@ -276,12 +284,20 @@ def _ping_after_pause(engine: Engine) -> None:
             raise sa.exc.InvalidatePoolError from error
 
 
+def _end_idle(dbapi: Any, _record: Any) -> None:
+    """Have the server end a session that stays idle in a transaction; what the URL, role or server says holds."""
+    dbapi.autocommit = True
+    dbapi.execute(_END_IDLE)
+    dbapi.autocommit = False
+
+
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "postgresql":
         # What the URL itself says holds.
         ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
         engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
         _ping_after_pause(engine)
+        event.listen(engine, "connect", _end_idle)
         return engine
     engine = sa.create_engine(
         url,

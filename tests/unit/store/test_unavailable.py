@@ -62,6 +62,56 @@ def test_several_hosts_a_service_and_a_file_of_passwords_are_named_beside_them(
     assert told(of_two) == SILENCE
 
 
+IDLE = sa.text("SHOW idle_in_transaction_session_timeout")
+
+
+def patient_for(database, milliseconds):
+    """The same database, whose server waits for so long in a transaction, as the URL says."""
+    options = f"-c idle_in_transaction_session_timeout={milliseconds}"
+    return Database(str(database.url.update_query_dict({"options": options})), Sealer(KEYRING))
+
+
+def test_a_session_that_falls_silent_in_a_transaction_is_ended_within_a_minute_and_a_slow_reader_is_not(
+    postgresql_database,
+):
+    with postgresql_database.begin() as session:
+        assert session.scalar(IDLE) == "1min"
+        for _again in range(2):
+            for _row in session.stream(sa.text("SELECT generate_series(1, 3)"), chunk=1):
+                assert session.scalar(IDLE) == "0"
+    with postgresql_database.begin() as session:
+        assert session.scalar(IDLE) == "1min"
+    with contextlib.closing(patient_for(postgresql_database, 7000)) as own, own.read() as session:
+        assert session.scalar(IDLE) == "7s"
+
+
+@pytest.mark.parametrize("by_driver", [False, True])
+def test_what_a_silent_host_has_locked_is_free_once_its_session_is_ended(postgresql_database, by_driver):
+    with postgresql_database.begin() as session:
+        session.execute(sa.text("CREATE TABLE gates AS SELECT 1 AS a"))
+    lock = "SELECT a FROM gates FOR UPDATE"
+    told_at_once = []
+
+    def falls_silent(database):
+        with database.begin() as session:
+            session.execute(sa.text(lock))
+            # It waits for the lock, and gets it.
+            with postgresql_database.begin() as other:
+                assert other.scalar(sa.text(lock)) == 1
+            try:
+                session.rows(lock, {}) if by_driver else session.execute(sa.text(lock))
+            except Exception as error:
+                told_at_once.append(type(error))
+                raise
+
+    with contextlib.closing(patient_for(postgresql_database, 50)) as cut_off:
+        with pytest.raises(DatabaseAwayError):
+            falls_silent(cut_off)
+        with cut_off.begin() as session:
+            assert session.scalar(sa.text(lock)) == 1
+    assert told_at_once == [DatabaseAwayError]
+
+
 def test_a_deadlock_counts_as_a_database_that_is_away(postgresql_database):
     with postgresql_database.begin() as session:
         session.execute(sa.text("SET LOCAL deadlock_timeout = '50ms'"))
