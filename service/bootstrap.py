@@ -59,7 +59,7 @@ class Services:
         """What seals addresses."""
         from service.store import Sealer
 
-        return Sealer(self.keyring)
+        return Sealer(self.keyring, partial(read_keyring, self.settings.keyring_path))
 
     @cached_property
     def unsubscribe_links(self) -> LinkSigner:
