@@ -7,8 +7,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field, PrivateAttr, ValidationError
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.errors import ConfigurationError
@@ -65,6 +66,14 @@ class Settings(BaseSettings):
 
     _flags: frozenset[str] = PrivateAttr(frozenset())
 
+    @field_validator("redis_url")
+    @classmethod
+    def _usable_redis_url(cls, value: str | None) -> str | None:
+        # Celery takes anything else for a broker of another kind, and waits for that one for ever.
+        if value is not None and not _is_redis_url(value):
+            raise ConfigurationError("TYDZEN_REDIS_URL is not a Redis URL; write redis://host:6379/0")
+        return value
+
     @property
     def keyring_path(self) -> Path:
         """Where the keyring is."""
@@ -118,6 +127,15 @@ def masked(value: Any) -> str | None:
         return None
     urls = re.split(r",(?=[a-z][a-z0-9+.-]*://)", str(value))
     return ",".join(_IN_QUERY.sub(r"\1***", _IN_AUTHORITY.sub(r"\1:***@", url)) for url in urls)
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        here = parts.path if parts.scheme == "unix" else parts.hostname
+        return url.startswith(("redis://", "rediss://", "unix://")) and bool(here) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def load(**overrides: Any) -> Settings:

@@ -53,6 +53,42 @@ def test_a_wrong_value_is_named_by_its_variable_and_not_repeated(monkeypatch):
     assert "canary" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "canary:6379",
+        "canary",
+        "http://canary",
+        "redis:canary",
+        "redis://",
+        "unix://",
+        "redis://:canary@h:port",
+        "REDIS://canary",
+    ],
+)
+def test_what_is_no_redis_url_is_said_at_once_and_not_repeated(monkeypatch, url):
+    monkeypatch.setenv("TYDZEN_REDIS_URL", url)
+    with pytest.raises(
+        ConfigurationError, match="TYDZEN_REDIS_URL is not a Redis URL; write redis://host:6379/0"
+    ) as caught:
+        config.load()
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://:p%40ss@h:6379/0",
+        "rediss://u:p@h:6380/1?ssl_cert_reqs=required",
+        "unix:///run/v.sock?db=1",
+    ],
+)
+def test_redis_urls_are_taken_as_they_are(monkeypatch, url):
+    monkeypatch.setenv("TYDZEN_REDIS_URL", url)
+    assert config.load().redis_url == url
+
+
 def test_another_process_gets_the_same_settings_wherever_it_runs(elsewhere, monkeypatch):
     settings = config.load(rate=0.5, web_port=1003)
     database = settings.resolved_database_url()
