@@ -151,6 +151,17 @@ def _ours(error: Exception, *, lost: bool) -> Exception:
     return error
 
 
+@contextmanager
+def _driver_translated() -> Iterator[None]:
+    """As `translated`, of what psycopg says without SQLAlchemy between: also when a pool connects anew."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _ours(error, lost=False) from None
+
+
 class Database:
     """The engine of one process, with the keys that open what it holds.
 
@@ -187,18 +198,18 @@ class Database:
 
         It spares the round trips of BEGIN and COMMIT, each of which makes two threads change places.
         """
-        with translated():
+        with translated(), _driver_translated():
             pooled = self.engine.raw_connection()
-        try:
-            driver: Any = pooled.driver_connection
-            driver.autocommit = True
             try:
-                return _driver_rows(pooled, statement, parameters)
+                driver: Any = pooled.driver_connection
+                driver.autocommit = True
+                try:
+                    return _driver_rows(pooled, statement, parameters)
+                finally:
+                    if not driver.closed:
+                        driver.autocommit = False
             finally:
-                if not driver.closed:
-                    driver.autocommit = False
-        finally:
-            pooled.close()
+                pooled.close()
 
     def _write_down(self, departed: list[Departure]) -> None:
         if not departed or self._departures is None:
