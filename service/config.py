@@ -149,3 +149,5 @@ def load(**overrides: Any) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "TYDZEN_" + "_".join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(f"{name}: {first['msg'].lower()}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{Path(ENV_FILE).absolute()} is not UTF-8: save it as such") from None

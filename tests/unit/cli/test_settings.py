@@ -89,6 +89,13 @@ def test_redis_urls_are_taken_as_they_are(monkeypatch, url):
     assert config.load().redis_url == url
 
 
+def test_a_file_of_settings_in_another_encoding_is_named(elsewhere):
+    (elsewhere / ".env").write_bytes("TYDZEN_HELO_NAME=почта".encode("cp1251"))
+    with pytest.raises(ConfigurationError) as caught:
+        config.load()
+    assert str(caught.value) == f"{elsewhere}/.env is not UTF-8: save it as such"
+
+
 def test_another_process_gets_the_same_settings_wherever_it_runs(elsewhere, monkeypatch):
     settings = config.load(rate=0.5, web_port=1003)
     database = settings.resolved_database_url()
