@@ -207,7 +207,10 @@ class Services:
         """Where mail goes, in the order in which the relays are set; at least one."""
         from service.mail.relay import parse_relays
 
-        relays = parse_relays(self.settings.resolved_smtp_url())
+        try:
+            relays = parse_relays(self.settings.resolved_smtp_url())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"TYDZEN_SMTP_URL: {error}") from None
         if not relays:
             raise ConfigurationError("TYDZEN_SMTP_URL names no relay; set it like smtp://user:pass@host:587")
         return relays

@@ -10,9 +10,10 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from service.domain.errors import ConfigurationError
+from service.domain.web_address import is_base_url
 
 ENV_FILE = ".env"
 _PREFIX = "TYDZEN_"
@@ -66,6 +67,13 @@ class Settings(BaseSettings):
 
     _flags: frozenset[str] = PrivateAttr(frozenset())
 
+    @field_validator("base_url")
+    @classmethod
+    def _usable_base_url(cls, value: str | None) -> str | None:
+        if value is not None and not is_base_url(value):
+            raise ConfigurationError("TYDZEN_BASE_URL is not an address such as https://weekly.example.org")
+        return value
+
     @field_validator("redis_url")
     @classmethod
     def _usable_redis_url(cls, value: str | None) -> str | None:
@@ -98,6 +106,12 @@ class Settings(BaseSettings):
             Shown(_PREFIX + name.upper(), self._shown_value(name), self._origin(name), field.description or "")
             for name, field in type(self).model_fields.items()
         ]
+
+    def unknown(self) -> list[str]:
+        """The variables of the environment and of `.env` that look like settings and are none: misspelt, or of old."""
+        given = os.environ.keys() | DotEnvSettingsSource(type(self)).env_vars.keys()
+        known = {_PREFIX + name.upper() for name in type(self).model_fields}
+        return sorted({name.upper() for name in given if name.upper().startswith(_PREFIX)} - known)
 
     def _shown_value(self, name: str) -> str | None:
         value = getattr(self, name)

@@ -89,6 +89,24 @@ def test_redis_urls_are_taken_as_they_are(monkeypatch, url):
     assert config.load().redis_url == url
 
 
+@pytest.mark.parametrize(
+    "url", ["canary.example.org", "canary", "http://canary y", "ftp://canary.example.org", "https://c?q"]
+)
+def test_what_is_no_address_of_a_site_is_said_at_once_and_not_repeated(monkeypatch, url):
+    monkeypatch.setenv("TYDZEN_BASE_URL", url)
+    with pytest.raises(ConfigurationError, match="TYDZEN_BASE_URL is not an address such as https://") as caught:
+        config.load()
+    assert "canary" not in str(caught.value)
+
+
+def test_variables_that_are_no_settings_are_known_by_name(elsewhere, monkeypatch):
+    assert config.load().unknown() == []
+    (elsewhere / ".env").write_text("TYDZEN_RATES=7\nTYDZEN_RATE=7\nPOSTGRES_PASSWORD=canary\n")
+    monkeypatch.setenv("TYDZEN_SMPT_URL", "smtp://canary")
+    monkeypatch.setenv("TYDZEN_WEB_PORT", "1002")
+    assert config.load().unknown() == ["TYDZEN_RATES", "TYDZEN_SMPT_URL"]
+
+
 def test_a_file_of_settings_in_another_encoding_is_named(elsewhere):
     (elsewhere / ".env").write_bytes("TYDZEN_HELO_NAME=почта".encode("cp1251"))
     with pytest.raises(ConfigurationError) as caught:
