@@ -60,7 +60,7 @@ class Services:
         """What seals addresses."""
         from service.store import Sealer
 
-        return Sealer(self.keyring)
+        return Sealer(self.keyring, partial(read_keyring, self.settings.keyring_path))
 
     @cached_property
     def unsubscribe_links(self) -> LinkSigner:
@@ -209,7 +209,10 @@ class Services:
         """Where mail goes, in the order in which the relays are set; at least one."""
         from service.mail.relay import parse_relays
 
-        relays = parse_relays(self.settings.resolved_smtp_url())
+        try:
+            relays = parse_relays(self.settings.resolved_smtp_url())
+        except ConfigurationError as error:
+            raise ConfigurationError(f"TYDZEN_SMTP_URL: {error}") from None
         if not relays:
             raise ConfigurationError("TYDZEN_SMTP_URL names no relay; set it like smtp://user:pass@host:587")
         return relays
@@ -392,8 +395,6 @@ def __getattr__(name: str) -> Any:
     """`celery_app`, made when asked for: a help text on the command line must not wait for Celery."""
     if name != "celery_app":
         raise AttributeError(name)
-    settings = config.load()
-    log.configure(json=settings.log_json, level=settings.log_level)
-    app = celery_application(settings)
+    app = celery_application(services().settings)
     globals()[name] = app
     return app

@@ -7,13 +7,15 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, SettingsConfigDict
 
 from service.domain.errors import ConfigurationError, InvalidInputError
 from service.domain.limits import RATES, is_rate
+from service.domain.web_address import is_base_url
 
 ENV_FILE = ".env"
 _PREFIX = "TYDZEN_"
@@ -89,10 +91,20 @@ class Settings(BaseSettings):
     @field_validator("base_url")
     @classmethod
     def _base_url(cls, url: str | None) -> str | None:
+        if url is not None and not is_base_url(url):
+            raise ConfigurationError("TYDZEN_BASE_URL is not an address such as https://weekly.example.org")
         # Every mail names it in headers, which hold ASCII alone.
         if url and not url.isascii():
             raise PydanticCustomError("base_url", "is not ASCII; write its host as DNS has it, with xn--")
         return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _usable_redis_url(cls, value: str | None) -> str | None:
+        # Celery takes anything else for a broker of another kind, and waits for that one for ever.
+        if value is not None and not _is_redis_url(value):
+            raise ConfigurationError("TYDZEN_REDIS_URL is not a Redis URL; write redis://host:6379/0")
+        return value
 
     @property
     def keyring_path(self) -> Path:
@@ -118,6 +130,12 @@ class Settings(BaseSettings):
             Shown(_PREFIX + name.upper(), self._shown_value(name), self._origin(name), field.description or "")
             for name, field in type(self).model_fields.items()
         ]
+
+    def unknown(self) -> list[str]:
+        """The variables of the environment and of `.env` that look like settings and are none: misspelt, or of old."""
+        given = os.environ.keys() | DotEnvSettingsSource(type(self)).env_vars.keys()
+        known = {_PREFIX + name.upper() for name in type(self).model_fields}
+        return sorted({name.upper() for name in given if name.upper().startswith(_PREFIX)} - known)
 
     def _shown_value(self, name: str) -> str | None:
         value = getattr(self, name)
@@ -149,6 +167,15 @@ def masked(value: Any) -> str | None:
     return ",".join(_IN_QUERY.sub(r"\1***", _IN_AUTHORITY.sub(r"\1:***@", url)) for url in urls)
 
 
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        here = parts.path if parts.scheme == "unix" else parts.hostname
+        return url.startswith(("redis://", "rediss://", "unix://")) and bool(here) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def load(**overrides: Any) -> Settings:
     """The settings; raises ConfigurationError naming the variable that cannot be used, never its value."""
     flags = {key: value for key, value in overrides.items() if value is not None}
@@ -160,3 +187,5 @@ def load(**overrides: Any) -> Settings:
         first = error.errors(include_input=False, include_url=False)[0]
         name = "TYDZEN_" + "_".join(str(part) for part in first["loc"]).upper()
         raise ConfigurationError(f"{name}: {first['msg'][:1].lower()}{first['msg'][1:]}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{Path(ENV_FILE).absolute()} is not UTF-8: save it as such") from None

@@ -38,6 +38,7 @@ class Finding:
 def examine(parts: Services) -> Iterator[Finding]:
     """Every finding, in the order in which a mend makes sense."""
     checks: dict[str, Callable[[Services], str]] = {
+        "settings": _settings,
         "data directory": _data_directory,
         "keyring": _keyring,
         "database": _database,
@@ -46,6 +47,7 @@ def examine(parts: Services) -> Iterator[Finding]:
         "relay": _relay,
         "sender": _sender,
         "dkim": _dkim,
+        "inbound": _inbound,
         "workers": engine_examination.workers,
         "progress": engine_examination.progress,
         "queues": engine_examination.queues,
@@ -59,6 +61,13 @@ def examine(parts: Services) -> Iterator[Finding]:
             yield Finding(what, True, check(parts))
         except TydzenError as error:
             yield Finding(what, False, str(error))
+
+
+def _settings(parts: Services) -> str:
+    unknown = parts.settings.unknown()
+    if unknown:
+        raise CheckFailedError(f"{', '.join(unknown)}: no such setting; see how it is spelt with: tydzen config show")
+    return "every TYDZEN_ variable is known"
 
 
 def _data_directory(parts: Services) -> str:
@@ -141,3 +150,9 @@ def _dkim(parts: Services) -> str:
             raise CheckFailedError(f"everybody on this machine may read {path}; run: chmod 640 {path}")
     signed = " and ".join(f"{key.algorithm} ({key.selector})" for key in parts.dkim_keys)
     return f"mails are signed with {signed}; publish what this prints: tydzen config dkim"
+
+
+def _inbound(parts: Services) -> str:
+    if parts.settings.inbound_url is None:
+        return "mails have no address to unsubscribe by mail"
+    return f"mails to {parts.mailbox().address} unsubscribe"

@@ -7,17 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 
+from service.delivery.recording import LOCKED
 from service.domain.errors import InvalidInputError
 from service.domain.providers import provider_of
+from service.domain.replies import Phase, ReplyClass
 from service.domain.slots import SlotValues
 from service.domain.tokens import DeliverySigner, LinkSigner
 from service.mail.address import envelope_address
-from service.mail.letter import Letter
+from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
 from service.store.gate import Recipient
 
 # Stands in the To header of a letter that the wire refuses to send at all, because its address is none.
 _UNMAILABLE = b"unmailable@invalid"
+# How soon somebody looks again whether the keyring's file has the key of an address.
+_KEY_AGAIN = dt.timedelta(minutes=5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,17 @@ class Stationery:
 
     def _signers(self) -> tuple[Callable[..., bytes], Callable[..., bytes], Callable[[int], tuple[str, str]]]:
         return self.unsubscribe_links.sign_octets, self.preference_links.sign_octets, self.delivery_ids.ids
+
+
+def locked(recipients: list[Recipient], now: dt.datetime) -> list[Outcome]:
+    """The outcomes of those whose address has a key that is missing here: they wait for it, and nothing is written."""
+    due = now + _KEY_AGAIN
+    return [
+        Outcome(
+            one.delivery, one.attempt, ReplyClass.NOT_SENT, 0, None, LOCKED, Phase.MAIL, "", past_dot=False, due=due
+        )
+        for one in recipients
+    ]
 
 
 def _to(address: str) -> bytes:

@@ -52,6 +52,7 @@ class Passage:
             now_ms=stored(self.now),
         )
         if self.caps and gated is not None and gated.recipients:
+            # Of the locked ones no letter is written.
             limits.count(session, self.caps, self.day, len(gated.recipients))
         _before_commit()
         return gated

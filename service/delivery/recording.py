@@ -32,6 +32,7 @@ STATES: dict[ReplyClass, DeliveryState] = {
 GIVEN_UP: dict[ReplyClass, DeliveryState] = {ReplyClass.SOFT: DeliveryState.REFUSED}
 # Why a delivery is deferred that was gated and not written.
 HELD_BACK = "provider left alone"
+LOCKED = "its key is not in the keyring"
 
 
 def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> set[int]:
@@ -89,16 +90,20 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
 
 
 def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
-    """It was not tried at all, so nothing is evidence; but even then it does not wait for longer than others."""
+    """It was not tried at all, so nothing is evidence; but even then it does not wait for longer than others.
+
+    Only one that waits for its key does: the operator's keyring is no reader's fault.
+    """
+    locked = outcome.text == LOCKED
     began = outcomes.began(session, outcome.delivery_id)
-    late = began is not None and due > loaded(began) + GIVE_UP_AFTER
+    late = not locked and began is not None and due > loaded(began) + GIVE_UP_AFTER
     return Result(
         outcome.delivery_id,
         outcome.attempt,
         DeliveryState.EXPIRED if late else DeliveryState.DEFERRED,
         outcome.reply_class.value,
         due_ms=None if late else stored(due),
-        reason=HELD_BACK,
+        reason=LOCKED if locked else HELD_BACK,
     )
 
 

@@ -17,12 +17,14 @@ from service import faults, log
 from service.clock import suspended_monotonic
 from service.delivery.account import Account, Doubtful
 from service.delivery.breaking import Guard
+from service.delivery.letters import locked
 from service.delivery.limits import DaySpentError
 from service.delivery.line import Line
 from service.delivery.means import Means
 from service.delivery.meter import LEASES_LOST
 from service.delivery.passage import Passage
 from service.delivery.patience import AWAY_SECONDS
+from service.delivery.recording import LOCKED
 from service.delivery.tokens import Tokens
 from service.domain.errors import UnavailableError
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
@@ -196,6 +198,7 @@ class BatchRun:
             )
             letters, held_back = await self._guard.admit(letters)
             self._submit(line, letters)
+            held_back += locked(gated.locked, self.means.now())
             self._out += len(held_back)
             for outcome in held_back:
                 self._on_outcome(outcome)
@@ -270,6 +273,8 @@ class BatchRun:
         )
         if gated is None:
             raise ClaimLostError
+        if gated.locked:
+            _log.warning("key-missing", batch=self.claim.batch, letters=len(gated.locked), error=LOCKED)
         self.means.meter.gate(suspended_monotonic() - began, len(gated.recipients))
         for scope, left in passage.left.items():
             if not left:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from service.domain.chains import is_language_code
 from service.domain.content import Publication, Section, Trend, TrendWording
 from service.domain.errors import InvalidInputError
+from service.domain.web_address import is_base_url
 from service.domain.weeks import Week
 from service.editorial import toml_file
 from service.editorial.problems import Problems
@@ -130,12 +131,7 @@ def _base_url(main: Table) -> str:
     url = main.string("base_url", 'write base_url = "https://weekly.example.org"')
     if not url:
         return ""
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 1) > 0
-    except ValueError:
-        good = False
-    if not good or parts.query or parts.fragment or "@" in parts.netloc or " " in url:
+    if not is_base_url(url):
         main.problem(f'base_url "{url}" is not an address such as https://weekly.example.org', "base_url")
     elif not url.isascii():
         # Every mail names it in headers, which hold ASCII alone.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -169,6 +170,17 @@ def _ours(error: Exception, *, lost: bool) -> Exception:
     return error
 
 
+@contextmanager
+def _driver_translated() -> Iterator[None]:
+    """As `translated`, of what psycopg says without SQLAlchemy between: also when a pool connects anew."""
+    import psycopg
+
+    try:
+        yield
+    except psycopg.Error as error:
+        raise _ours(error, lost=False) from None
+
+
 class Database:
     """The engine of one process, with the keys that open what it holds.
 
@@ -205,18 +217,18 @@ class Database:
 
         It spares the round trips of BEGIN and COMMIT, each of which makes two threads change places.
         """
-        with translated():
+        with translated(), _driver_translated():
             pooled = self.engine.raw_connection()
-        try:
-            driver: Any = pooled.driver_connection
-            driver.autocommit = True
             try:
-                return _driver_rows(pooled, statement, parameters)
+                driver: Any = pooled.driver_connection
+                driver.autocommit = True
+                try:
+                    return _driver_rows(pooled, statement, parameters)
+                finally:
+                    if not driver.closed:
+                        driver.autocommit = False
             finally:
-                if not driver.closed:
-                    driver.autocommit = False
-        finally:
-            pooled.close()
+                pooled.close()
 
     def _write_down(self, departed: list[Departure]) -> None:
         if not departed or self._departures is None:
@@ -313,7 +325,14 @@ def _engine(url: URL, pool_size: int) -> Engine:
         dbapi.isolation_level = None
         cursor = dbapi.cursor()
         cursor.execute(f"PRAGMA busy_timeout = {SQLITE_BUSY_SECONDS * 1000}")
-        cursor.execute("PRAGMA journal_mode = WAL")
+        try:
+            # The first that reads the file.
+            cursor.execute("PRAGMA journal_mode = WAL")
+        except sqlite3.DatabaseError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+                raise
+            dbapi.close()
+            raise ConfigurationError(f"{url.database} is not an SQLite database: restore your backup") from None
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
         cursor.execute("PRAGMA temp_store = MEMORY")

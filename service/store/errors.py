@@ -13,5 +13,9 @@ class DuplicateError(ConflictError):
     """A row that must be unique is there already."""
 
 
+class UnknownKeyError(ConfigurationError):
+    """An address is sealed with a key that is not in the keyring, nor in its file."""
+
+
 class SpoiledAddressError(ConfigurationError):
     """A sealed address is not what was sealed: its octets are damaged, or they are another row's or keyring's."""

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import sqlalchemy as sa
@@ -21,7 +20,7 @@ from service.domain.subscriber import SubscriberStatus
 from service.store.arrays import array_literal
 from service.store.batches import Claim, add_counts, hold, move_readers
 from service.store.database import Database, Session
-from service.store.errors import SpoiledAddressError
+from service.store.errors import SpoiledAddressError, UnknownKeyError
 from service.store.instants import database_now
 from service.store.readers import EDITION, day_of, paused
 from service.store.sealing import Sealer
@@ -46,10 +45,14 @@ class Recipient(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Gated:
-    """What the gate let through, and the mailing's own rate at that moment (mails per second, None = unset)."""
+    """What the gate let through, and the mailing's own rate at that moment (mails per second, None = unset).
+
+    `locked` are those among them whose address has a key that this process does not have, and cannot be mailed by it.
+    """
 
     recipients: list[Recipient]
     rate: float | None
+    locked: list[Recipient] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +278,30 @@ def _found(rows: Sequence[Sequence[Any]]) -> _Found | None:
 
 def _gated(sealer: Sealer, found: _Found) -> Gated:
     try:
-        recipients = _recipients(sealer.open, found)
-    except SpoiledAddressError:
-        # One damaged row must not keep the others of its group waiting for ever.
-        recipients = _recipients(partial(_opened, sealer), found)
-    return Gated(recipients, found.rate)
+        return Gated(_recipients(sealer.open, found), found.rate)
+    except (SpoiledAddressError, UnknownKeyError):
+        # One row that does not open must not keep the others of its group waiting for ever.
+        return _gated_singly(sealer, found)
+
+
+def _gated_singly(sealer: Sealer, found: _Found) -> Gated:
+    locked: set[bytes] = set()
+
+    def opened(subscriber: bytes, sealed: bytes) -> str:
+        try:
+            return sealer.open(subscriber, sealed)
+        except UnknownKeyError:
+            locked.add(subscriber)
+        except SpoiledAddressError:
+            pass
+        return ""
+
+    every = _recipients(opened, found)
+    return Gated(
+        [one for one in every if one.subscriber not in locked],
+        found.rate,
+        [one for one in every if one.subscriber in locked],
+    )
 
 
 def _recipients(unseal: Callable[[bytes, bytes], str], found: _Found) -> list[Recipient]:
@@ -287,13 +309,6 @@ def _recipients(unseal: Callable[[bytes, bytes], str], found: _Found) -> list[Re
         Recipient(delivery, attempt, subscriber, epoch, unseal(subscriber, sealed))
         for _, _, delivery, attempt, subscriber, epoch, sealed in found.rows
     ]
-
-
-def _opened(sealer: Sealer, subscriber: bytes, sealed: bytes) -> str:
-    try:
-        return sealer.open(subscriber, sealed)
-    except SpoiledAddressError:
-        return ""
 
 
 def _sqlite(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import unicodedata
+from collections.abc import Callable
 
 import idna
 from cryptography.exceptions import InvalidTag
@@ -12,7 +14,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from service.domain.errors import ConfigurationError, InvalidInputError
 from service.domain.keys import Keyring, Purpose, keyed_digest
-from service.store.errors import SpoiledAddressError
+from service.store.errors import SpoiledAddressError, UnknownKeyError
 
 _NONCE_OCTETS = 12
 
@@ -36,9 +38,15 @@ def normalised(address: str) -> str:
 
 
 class Sealer:
-    """Seals, opens and hashes addresses with the keys of one keyring."""
+    """Seals, opens and hashes addresses with the keys of one keyring; for all threads of a process.
 
-    def __init__(self, keyring: Keyring) -> None:
+    `reread` reads the keyring again where an address has a key that was added since: a process opens what others seal
+    with a new key, and seals with its own until it starts anew. It may raise ConfigurationError.
+    """
+
+    def __init__(self, keyring: Keyring, reread: Callable[[], Keyring] | None = None) -> None:
+        self._reread = reread
+        self._rereading = threading.Lock()
         self._number = keyring.current
         self._ciphers = {n: AESGCM(keyring.derive(Purpose.ADDRESS, n)) for n in keyring.secrets}
         # One index key for ever: erased addresses cannot be hashed again under another.
@@ -51,19 +59,34 @@ class Sealer:
         return bytes((self._number,)) + nonce + self._ciphers[self._number].encrypt(nonce, address.encode(), row_id)
 
     def open(self, row_id: bytes, sealed: bytes) -> str:
-        """The address; raises ConfigurationError where its key is not in the keyring.
+        """The address; raises UnknownKeyError where its key is not in the keyring.
 
         Raises SpoiledAddressError where the blob is not this row's, or damaged.
         """
-        cipher = self._ciphers.get(sealed[0] if sealed else self._number)
+        number = sealed[0] if sealed else self._number
+        cipher = self._ciphers.get(number) or self._added(number)
         if cipher is None:
-            raise ConfigurationError(f"key {sealed[0]} is not in the keyring; restore the full keyring file")
+            raise UnknownKeyError(f"key {number} is not in the keyring; restore the full keyring file")
         try:
             return cipher.decrypt(sealed[1:13], sealed[13:], row_id).decode()
         except (InvalidTag, ValueError):
             raise SpoiledAddressError(
                 "a sealed address does not open with the keyring; is it another one's, or damaged?"
             ) from None
+
+    def _added(self, number: int) -> AESGCM | None:
+        """The cipher of a key that was added since the keyring was read; None where it was not, or to another one."""
+        with self._rereading:
+            if number not in self._ciphers and self._reread is not None:
+                try:
+                    keyring = self._reread()
+                except ConfigurationError:
+                    return None
+                if keyring.fingerprint == self.fingerprint:
+                    added = keyring.secrets.keys() - self._ciphers.keys()
+                    # Replaced as a whole: other threads read it without the lock.
+                    self._ciphers = self._ciphers | {n: AESGCM(keyring.derive(Purpose.ADDRESS, n)) for n in added}
+            return self._ciphers.get(number)
 
     def address_hash(self, address: str) -> bytes:
         """The keyed hash (32 octets) under which an address is found. Raises InvalidInputError as `normalised` does."""

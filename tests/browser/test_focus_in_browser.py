@@ -93,7 +93,7 @@ def walked(page):
     wrong += [
         ("not the order of reading", after["what"]) for before, after in pairwise(stops) if backwards(before, after)
     ]
-    if not stops or 'href="#main"' not in stops[0]["what"]:
+    if not stops or 'href="#main_text"' not in stops[0]["what"]:
         wrong.append(("no way past the bar", stops[:1]))
     page.emulate_media(color_scheme="dark", reduced_motion="reduce")
     wrong += [
@@ -172,4 +172,4 @@ def test_the_first_link_leads_past_the_bar(page, site):
     page.goto(site.base + pages(LANGUAGE)["archive"])
     for key in ("Tab", "Enter", "Tab"):
         page.keyboard.press(key)
-    assert page.evaluate("document.activeElement === document.querySelector('#main a')")
+    assert page.evaluate("document.activeElement === document.querySelector('#main_text a')")

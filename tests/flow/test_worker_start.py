@@ -72,6 +72,25 @@ def test_the_doctor_objects_to_a_relay_with_which_no_worker_could_send(made, tyd
     assert "127.0.0.1" in relay["found"]
 
 
+def test_the_doctor_names_what_is_misspelt_and_reads_each_url_as_a_worker_does(tydzen, monkeypatch):
+    monkeypatch.setenv("TYDZEN_RATES", "7")
+    monkeypatch.setenv("TYDZEN_INBOUND_URL", "foo")
+    monkeypatch.setenv("TYDZEN_SMTP_URL", "foo")
+    code, out, _ = tydzen("doctor", "--json")
+    wrong = {one["what"]: one["found"] for one in json.loads(out)["checks"] if not one["ok"]}
+    assert code == 3
+    assert wrong["settings"].startswith("TYDZEN_RATES: no such setting")
+    assert wrong["inbound"].startswith("TYDZEN_INBOUND_URL: write lmtp://")
+    assert wrong["relay"].startswith("TYDZEN_SMTP_URL: ")
+
+
+def test_the_doctor_finds_a_mailbox_to_unsubscribe_by_where_one_is_set(tydzen, monkeypatch):
+    monkeypatch.setenv("TYDZEN_INBOUND_URL", "lmtp://127.0.0.1:8024?address=leave@weekly.example.org")
+    found = {one["what"]: one for one in json.loads(tydzen("doctor", "--json")[1])["checks"]}
+    assert found["settings"]["ok"]
+    assert found["inbound"] == {"what": "inbound", "ok": True, "found": "mails to leave@weekly.example.org unsubscribe"}
+
+
 def test_the_doctor_says_of_one_trouble_the_same_wherever_it_meets_it(tydzen):
     _, out, _ = tydzen("doctor", "--json")
     found = {one["what"]: one["found"] for one in json.loads(out)["checks"]}

@@ -91,6 +91,67 @@ def test_a_base_url_whose_host_is_not_in_ascii_is_refused_with_the_mend(monkeypa
         config.load()
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "canary:6379",
+        "canary",
+        "http://canary",
+        "redis:canary",
+        "redis://",
+        "unix://",
+        "redis://:canary@h:port",
+        "REDIS://canary",
+    ],
+)
+def test_what_is_no_redis_url_is_said_at_once_and_not_repeated(monkeypatch, url):
+    monkeypatch.setenv("TYDZEN_REDIS_URL", url)
+    with pytest.raises(
+        ConfigurationError, match="TYDZEN_REDIS_URL is not a Redis URL; write redis://host:6379/0"
+    ) as caught:
+        config.load()
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://h",
+        "redis://:p%40ss@h:6379/0",
+        "rediss://u:p@h:6380/1?ssl_cert_reqs=required",
+        "unix:///run/v.sock?db=1",
+    ],
+)
+def test_redis_urls_are_taken_as_they_are(monkeypatch, url):
+    monkeypatch.setenv("TYDZEN_REDIS_URL", url)
+    assert config.load().redis_url == url
+
+
+@pytest.mark.parametrize(
+    "url", ["canary.example.org", "canary", "http://canary y", "ftp://canary.example.org", "https://c?q"]
+)
+def test_what_is_no_address_of_a_site_is_said_at_once_and_not_repeated(monkeypatch, url):
+    monkeypatch.setenv("TYDZEN_BASE_URL", url)
+    with pytest.raises(ConfigurationError, match="TYDZEN_BASE_URL is not an address such as https://") as caught:
+        config.load()
+    assert "canary" not in str(caught.value)
+
+
+def test_variables_that_are_no_settings_are_known_by_name(elsewhere, monkeypatch):
+    assert config.load().unknown() == []
+    (elsewhere / ".env").write_text("TYDZEN_RATES=7\nTYDZEN_RATE=7\nPOSTGRES_PASSWORD=canary\n")
+    monkeypatch.setenv("TYDZEN_SMPT_URL", "smtp://canary")
+    monkeypatch.setenv("TYDZEN_WEB_PORT", "1002")
+    assert config.load().unknown() == ["TYDZEN_RATES", "TYDZEN_SMPT_URL"]
+
+
+def test_a_file_of_settings_in_another_encoding_is_named(elsewhere):
+    (elsewhere / ".env").write_bytes("TYDZEN_HELO_NAME=почта".encode("cp1251"))
+    with pytest.raises(ConfigurationError) as caught:
+        config.load()
+    assert str(caught.value) == f"{elsewhere}/.env is not UTF-8: save it as such"
+
+
 def test_another_process_gets_the_same_settings_wherever_it_runs(elsewhere, monkeypatch):
     settings = config.load(rate=0.5, web_port=1003)
     database = settings.resolved_database_url()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import time
 
 import pytest
 
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
-from service.store import DatabaseAwayError, gate
+from service.domain.keys import Keyring
+from service.store import DatabaseAwayError, Sealer, gate, subscribers, tables
+from tests.conftest import KEYRING
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Run
@@ -40,6 +43,31 @@ def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
     assert run.counts() == {"accepted": 20}
     assert run.state() == "sent"
     assert not list((tmp_path / "journals").glob("*.journal"))
+
+
+def test_a_letter_whose_key_is_missing_waits_for_it_while_the_others_go_out(database, tmp_path, sink):
+    run = Run(database, readers=5)
+    keyring = Keyring({**KEYRING.secrets, 2: bytes(range(50, 82))})
+    with database.begin() as session:
+        reader = subscribers.find(session, run.addresses[2]).id
+        sealed = Sealer(keyring).seal(reader, run.addresses[2])
+        session.execute(tables.subscribers.update().where(tables.subscribers.c.id == reader).values(sealed=sealed))
+    late = run.addresses[2]
+
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == sorted(set(run.addresses) - {late})
+    assert run.counts() == {"accepted": 4, "deferred": 1}
+    waiting = run.delivery_of(2)
+    assert (waiting.reason, waiting.attempts) == ("its key is not in the keyring", 0)
+
+    # The operator adds the key to the file: the worker that is running reads it by itself.
+    database.sealer = Sealer(KEYRING, lambda: keyring)
+    worker = Worker(run, tmp_path, sink)
+    worker.clock.ahead = dt.timedelta(minutes=6)
+    assert worker.send()
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.counts() == {"accepted": 5}
+    assert not miscounted(run.database, run.mailing)
 
 
 @pytest.mark.parametrize("fate", ["before", "after"])

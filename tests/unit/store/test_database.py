@@ -8,6 +8,7 @@ from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring
 from service.store import Database, DuplicateError, Sealer, schema
 from service.store.tables import meta, metadata
+from tests.conftest import KEYRING
 
 
 def test_a_new_database_has_the_schema_and_the_keyring(database):
@@ -19,6 +20,21 @@ def test_another_keyring_is_refused_and_the_message_names_the_setting(database):
     with pytest.raises(ConfigurationError, match="TYDZEN_SECRET_KEY_FILE"):
         schema.require_current(other)
     other.close()
+
+
+@pytest.mark.parametrize("octets", [b"garbage\n", b"garbage\n" * 1000])
+def test_a_file_that_is_no_database_is_named_and_left_as_it_is(tmp_path, octets):
+    path = tmp_path / "tydzen.sqlite3"
+    path.write_bytes(octets)
+    database = Database(f"sqlite:///{path}", Sealer(KEYRING))
+    for use in (database.read, database.begin):
+        with pytest.raises(ConfigurationError) as caught, use():
+            pass
+        assert str(caught.value) == f"{path} is not an SQLite database: restore your backup"
+    with pytest.raises(ConfigurationError, match="restore your backup"):
+        schema.upgrade(database)
+    database.close()
+    assert path.read_bytes() == octets
 
 
 def test_a_second_row_of_the_same_key_is_a_duplicate_and_names_no_value(database):

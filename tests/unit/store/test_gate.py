@@ -7,13 +7,17 @@ import pytest
 import sqlalchemy as sa
 
 from service.domain.delivery import DeliveryState
+from service.domain.keys import Keyring
 from service.domain.subscriber import SuppressionReason
-from service.store import gate, outcomes, subscribers, suppressions, tables
+from service.store import Sealer, gate, outcomes, subscribers, suppressions, tables
 from service.store.instants import stored
+from tests.conftest import KEYRING
 from tests.factories import JOINED
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result, wait_for_a_waiter
 from tests.unit.store.statements import counted
+
+ROTATED = Sealer(Keyring({**KEYRING.secrets, 2: bytes(range(50, 82))}))
 
 
 @pytest.fixture
@@ -45,6 +49,19 @@ def test_a_damaged_address_is_handed_out_as_none_and_the_others_as_they_are(run)
     others = sorted(address for number, address in enumerate(run.addresses) if number != 2)
     assert sorted(recipient.address for recipient in gated.recipients) == ["", *others]
     assert [recipient.subscriber for recipient in gated.recipients if not recipient.address] == [victim]
+
+
+def test_an_address_whose_key_is_missing_is_told_apart_and_the_others_are_handed_out(run):
+    with run.database.begin() as session:
+        victim = subscribers.find(session, run.addresses[2]).id
+        sealed = ROTATED.seal(victim, run.addresses[2])
+        session.execute(tables.subscribers.update().where(tables.subscribers.c.id == victim).values(sealed=sealed))
+
+    gated = run.gate(run.claim())
+
+    others = sorted(address for number, address in enumerate(run.addresses) if number != 2)
+    assert sorted(recipient.address for recipient in gated.recipients) == others
+    assert [recipient.subscriber for recipient in gated.locked] == [victim]
 
 
 def test_only_pending_deliveries_pass(run):

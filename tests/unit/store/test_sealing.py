@@ -1,10 +1,12 @@
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.errors import ConfigurationError, InvalidInputError
 from service.domain.keys import Keyring
-from service.store import SpoiledAddressError
+from service.store import SpoiledAddressError, UnknownKeyError
 from service.store.sealing import Sealer, normalised
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
@@ -49,6 +51,40 @@ def test_after_a_new_key_old_blobs_open_and_new_ones_are_sealed_by_it():
     assert ROTATED.open(ROW, before) == ROTATED.open(ROW, after) == "a@b.test"
     with pytest.raises(ConfigurationError, match="key 2 is not in the keyring"):
         SEALER.open(ROW, after)
+
+
+def test_a_key_that_was_added_to_the_keyring_since_opens_at_once_and_seals_only_after_a_restart():
+    sealer = Sealer(Keyring({1: OLD}), lambda: Keyring({1: OLD, 2: NEW}))
+    assert sealer.open(ROW, ROTATED.seal(ROW, "a@b.test")) == "a@b.test"
+    assert sealer.open(ROW, SEALER.seal(ROW, "a@b.test")) == "a@b.test"
+    assert sealer.seal(ROW, "a@b.test")[0] == 1
+
+
+def unreadable():
+    raise ConfigurationError("half of it is written")
+
+
+@pytest.mark.parametrize(
+    "reread",
+    [lambda: Keyring({1: OLD}), lambda: Keyring({1: NEW, 2: NEW}), unreadable, None],
+    ids=["not there", "of another", "unreadable", "nobody asks"],
+)
+def test_a_key_that_the_file_does_not_have_either_is_unknown(reread):
+    with pytest.raises(UnknownKeyError, match="key 2 is not in the keyring"):
+        Sealer(Keyring({1: OLD}), reread).open(ROW, ROTATED.seal(ROW, "a@b.test"))
+
+
+def test_threads_that_need_the_new_key_at_once_read_the_file_once():
+    blob, reads = ROTATED.seal(ROW, "a@b.test"), []
+
+    def reread():
+        reads.append(1)
+        return Keyring({1: OLD, 2: NEW})
+
+    sealer = Sealer(Keyring({1: OLD}), reread)
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda _: sealer.open(ROW, blob), range(64))) == {"a@b.test"}
+    assert len(reads) == 1
 
 
 def test_a_new_key_changes_no_hash():

@@ -3,11 +3,13 @@
 import contextlib
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 
 from service.store import Database, DatabaseAwayError, DuplicateError, Sealer
+from tests.chaos.proxy import Proxy
 from tests.conftest import KEYRING
 
 
@@ -196,6 +198,25 @@ def test_a_statement_alone_is_committed_and_its_connection_serves_transactions_a
         session.execute(sa.text("INSERT INTO lasting VALUES (2), (1)"))
     with postgresql_database.read() as session:
         assert session.execute(sa.text("SELECT a FROM lasting")).scalars().all() == [1]
+
+
+def test_a_statement_alone_waits_for_a_server_that_went_away_while_its_connection_lay_idle(
+    postgresql_database, monkeypatch
+):
+    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
+    url = postgresql_database.url
+    with Proxy(Path(str(url.query["host"])) / ".s.PGSQL.5432") as proxy:
+        through = url.set(host="127.0.0.1", port=proxy.port, query={})
+        database = Database(through.render_as_string(hide_password=False), Sealer(KEYRING))
+        assert database.rows_alone("SELECT 1", {}) == [(1,)]
+        proxy.weather.refusing = True
+        proxy.reset()
+        for _ in range(2):
+            with pytest.raises(DatabaseAwayError):
+                database.rows_alone("SELECT 1", {})
+        proxy.weather.refusing = False
+        assert database.rows_alone("SELECT 1", {}) == [(1,)]
+        database.close()
 
 
 @pytest.mark.parametrize(
