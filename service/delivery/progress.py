@@ -62,8 +62,7 @@ def status(session: Session, mailing: int) -> Status:
     found = mailings.get(session, mailing)
     by_revision = corrections.by_revision(session, mailing)
     by_chain = {chain: sum(counts.values(), Counts()) for chain, counts in by_revision.items()}
-    now = session.now()
-    waits = mailings.waits(session, mailing, now=now)
+    now, waits = mailings.waits(session, mailing)
     return Status(found, sum(by_chain.values(), Counts()), by_chain, now, by_revision, waits)
 
 
