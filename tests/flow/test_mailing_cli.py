@@ -101,7 +101,7 @@ def test_a_retry_says_plainly_how_many_letters_are_tried_again(tydzen, database,
     ("changed", "blocker"),
     [
         ({"status": TextStatus.DRAFT}, "alliances: no text is approved"),
-        ({"body": "TODO: check this figure."}, "alliances.en, line 1 of the body: TODO"),
+        ({"body": "TODO: check this figure."}, 'alliances.en, line 1 of the body: the text holds "TODO"'),
     ],
     ids=["all is draft", "something is to do"],
 )
