@@ -450,14 +450,19 @@ def miscounted(database: Database, mailing: int) -> list[int]:
 
 def past_dot(journal: Path) -> int:
     """How many dots of a journal have no reply: the letters whose fate its owner would take to its grave."""
+    return len(unanswered(journal))
+
+
+def unanswered(journal: Path) -> set[int]:
+    """The deliveries of these letters, notices below zero; none where there is no such journal."""
     from service.domain.errors import InvalidInputError
     from service.mail import autopsy
 
     try:
         contents = autopsy.read(journal)
     except (InvalidInputError, FileNotFoundError):
-        return 0
-    return sum(1 for record in contents._last.values() if record.kind == KIND_DOT)
+        return set()
+    return {record.delivery_id for record in contents._last.values() if record.kind == KIND_DOT}
 
 
 def mailing_state(made: Installation, mailing: int) -> str:

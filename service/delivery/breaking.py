@@ -202,7 +202,7 @@ def _hold(session: Session, bell: Bell, trip: ProviderTrip, now: dt.datetime) ->
     undone = breakers.disbelieve(session, trip.mailing, trip.scope, since=trip.since - _SLACK, due=due, now=now)
     if not first:
         return
-    breakers.hold_batches(session, trip.scope, due)
+    breakers.hold_batches(session, trip.scope, due, now=now)
     problem = f"{named(trip.scope)} is left alone until {due:%Y-%m-%d %H:%M} UTC, and then tried again: {trip.reason}"
     kind = f"{trip.scope}:{int(held.since.timestamp())}"
     trouble.tell(session, bell, trip.mailing, kind, problem, now=now)

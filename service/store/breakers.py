@@ -16,6 +16,7 @@ from service.domain.breakers import hold_of
 from service.domain.delivery import DeliveryState
 from service.domain.growth import Change
 from service.domain.replies import ReplyClass
+from service.domain.retries import GIVE_UP_AFTER
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
 from service.store import growth
@@ -26,7 +27,7 @@ from service.store.engine_tables import breakers
 from service.store.instants import database_now, loaded, loaded_or_none, stored
 from service.store.provider_keys import provider_key, provider_of_address
 from service.store.sealing import Sealer
-from service.store.tables import attempts, batches, deliveries, subscribers, suppressions
+from service.store.tables import attempts, batches, deliveries, mailings, subscribers, suppressions
 
 RELAY, PROVIDER = "relay:", "provider:"
 
@@ -121,10 +122,15 @@ def _locked(session: Session, scope: str) -> Breaker:
     return _breaker(session.execute(chosen.with_for_update() if session.postgresql else chosen).one())
 
 
-def hold_batches(session: Session, scope: str, until: dt.datetime) -> None:
-    """Let nobody claim the provider's own batches before then; what is in work now is held back letter by letter."""
+def hold_batches(session: Session, scope: str, until: dt.datetime, *, now: dt.datetime) -> None:
+    """Let nobody claim the provider's own batches before then; what is in work now is held back letter by letter.
+
+    Where the mailing gives up sooner, its batches may be claimed at that time: what waits in them expires. What an
+    operator retries after that time waits for the hold's end.
+    """
     free = (
-        sa.select(batches.c.id)
+        sa.select(batches.c.id, mailings.c.started_at)
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
         .where(
             batches.c.provider == scope.removeprefix(PROVIDER),
             batches.c.open,
@@ -132,9 +138,13 @@ def hold_batches(session: Session, scope: str, until: dt.datetime) -> None:
         )
         .order_by(batches.c.id)
     )
-    chosen = list(session.execute(free.with_for_update(skip_locked=True) if session.postgresql else free).scalars())
-    sooner = sa.and_(batches.c.id.in_(chosen), batches.c.not_before < stored(until))
-    session.execute(batches.update().where(sooner).values(not_before=stored(until)))
+    rows = session.execute(free.with_for_update(of=batches, skip_locked=True) if session.postgresql else free).all()
+    for started_at in {row.started_at for row in rows}:
+        end = until if started_at is None else loaded(started_at) + GIVE_UP_AFTER
+        at = end if now < end < until else until
+        chosen = [row.id for row in rows if row.started_at == started_at]
+        sooner = sa.and_(batches.c.id.in_(chosen), batches.c.not_before < stored(at))
+        session.execute(batches.update().where(sooner).values(not_before=stored(at)))
 
 
 def take_probe(session: Session, scope: str, *, now: dt.datetime, until: dt.datetime) -> bool:

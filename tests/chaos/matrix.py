@@ -32,15 +32,12 @@ import sqlalchemy as sa
 from service import faults
 from service.delivery import notices as notice_rules
 from service.domain.delivery import DeliveryState
-from service.domain.errors import InvalidInputError
-from service.mail import autopsy
-from service.mail.journal import KIND_DOT
 from service.store import DatabaseAwayError, tables
 from service.store.engine_tables import breakers
 from tests.chaos import arming
 from tests.chaos.arming import Order, give_orders
 from tests.factories import OPERATORS, add_readers
-from tests.installation import _SIGNER, Installation, installed, mailing_state, miscounted
+from tests.installation import _SIGNER, Installation, installed, mailing_state, miscounted, unanswered
 from tests.smtp_sink import Entry, Rule, broken_file
 
 CLASSES = ("accept", "4xx", "5xx", "drop-before", "drop-after", "hang")
@@ -431,15 +428,10 @@ def _fates(cell: Cell, chance: random.Random) -> list[str]:
 
 def _past_dot(deeds: Iterable[arming.Deed]) -> set[int]:
     """The deliveries (notices below zero) whose dot was recorded and whose reply was not, by the killed ones' journals."""
-    found: set[int] = set()
-    for deed in deeds:
-        for name in deed.journals:
-            path = Path(name)
-            for place in (path, path.with_suffix(".settled")):
-                with contextlib.suppress(InvalidInputError, FileNotFoundError):
-                    last = autopsy.read(place)._last.values()
-                    found |= {record.delivery_id for record in last if record.kind == KIND_DOT}
-    return found
+    places = {
+        Path(name).with_suffix(end) for deed in deeds for name in deed.journals for end in (".journal", ".settled")
+    }
+    return set().union(*map(unanswered, places))
 
 
 def _wake(pid: int) -> None:

@@ -14,12 +14,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service.store import DatabaseAwayError, tables
-from tests.installation import Audit, Installation, Worker, audit, installed, mailing_state, past_dot
+from tests.installation import Audit, Installation, Worker, audit, installed, mailing_state, unanswered
 from tests.smtp_sink import Rule
 
 
@@ -45,6 +45,7 @@ class Report:
     """What came out."""
 
     plan: Plan
+    mailing: int = 0
     kills: list[str] = field(default_factory=list)
     flushes: int = 0
     at_risk: int = 0  # letters past their dot at the kills, as the journals say
@@ -139,22 +140,36 @@ def kill_one(made: Installation, supervisor: Supervisor, chance: random.Random) 
         if victim == worker.pid:
             worker.process.wait()
         give_up = time.monotonic() + 90
-        while any(map(_is_alive, dying)):
+        while any(map(is_alive, dying)):
             journals |= journals_of(dying)
             assert time.monotonic() < give_up, "children outlive their parent"
             time.sleep(0.005)
-    at_risk = sum(past_dot(path) or past_dot(path.with_suffix(".settled")) for path in journals)
-    return ("parent" if victim == worker.pid else "child"), at_risk
+    return ("parent" if victim == worker.pid else "child"), letters_past_dot(journals)
 
 
-def _is_alive(pid: int) -> bool:
+def letters_past_dot(journals: Iterable[Path]) -> int:
+    """How many letters the owners of these journals took to their graves, settled since or not."""
+    return len(taken_along(journals))
+
+
+def taken_along(journals: Iterable[Path]) -> set[int]:
+    """The deliveries of these letters."""
+    return {one for path in journals for one in unanswered(path) or unanswered(path.with_suffix(".settled"))}
+
+
+def is_alive(pid: int) -> bool:
+    """Whether there is such a process, and it has not ended."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 
 
-def run(made: Installation, plan: Plan) -> Report:
+# Kills in a worker: which of its processes, and how many letters that had past the dot.
+Kill = Callable[[Installation, Supervisor, random.Random], tuple[str, int]]
+
+
+def run(made: Installation, plan: Plan, kill: Kill = kill_one) -> Report:
     """Send to everybody while doing the worst that the plan asks for."""
     chance = random.Random(plan.seed)
     report = Report(plan)
@@ -163,7 +178,7 @@ def run(made: Installation, plan: Plan) -> Report:
     deeds = ["kill"] * plan.kills + ["flush"] * plan.flushes
     chance.shuffle(deeds)
     with supervised(made, plan) as supervisor, hurried(made) if plan.hurry else contextlib.nullcontext():
-        mailing = made.send()
+        mailing = report.mailing = made.send()
         started = time.monotonic()
         made.wait_for(made.taken, 60)
         step = plan.readers / (len(deeds) + 1)
@@ -175,7 +190,7 @@ def run(made: Installation, plan: Plan) -> Report:
                 made.valkey.flushall()
                 report.flushes += 1
                 continue
-            what, at_risk = kill_one(made, supervisor, chance)
+            what, at_risk = kill(made, supervisor, chance)
             report.kills.append(what)
             report.at_risk += at_risk
         made.wait_for(lambda: mailing_state(made, mailing) == "sent", plan.seconds, "sent")

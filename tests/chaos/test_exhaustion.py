@@ -1,7 +1,9 @@
-"""The machine runs out of ports while an issue is sent."""
+"""The machine runs out of ports, or of memory for sockets, while an issue is sent."""
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import subprocess
 
 import pytest
@@ -36,5 +38,40 @@ def test_too_few_ports_cost_connections_and_no_letters(postgresql_database, tmp_
         assert 0 < relay.connections <= 4
         assert "Cannot assign requested address" in worker.log.read_text("utf-8", "replace")
         subprocess.run([*host.within, *(word.replace("40003", "49999") for word in few)], check=True)
+        made.wait_for(lambda: is_sent(made, mailing), 150)
+        everybody_has_one(made, mailing, 600)
+
+
+@contextlib.contextmanager
+def no_memory_for_sockets(pids, record):
+    """Each of these, and whom they fork, is told so by the kernel's side of every call for a socket; each is recorded."""
+    words = ["-f", "-qq", "-o", record, "-e", "trace=socket", "-e", "inject=socket:error=ENOBUFS"]
+    for pid in pids:
+        words += ["-p", str(pid)]
+    with subprocess.Popen(["strace", *words]) as strace:
+        try:
+            yield
+        finally:
+            strace.terminate()
+
+
+def test_where_there_is_no_memory_for_a_socket_nothing_is_sent_until_there_is(postgresql_database, tmp_path):
+    if shutil.which("strace") is None:
+        pytest.skip("there is no `strace` here")
+    record = tmp_path / "refused"
+    with sending(tmp_path / "run", url_of(postgresql_database), 600) as made:
+        before = made.start_worker(concurrency=2)
+        mailing = made.send()
+        made.wait_for(made.taken, 60)
+        made.control("pause", mailing)
+        before.end()
+        taken = made.taken()
+        worker = made.start_worker("-Q", "bulk", concurrency=3)
+        made.wait_for(lambda: len(worker.children()) == 3, 60)
+        with no_memory_for_sockets(worker.children(), record):
+            made.wait_for(record.exists, 60)
+            made.control("resume", mailing)
+            made.wait_for(lambda: record.read_text().count("ENOBUFS") >= 3, 90)
+            assert stands_still(made) == taken < 600
         made.wait_for(lambda: is_sent(made, mailing), 150)
         everybody_has_one(made, mailing, 600)

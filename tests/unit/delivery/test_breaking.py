@@ -14,7 +14,7 @@ from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
 from service.store import breakers, mailings, publication, suppressions, tables
-from service.store.instants import stored
+from service.store.instants import loaded, stored
 from tests.factories import MADE_AT, OPERATORS, add_readers
 from tests.growth import astray, sums
 from tests.installation import miscounted
@@ -27,6 +27,7 @@ from tests.unit.render import samples
 IN_FLIGHT = 2 * 4
 BLOCKED = "550 5.7.1 our system has detected that this message is spam"
 GONE = "550 5.1.1 no such user here"
+NO_TIME = dt.timedelta(0)
 
 
 @pytest.fixture
@@ -35,12 +36,12 @@ def sink(tmp_path):
         yield made
 
 
-def planned(database, *, readers=0, away=0, domain="gmail.com"):
+def planned(database, *, readers=0, away=0, domain="gmail.com", batch_limit=1000):
     """A mailing with so many readers at a domain each and at one provider, of which operators are told; and the latter.
 
     A domain each: what is refused to them is no provider's affair.
     """
-    run = Run(database, readers=0, chains=("en",), planned=False)
+    run = Run(database, readers=0, chains=("en",), planned=False, batch_limit=batch_limit)
     run.addresses = add_readers(database, readers, chains=("en",), domain="n{}.example.test")
     with database.begin() as session:
         publication.save(session, replace(samples.publication(), operators=OPERATORS), MADE_AT)
@@ -82,13 +83,15 @@ def held(run):
         return breakers.every(session)
 
 
-def send_all(run, tmp_path, sink, name="again"):
-    """Send batch after batch, as the sweep and the workers would, until none is due."""
+def send_all(run, tmp_path, sink, ahead=NO_TIME):
+    """Send batch after batch, as the sweep and the workers would so much later, until none is due."""
     for _ in range(20):
         due = [number for number in run.batch_ids() if run.batch(number).open]
         before = run.counts()
         for number in due:
-            Worker(run, tmp_path, sink).send(number)
+            worker = Worker(run, tmp_path, sink)
+            worker.clock.ahead = ahead
+            worker.send(number)
         if run.counts() == before:
             return
 
@@ -203,31 +206,54 @@ def test_a_provider_that_is_no_better_after_the_hold_is_left_alone_for_twice_as_
 
 @pytest.mark.slow
 def test_a_provider_that_stays_away_for_two_days_keeps_no_mailing_open(sqlite_database, tmp_path, sink):
-    run, away = planned(sqlite_database, readers=20, away=150)
+    stay_away_for_two_days(sqlite_database, tmp_path, sink, readers=20, away=150, batch_limit=40)
+
+
+def stay_away_for_two_days(database, tmp_path, sink, *, readers, away, batch_limit=1000):
+    """One provider refuses `away` readers for two days, and then everybody gets the mail after all."""
+    run, waiting = planned(database, readers=readers, away=away, batch_limit=batch_limit)
     sink.set_rules(Rule("RCPT", GONE, recipient="@gmail.com"))
     send_all(run, tmp_path, sink)
-    assert run.counts() == {"accepted": 20, "deferred": 150}
+    assert recipients(sink) == sorted(run.addresses)
+    counts = run.counts()
+    assert counts.pop("accepted") == readers
+    # Whom nobody has tried while the provider is left alone is pending.
+    assert (set(counts) | {"pending"}, sum(counts.values())) == ({"deferred", "pending"}, away)
+    assert run.state() == "sending"
 
-    began(run, 47.5)
-    for _ in range(20):
-        with run.database.begin() as session:
-            # Each of those that were tried was so two days ago.
-            ago = stored(dt.datetime.now(dt.UTC) - dt.timedelta(hours=48))
-            session.execute(tables.attempts.update().values(at=ago))
-        hours_pass(run)
-        send_all(run, tmp_path, sink)
-
-    assert run.counts() == {"accepted": 20, "expired": 150}
+    passed = from_one_time_to_the_next(run, tmp_path, sink)
+    assert dt.timedelta(hours=47) < passed < dt.timedelta(hours=50)
+    assert run.counts() == {"accepted": readers, "expired": away}
+    assert run.state() == "sent"
+    assert reasons(run) == {None: readers, "provider left alone": away}
     assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
     assert not miscounted(run.database, run.mailing)
+
     sink.set_rules()
     hours_pass(run)
     began(run, 0)
-    assert run.control("retry") == 150
-    send_all(run, tmp_path, sink)
-    hours_pass(run)
-    send_all(run, tmp_path, sink)
-    assert recipients(sink) == sorted([*run.addresses, *away])
+    assert run.control("retry") == away
+    for _ in range(2):
+        send_all(run, tmp_path, sink)
+        hours_pass(run)
+    assert recipients(sink) == sorted([*run.addresses, *waiting])
+
+
+def from_one_time_to_the_next(run, tmp_path, sink):
+    """Let an hour go by, or the time to when a batch is due, and so on until the mailing has ended; how much it was."""
+    began_at, ahead = dt.datetime.now(dt.UTC), NO_TIME
+    while times := [max(row.due_at, row.not_before) for row in map(run.batch, run.batch_ids()) if row.open]:
+        due_in = loaded(min(times)) - dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
+        ahead = max(ahead + dt.timedelta(hours=1), due_in)
+        send_all(run, tmp_path, sink, ahead)
+    return dt.datetime.now(dt.UTC) + ahead - began_at
+
+
+def reasons(run):
+    """How many deliveries have come to their end for which reason."""
+    d = tables.deliveries
+    with run.database.read() as session:
+        return dict(session.execute(sa.select(d.c.reason, sa.func.count()).group_by(d.c.reason)).all())
 
 
 def test_once_a_provider_has_shown_that_it_takes_mail_its_refusals_are_believed(sqlite_database, tmp_path, sink):
