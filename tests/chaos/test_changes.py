@@ -99,9 +99,9 @@ def test_who_comes_back_or_is_entered_twice_in_mid_run_gets_one_copy_at_the_most
                 add(session, "READER3@Example.TEST", Chain(("en", "ru")), consent=None, actor="test", now=now)
             # Who goes and comes back before a worker asks never was away; who is new is of the next issue.
             for number in range(200):
-                reader = subscribers.find(session, f"reader{number}@example.test").id
+                reader = subscribers.find(session, f"reader{number}@example.test")
                 leave(session, reader, WEEK)
-                subscribers.set_status(session, reader, SubscriberStatus.ACTIVE, week=WEEK)
+                subscribers.set_status(session, reader.id, SubscriberStatus.ACTIVE, week=WEEK)
             add(session, "new@example.test", chain, consent=None, actor="test", now=now)
         made.wait_for(lambda: is_sent(made, mailing), 60)
         everybody_has_one(made, mailing, 201)

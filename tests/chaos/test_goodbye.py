@@ -46,7 +46,7 @@ def depart(made, chosen):
     with made.database.begin() as session:
         for number, (_, reader) in enumerate(chosen):
             if number % 3 == 0:
-                leave(session, reader, WEEK)
+                leave(session, subscribers.get(session, reader), WEEK)
             elif number % 3 == 1:
                 erase(session, Nowhere(), subscribers.get(session, reader), actor="test", now=now)
             else:

@@ -294,7 +294,7 @@ class Run:
                 return
             how = rng.choice(("leaves", "is erased", "is suppressed"))
             if how == "leaves":
-                assert leaving.leave(session, reader.id, _WEEK) or reader.status is not SubscriberStatus.ACTIVE
+                assert leaving.leave(session, reader, _WEEK) or reader.status is not SubscriberStatus.ACTIVE
             elif how == "is erased":
                 suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, _WEEK)
                 subscribers.erase(session, reader.id, week=_WEEK)
