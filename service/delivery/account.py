@@ -50,8 +50,13 @@ class Account:
     returned: Callable[[], object]
     last_sign: float = field(default_factory=suspended_monotonic)
     _spoken: list[Outcome] = field(default_factory=list)
+    _losses: int = field(init=False)  # of the database's connections, that are accounted for
     # Letters that were counted for a day's cap and not sent, by scope and day.
     _unused: Counter[tuple[str, dt.date]] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        """What was lost before is the dispatcher's to compare."""
+        self._losses = self.database.losses
 
     @property
     def open(self) -> bool:
@@ -101,6 +106,7 @@ class Account:
                     raise
                 await asyncio.sleep(AWAY_SECONDS)
                 await self._take_back(doubtful, patience)
+                self._losses = self.database.losses
                 # A second has passed: whatever was gated before has its dot in the journal, or gets none.
                 await until_there(self.offload, self.returned, patience, batch=self.claim.batch)
                 continue
@@ -126,6 +132,9 @@ class Account:
             done = self._alone(spoken, alone)
         if done is None:
             done = (self._together(spoken, unused, first, work),)
+        if self.database.losses != self._losses:
+            # A pool takes a new connection in silence. Nobody knows what answered it, nor what it knows.
+            raise DatabaseAwayError("a connection was lost, and another was taken")
         faults.point("after-record")
         return done[0]
 

@@ -83,6 +83,7 @@ class Reconciler:
     clock: Clock
     reapply: Callable[[Session, dt.datetime], object]
     _sighted: Sighting | None = None
+    _losses: int = 0  # of the database's connections, when it was compared last
     _begun: set[tuple[int, int]] = field(default_factory=set)
 
     def believed(self, session: Session) -> bool:
@@ -91,7 +92,7 @@ class Reconciler:
         Where it is not, nothing may be claimed before `compare`.
         """
         now, before = hosts.sight(session, host_id(self.data_dir)), self._sighted
-        if before is None or not _follows(now, before.mark, before.database):
+        if before is None or self.database.losses != self._losses or not _follows(now, before.mark, before.database):
             return False
         self._sighted = now
         return True
@@ -102,8 +103,14 @@ class Reconciler:
         Whether the database was behind: then what it did not know is written down, every mailing that was sending is
         paused, and the other hosts are awaited.
         """
+        losses = self.database.losses
+        if losses != self._losses and look is Look.NOTHING:
+            look = Look.OPEN
         with Notebook(self.data_dir).held():
-            return self._compare(look)
+            behind = self._compare(look)
+        # What was lost meanwhile is a reason to compare again.
+        self._losses = losses
+        return behind
 
     def begin(self, mailing: Mailing) -> None:
         """Write down, once, that this host begins to send it; before its first gate."""

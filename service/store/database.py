@@ -191,7 +191,11 @@ class Database:
         self.url = checked_url(url)
         self.sealer = sealer
         self._departures = departures
+        # How many connections of this process were found dead. A pool takes new ones in silence, and what answers them
+        # may be another server, which knows less than the one before (see `delivery.reconciling`).
+        self.losses = 0
         self._engine = _engine(self.url, pool_size)
+        event.listen(self._engine, "invalidate", self._note_loss)
         self._pid = os.getpid()
 
     @property
@@ -229,6 +233,9 @@ class Database:
                         driver.autocommit = False
             finally:
                 pooled.close()
+
+    def _note_loss(self, _dbapi: Any, _record: Any, _error: BaseException | None) -> None:
+        self.losses += 1
 
     def _write_down(self, departed: list[Departure]) -> None:
         if not departed or self._departures is None:

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import sqlite3
+import time
 import uuid
 from pathlib import Path
 
@@ -199,6 +200,8 @@ def test_a_failover_to_a_copy_that_lags_behind_is_noticed_by_running_workers(tra
     for worker in made.workers:
         for pid in (*worker.children(), *worker.sweeps()):
             os.kill(pid, signal.SIGSTOP)
+    # So long that a pool asks whether its connections live, and takes new ones in silence.
+    time.sleep(1.5)
     restore(made)
     for worker in made.workers:
         for pid in (*worker.children(), *worker.sweeps()):

@@ -207,6 +207,7 @@ class SeenDatabase:
         self._site = site
         self.sealer = site.database.sealer
         self.postgresql = False
+        self.losses = 0
 
     @contextmanager
     def begin(self) -> Iterator[Any]:
