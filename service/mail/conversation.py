@@ -315,9 +315,12 @@ class Conversation:
 
     # Commands
 
-    def _go_on(self) -> None:
-        """Put as many envelopes on the wire as the relay allows and the pool has; what fails breaks the connection."""
+    def _go_on(self, gated: Transaction | None = None) -> None:
+        """Put the body that was `gated` again and as many envelopes as may go on the wire, or break the connection."""
         try:
+            if gated is not None:
+                gated.phase = _DOT
+                self._pen.put_letter(gated)
             while not (self.leaving or self.over) and self._manner.has_room(
                 self._pipeline, blocked=self._channel.paused
             ):
@@ -389,9 +392,7 @@ class Conversation:
             self._settle(transaction, Reply(0, None, text := "the gate was refused"), ReplyClass.NOT_SENT, _DATA)
             self._channel.abort(text)
             return
-        transaction.phase = _DOT
-        self._pen.put_letter(transaction)
-        self._go_on()
+        self._go_on(gated=transaction)
 
     def _journal_full(self, transaction: Transaction, text: str) -> None:
         self._fault = True

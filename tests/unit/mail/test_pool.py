@@ -16,6 +16,7 @@ from service.domain.replies import Reply, ReplyClass
 from service.mail import autopsy, manner
 from service.mail.autopsy import Fate
 from service.mail.journal import Journal
+from service.mail.pen import Pen
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule
 from tests.unit.mail.sending import FAST, PATIENT, Run, letter, local, send, using
@@ -329,6 +330,33 @@ def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, reg
     assert [entry.recipient for entry in server.entries()] == ["r1@example.net", "r3@example.net"]
     assert run.verdict(2).fate is Fate.NOT_SENT
     assert run.trouble is None
+    assert server.sessions == 2
+
+
+@LATE_BODIES
+def test_a_worker_without_memory_for_a_letter_that_was_gated_again_breaks_the_connection_at_once(
+    loop, sink, tmp_path, hide, monkeypatch
+):
+    def put_letter(pen, transaction):
+        if transaction.letter.delivery_id == 2 and not failed:
+            failed.append(transaction)
+            raise MemoryError
+        put(pen, transaction)
+
+    async def regate(_letter):
+        await asyncio.sleep(0.01)
+        return suspended_monotonic() + 9
+
+    put, failed = Pen.put_letter, []
+    monkeypatch.setattr(Pen, "put_letter", put_letter)
+    loop.set_exception_handler(lambda *_: None)
+    at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
+    server = sink(Rule(at, recipient="r2@", delay=1.2, times=1), hide=hide)
+    letters = [letter(1), letter(2, gate=1), letter(3)]
+    timeouts = dataclasses.replace(PATIENT, dot=6)
+    run = send(loop, local(server.port), letters, tmp_path, regate=regate, timeouts=timeouts)
+    assert run.classes() == ["accepted"] * 3
+    assert failed
     assert server.sessions == 2
 
 
