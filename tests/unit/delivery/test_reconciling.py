@@ -1,5 +1,7 @@
 """A database that was set back in time learns from the journals what it does not know."""
 
+import asyncio
+import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -7,7 +9,11 @@ import pytest
 import sqlalchemy as sa
 
 from service.delivery import control, release, standing
+from service.delivery.account import Account
 from service.delivery.correcting import Proofreader
+from service.delivery.limits import Limits
+from service.delivery.meter import Meter
+from service.delivery.offload import Offload
 from service.delivery.reconciling import Look
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
@@ -17,7 +23,7 @@ from service.domain.replies import Reply, ReplyClass
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
 from service.mail.notebook import Notebook
-from service.store import audit, hosts, mailings, tables
+from service.store import Database, audit, hosts, mailings, tables
 from tests.installation import miscounted
 from tests.unit.delivery.parts import PRESS, WEEK, Run, accepted, books, wait_for_a_waiter
 
@@ -165,6 +171,63 @@ def test_a_copy_that_lagged_behind_by_less_than_a_sweep_is_noticed_by_the_journa
     world.run.record(accepted(gated[1]))
     assert world.run.states()[gated[1].delivery] is S.ACCEPTED
     assert not miscounted(world.database, world.run.mailing)
+
+
+def replaced_in_silence(database, monkeypatch):
+    """As in a failover: the connections lie idle for a while, their server is gone, and another one answers."""
+    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
+    others = "pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with contextlib.closing(Database(str(database.url), database.sealer)) as killer, killer.begin() as session:
+        session.execute(sa.text(f"SELECT {others} AND datname = current_database()"))  # our own words
+
+
+def test_a_copy_that_answers_in_place_of_the_server_is_not_claimed_from_unseen(
+    postgresql_database, tmp_path, clock, monkeypatch
+):
+    world = World(postgresql_database, tmp_path, clock)
+    sender, journal, claim = world.start()
+    world.time.keep()
+    gated = world.run.gate(claim, sender=sender).recipients
+    world.say(journal, gated[0], OK)
+    world.time.go_back()
+    with world.database.read() as session:
+        assert world.books.believed(session)
+    replaced_in_silence(world.database, monkeypatch)
+
+    with world.database.read() as session:
+        assert not world.books.believed(session)
+    # Whoever would claim asks for this much, and the loss makes it more.
+    assert world.books.compare(Look.NOTHING)
+
+    assert world.run.states()[gated[0].delivery] is S.ACCEPTED
+    assert world.mailing().state.value == "paused"
+    with world.database.read() as session:
+        assert world.books.believed(session)
+    journal.close()
+
+
+def test_a_batch_in_work_takes_a_copy_for_a_database_that_was_lost(postgresql_database, tmp_path, clock, monkeypatch):
+    world = World(postgresql_database, tmp_path, clock)
+    _, journal, claim = world.start()
+    returned = []
+    offload, now = Offload(), clock.now
+    account = Account(
+        world.database, offload, Limits({}), Meter(), now, lambda: False, claim, lambda: returned.append(world.database)
+    )
+    asked = []
+
+    def work(session):
+        asked.append(session.scalar(sa.text("SELECT pg_backend_pid()")))
+        return len(asked)
+
+    assert asyncio.run(account.transaction(work)) == 1
+    assert not returned
+    replaced_in_silence(world.database, monkeypatch)
+    # What the copy said is not believed: it is compared, and asked again.
+    assert asyncio.run(account.transaction(work)) == 3
+    assert len(returned) == 1
+    offload.close()
+    journal.close()
 
 
 def test_a_settled_journal_settles_again_what_the_database_has_forgotten(world):
