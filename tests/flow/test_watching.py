@@ -46,7 +46,7 @@ def test_doctor_looks_at_the_engine_while_it_runs(running):
 
 def test_a_script_that_watches_gets_a_line_for_each_change_and_the_end(running, week):
     addresses = running.fill(60, week=week, prefix="looked-")
-    mailing = running.send(week, readers=addresses, rate=8)
+    mailing = running.send(week, readers=addresses, rate=4)
     lines = running.json_lines("mailing", "status", mailing, "--watch")
     assert lines[-1]["state"] == "sent"
     assert lines[-1]["accepted"] == 60
