@@ -19,7 +19,7 @@ from service.cli.output import (
     say,
     zoned_time,
 )
-from service.cli.rehearsing import changing
+from service.cli.rehearsing import changing, ending
 from service.domain.delivery import RetryReason
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.mailing import MailingState
@@ -161,7 +161,7 @@ def retry(
     if json:
         print_json(_retried_json(found, state, again, dry_run=dry_run))
     else:
-        say(f"mailing {number}: {_retried(found, state, again)}{_dry(dry_run)}")
+        say(f"mailing {number}: {_retried(found, state, again)}{ending(dry_run)}")
 
 
 def _readers(found: Mailing) -> str:
@@ -297,11 +297,7 @@ def _done(number: int, word: str, *, dry_run: bool, json: bool, **more: float) -
         print_json({"mailing": number, "done": word, **more, "dry_run": dry_run})
         return
     extra = "".join(f", {name} {count:g}" for name, count in more.items())
-    say(f"mailing {number}: {word}{extra}{_dry(dry_run)}")
-
-
-def _dry(dry_run: bool) -> str:
-    return "; a dry run, nothing was changed" if dry_run else ""
+    say(f"mailing {number}: {word}{extra}{ending(dry_run)}")
 
 
 def leave(found: Status) -> None:

@@ -11,7 +11,7 @@ import typer
 
 from service.cli.mailing import DryRun, Id, Json, Yes, number_of
 from service.cli.output import Exit, actor, confirm, fail, local_time, print_json, print_json_lines, print_table, say
-from service.cli.rehearsing import changing
+from service.cli.rehearsing import changing, ending
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -109,8 +109,7 @@ def _by_word(
         print_json({"mailing": number, "resolved": verdict.value, "letters": done, "left": left, "dry_run": dry_run})
         return
     word = {"resend": "to be sent again", "accepted": "counted as accepted", "refused": "counted as refused"}
-    ending = "; a dry run, nothing was changed" if dry_run else ""
-    say(f"mailing {number}: {_letters(done)} {word[verdict.value]}; {left} uncertain{ending}")
+    say(f"mailing {number}: {_letters(done)} {word[verdict.value]}; {left} uncertain{ending(dry_run)}")
 
 
 def _by_log(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.cli.output import actor, confirm, print_json, print_table, say
-from service.cli.rehearsing import changing
+from service.cli.rehearsing import changing, ending
 from service.domain.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _send_again(parts: Services, week: str, *, dry_run: bool, yes: bool, json: b
     if json:
         print_json({"issue": wanted, "done": "may be sent again", "dry_run": dry_run})
     else:
-        say(f"issue {wanted} {'could' if dry_run else 'may'} be sent again: {command}{_dry(dry_run)}")
+        say(f"issue {wanted} {'could' if dry_run else 'may'} be sent again: {command}{ending(dry_run)}")
 
 
 def _go_on_without(parts: Services, host: str, *, dry_run: bool, yes: bool, json: bool) -> None:
@@ -103,8 +103,4 @@ def _go_on_without(parts: Services, host: str, *, dry_run: bool, yes: bool, json
     if json:
         print_json({"host": name, "done": "not waited for", "dry_run": dry_run})
     else:
-        say(f"host {name} {'would' if dry_run else 'will'} not be waited for any longer{_dry(dry_run)}")
-
-
-def _dry(dry_run: bool) -> str:
-    return "; a dry run, nothing was changed" if dry_run else ""
+        say(f"host {name} {'would' if dry_run else 'will'} not be waited for any longer{ending(dry_run)}")

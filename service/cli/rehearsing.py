@@ -21,3 +21,8 @@ def changing(database: Database, *, dry_run: bool) -> Iterator[Session]:
         yield session
         if dry_run:
             raise _NothingDoneError
+
+
+def ending(dry_run: bool) -> str:
+    """How the message of a command ends: a rehearsal says that it was one."""
+    return "; a dry run, nothing was changed" if dry_run else ""

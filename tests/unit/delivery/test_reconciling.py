@@ -359,14 +359,20 @@ def test_a_mailing_that_is_resumed_while_everything_is_stopped_is_stopped(postgr
     assert run.state() == "paused"
 
 
-def test_what_an_operator_cancels_while_it_is_found_lost_keeps_his_reason(postgresql_database, tmp_path, clock):
-    run = Run(postgresql_database, readers=3, planned=False)
-    time = Time(postgresql_database)
+def begun_and_lost(database, tmp_path, clock):
+    """A mailing that was begun after the backup which is there now."""
+    run = Run(database, readers=3, planned=False)
+    time = Time(database)
     time.keep()
     assert run.planner().plan(run.mailing)
-    with postgresql_database.read() as session:
-        books(postgresql_database, tmp_path, clock).begin(mailings.get(session, run.mailing))
+    with database.read() as session:
+        books(database, tmp_path, clock).begin(mailings.get(session, run.mailing))
     time.go_back()
+    return run
+
+
+def test_what_an_operator_cancels_while_it_is_found_lost_keeps_his_reason(postgresql_database, tmp_path, clock):
+    run = begun_and_lost(postgresql_database, tmp_path, clock)
 
     def cancels(session):
         control.cancel(session, run.mailing, actor="test", now=run.now)
@@ -378,13 +384,7 @@ def test_what_an_operator_cancels_while_it_is_found_lost_keeps_his_reason(postgr
 
 
 def test_what_is_planned_while_it_is_found_lost_is_not_sent(postgresql_database, tmp_path, clock):
-    run = Run(postgresql_database, readers=3, planned=False)
-    time = Time(postgresql_database)
-    time.keep()
-    assert run.planner().plan(run.mailing)
-    with postgresql_database.read() as session:
-        books(postgresql_database, tmp_path, clock).begin(mailings.get(session, run.mailing))
-    time.go_back()
+    run = begun_and_lost(postgresql_database, tmp_path, clock)
 
     def begins(session):
         mailings.lock(session, run.mailing)
