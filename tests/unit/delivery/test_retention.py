@@ -166,7 +166,8 @@ def test_sweeps_forget_the_same(old, clock, tmp_path):
 
 def test_old_and_disproved_refusals_are_counted_before_they_go(run):
     with run.database.begin() as session:
-        reader = session.scalar(sa.select(tables.deliveries.c.subscriber_id).limit(1))
+        reached = tables.deliveries.c.state == DeliveryState.ACCEPTED.value
+        reader = session.scalar(sa.select(tables.deliveries.c.subscriber_id).where(reached).limit(1))
         evidence = {"mailing_id": run.mailing, "epoch": 0, "returned": False, "reply": None}
         for who, days in ((reader, 0), (b"x" * 16, 1), (b"x" * 16, -181)):
             day = (run.now.date() + dt.timedelta(days=days)).isoformat()
