@@ -291,11 +291,10 @@ class Services:
         from service.delivery.line import open_line
         from service.mail.dkim import Signer
 
-        settings = self.settings
         domain = self.sender_domain()
         signer = Signer(self.dkim_keys, domain, lambda: self.clock.now().timestamp()) if self.dkim_keys else None
-        helo = settings.helo_name or domain
-        return open_line(self.database, settings.data_dir, relay, helo_name=helo, signer=signer)
+        helo = self.settings.helo_name or domain
+        return open_line(self.database, self.settings.data_dir, relay, helo_name=helo, signer=signer)
 
     def lines(self) -> LineKeeper:
         """What holds a process's lines to the relays."""
@@ -341,6 +340,7 @@ class Services:
             lines,
             stopping,
             limits,
+            self.books,
         )
         return SendingProcess(new_event_loop(), dispatcher, postman, places, self.database)
 

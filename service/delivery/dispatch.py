@@ -21,7 +21,7 @@ from service.delivery.meter import BATCHES, Meter
 from service.delivery.offload import Offload
 from service.delivery.patience import Patience, until_there
 from service.delivery.press import Press
-from service.delivery.reconciling import Look, Reconciler
+from service.delivery.reconciling import Look, Reconciler, believing
 from service.delivery.routes import Routes
 from service.delivery.send import BatchRun
 from service.delivery.watch import Watch
@@ -212,7 +212,7 @@ class Dispatcher:
         now_ms = stored(self.clock.now())
         try:
             with self.database.begin() as session:
-                if not self._believed(session):
+                if self.books is not None and not self.books.believed(session):
                     return None  # the next hint compares
                 return batches.claim_another(
                     session, sender=sender, lease_seconds=self.lease_seconds, now_ms=now_ms, without=without
@@ -221,25 +221,20 @@ class Dispatcher:
             return None  # the runs there are wait for it, and say so
 
     def _claim(self, batch: int, sender: int) -> Claim | None:
-        for _ in range(2):
-            with self.database.begin() as session:
-                if self._believed(session):
-                    claim = batches.claim(
-                        session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(self.clock.now())
-                    )
-                    if self.limits.stale:
-                        self.limits.read(session, self.clock.now())
-                    faults.point("claim-commit")
-                    return claim
-            self._compare(Look.NOTHING)
-        return None
+        def claim(session: Session) -> Claim | None:
+            now = self.clock.now()
+            claim = batches.claim(session, batch, sender=sender, lease_seconds=self.lease_seconds, now_ms=stored(now))
+            if self.limits.stale:
+                self.limits.read(session, now)
+            faults.point("claim-commit")
+            return claim
 
-    def _believed(self, session: Session) -> bool:
-        return self.books is None or self.books.believed(session)
+        return believing(self.database, self.books, claim)
 
-    def _compare(self, look: Look) -> None:
+    def _returned(self) -> None:
+        """The database was away: what answers now may be a copy that lagged behind."""
         if self.books is not None:
-            self.books.compare(look)
+            self.books.compare(Look.OPEN)
 
     def _prepare(self, claim: Claim, lines: tuple[Line, ...]) -> BatchRun | None:
         """What the batch needs besides its readers; None where its chain has no edition, whose readers are skipped."""
@@ -277,7 +272,7 @@ class Dispatcher:
             self.meter,
             self.bell,
             self._watch,
-            lambda: self._compare(Look.OPEN),
+            self._returned,
         )
         return BatchRun(means, lines, claim, rendition, domain, self._note_handed_over, mailing.rate)
 

@@ -17,6 +17,7 @@ from service.delivery.notice_links import NoticeLinks
 from service.delivery.offload import Offload
 from service.delivery.patience import Patience, until_there
 from service.delivery.press import Press
+from service.delivery.reconciling import Reconciler, believing
 from service.delivery.routes import Routes
 from service.delivery.send import GATE_SECONDS
 from service.domain.content import Publication
@@ -77,6 +78,8 @@ class NoticeSender:
     lines: LineKeeper
     stopping: Callable[[], bool]
     limits: Limits
+    # None where nothing can set the database back: there is no journal but this process's.
+    books: Reconciler | None = None
     _routes: Routes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -112,13 +115,10 @@ class NoticeSender:
         return state is DeliveryState.ACCEPTED
 
     def _prepare(self, notice: int, sender: int) -> tuple[Notice | None, Printed | None]:
-        with self.database.begin() as session:
-            if self.limits.stale:
-                self.limits.read(session, self.clock.now())
-            held = store.claim(session, notice, sender=sender, lease_seconds=_LEASE_SECONDS)
-            if held is None:
-                return None, None
-            edited_by = publication.find(session)
+        found = believing(self.database, self.books, lambda session: self._claim(session, notice, sender))
+        if found is None:
+            return None, None
+        held, edited_by = found
         try:
             if edited_by is None:
                 raise InvalidInputError("there is no publication, and so no sender; import one")
@@ -134,6 +134,12 @@ class NoticeSender:
                 store.give_back(session, held, state, due_at=due or now, reason=str(error))
             _log.error("notice-unprintable", notice=notice, kind=held.kind, error=str(error))
             return held, None
+
+    def _claim(self, session: Session, notice: int, sender: int) -> tuple[Notice, Publication | None] | None:
+        if self.limits.stale:
+            self.limits.read(session, self.clock.now())
+        held = store.claim(session, notice, sender=sender, lease_seconds=_LEASE_SECONDS)
+        return None if held is None else (held, publication.find(session))
 
     def _issue(self, held: Notice, edited_by: Publication) -> Printed:
         with self.database.read() as session:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import TypeVar
 
 from service import log
 from service.clock import Clock
@@ -48,6 +49,7 @@ ACTOR = "worker"
 _UNBEGUN = frozenset({MailingState.DRAFT, MailingState.SCHEDULED, MailingState.PLANNING})
 
 _log = log.get("reconciling")
+_Value = TypeVar("_Value")
 
 
 class Look(Enum):
@@ -279,6 +281,20 @@ class Reconciler:
         # After the commit: the file must never be ahead of a database that was not set back.
         notebook.write(Mark(number, seen.database, delivery))
         self._sighted = Sighting(number, awaited=False, database=seen.database)
+
+
+def believing(database: Database, books: Reconciler | None, work: Callable[[Session], _Value]) -> _Value | None:
+    """What `work` returns, in a transaction of a database that knows what the journals know, compared first if need be.
+
+    None, and nothing was run, where it is not believed even then; the next hint asks again.
+    """
+    for _ in range(2):
+        with database.begin() as session:
+            if books is None or books.believed(session):
+                return work(session)
+        assert books is not None
+        books.compare()
+    return None
 
 
 def _follows(now: Sighting, mark: int | None, database: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import time
 
@@ -18,7 +19,7 @@ from service.domain.weeks import Week
 from service.mail.journal import Journal
 from service.render.catalogue import load_catalogues
 from service.render.templates import FOLDER
-from service.store import batches, gate, issues, mailings, outcomes, publication, senders, subscribers, tables
+from service.store import Database, batches, gate, issues, mailings, outcomes, publication, senders, subscribers, tables
 from service.store.instants import stored
 from service.store.outcomes import Result
 from tests.factories import MADE_AT, add_readers
@@ -191,3 +192,32 @@ def wait_for_a_waiter(database, seconds=30, *, waiters=1):
 def books(database, data_dir, clock=None):
     """What holds the journals of that data directory against the database."""
     return Reconciler(database, data_dir, clock or SystemClock(), lambda *_: None)
+
+
+class Time:
+    """A database that can be set back to what it was: every row of every table."""
+
+    def __init__(self, database):
+        self.database = database
+        self.rows = {}
+
+    def keep(self):
+        with self.database.read() as session:
+            for table in tables.metadata.sorted_tables:
+                self.rows[table] = [dict(row._mapping) for row in session.execute(sa.select(table))]
+
+    def go_back(self):
+        with self.database.begin() as session:
+            for table in reversed(tables.metadata.sorted_tables):
+                session.execute(table.delete())
+            for table in tables.metadata.sorted_tables:
+                if self.rows[table]:
+                    session.execute(table.insert(), self.rows[table])
+
+
+def replaced_in_silence(database, monkeypatch):
+    """As in a failover: the connections lie idle for a while, their server is gone, and another one answers."""
+    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
+    others = "pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+    with contextlib.closing(Database(str(database.url), database.sealer)) as killer, killer.begin() as session:
+        session.execute(sa.text(f"SELECT {others} AND datname = current_database()"))  # our own words

@@ -1,7 +1,6 @@
 """A database that was set back in time learns from the journals what it does not know."""
 
 import asyncio
-import contextlib
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 
@@ -23,34 +22,22 @@ from service.domain.replies import Reply, ReplyClass
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
 from service.mail.notebook import Notebook
-from service.store import Database, audit, hosts, mailings, tables
+from service.store import audit, hosts, mailings, tables
 from tests.installation import miscounted
-from tests.unit.delivery.parts import PRESS, WEEK, Run, accepted, books, wait_for_a_waiter
+from tests.unit.delivery.parts import (
+    PRESS,
+    WEEK,
+    Run,
+    Time,
+    accepted,
+    books,
+    replaced_in_silence,
+    wait_for_a_waiter,
+)
 
 OK = Reply(250, "2.0.0", "taken")
 GONE = Reply(550, "5.1.1", "no such user")
 S = DeliveryState
-
-
-class Time:
-    """A database that can be set back to what it was: every row of every table."""
-
-    def __init__(self, database):
-        self.database = database
-        self.rows = {}
-
-    def keep(self):
-        with self.database.read() as session:
-            for table in tables.metadata.sorted_tables:
-                self.rows[table] = [dict(row._mapping) for row in session.execute(sa.select(table))]
-
-    def go_back(self):
-        with self.database.begin() as session:
-            for table in reversed(tables.metadata.sorted_tables):
-                session.execute(table.delete())
-            for table in tables.metadata.sorted_tables:
-                if self.rows[table]:
-                    session.execute(table.insert(), self.rows[table])
 
 
 class World:
@@ -171,14 +158,6 @@ def test_a_copy_that_lagged_behind_by_less_than_a_sweep_is_noticed_by_the_journa
     world.run.record(accepted(gated[1]))
     assert world.run.states()[gated[1].delivery] is S.ACCEPTED
     assert not miscounted(world.database, world.run.mailing)
-
-
-def replaced_in_silence(database, monkeypatch):
-    """As in a failover: the connections lie idle for a while, their server is gone, and another one answers."""
-    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
-    others = "pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
-    with contextlib.closing(Database(str(database.url), database.sealer)) as killer, killer.begin() as session:
-        session.execute(sa.text(f"SELECT {others} AND datname = current_database()"))  # our own words
 
 
 def test_a_copy_that_answers_in_place_of_the_server_is_not_claimed_from_unseen(
