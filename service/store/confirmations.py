@@ -117,12 +117,16 @@ def unanswered(session: Session, address_hash: bytes) -> int:
 
 
 def hold(session: Session, row_id: bytes) -> Confirmation | None:
-    """The confirmation, held until the transaction ends: of two presses one comes first. None where it lapsed."""
-    statement = sa.select(confirmations).where(confirmations.c.id == row_id, confirmations.c.day.is_not(None))
-    row = session.execute(statement.with_for_update() if session.postgresql else statement).one_or_none()
-    if row is None:
-        return None
-    return _confirmation(session, row)
+    """The confirmation, held until the transaction ends: of two presses one comes first. None where it lapsed.
+
+    With it, and in one order, whatever else its address was asked: `close` changes them all.
+    """
+    asked = confirmations.alias()
+    address_hash = sa.select(asked.c.address_hash).where(asked.c.id == row_id).scalar_subquery()
+    statement = sa.select(confirmations).where(confirmations.c.address_hash == address_hash)
+    statement = statement.order_by(confirmations.c.id)
+    rows = session.execute(statement.with_for_update() if session.postgresql else statement)
+    return next((_confirmation(session, row) for row in rows if row.id == row_id and row.day is not None), None)
 
 
 def _confirmation(session: Session, row: Any) -> Confirmation:
