@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from service.clock import Clock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring, Purpose
 from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
-from service.embedded.keyring_file import read_keyring, write_keyring
+from service.embedded.keyring_file import read_keyring
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -103,36 +102,20 @@ class Services:
             refused.pop_all()
         return database
 
-    def upgrade_database(self) -> tuple[str | None, str]:
+    def upgrade_database(self, *, dry_run: bool = False) -> tuple[str | None, str]:
         """Create or migrate the schema, with a new keyring for a new database; the revisions before and after."""
-        from service.store import provider_keys, schema
+        from service.embedded import founding
 
+        url, keyring_path = self.settings.resolved_database_url(), self.settings.keyring_path
+        if dry_run:
+            return founding.rehearse(url, keyring_path)
         self.settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not self.settings.keyring_path.exists():
-            self._create_keyring()
-        with closing(self._unchecked_database()) as database:
-            before, after = schema.upgrade(database)
-            schema.adopt_keyring(database)
-            # What only the keyring can tell of rows from before; called again where that was interrupted.
-            provider_keys.fill(database)
-        return before, after
+        return founding.upgrade(url, keyring_path)
 
     def _unchecked_database(self) -> Database:
         from service.store import Database
 
         return Database(self.settings.resolved_database_url(), self.sealer, departures=self.departures)
-
-    def _create_keyring(self) -> None:
-        from service.store import Database, Sealer, schema
-
-        keyring = Keyring.create(os.urandom)
-        with closing(Database(self.settings.resolved_database_url(), Sealer(keyring))) as database:
-            if schema.exists(database):
-                raise ConfigurationError(
-                    f"{self.settings.keyring_path}: no keyring, but the database was sealed with one; restore the file "
-                    "from your backup or point TYDZEN_SECRET_KEY_FILE at it"
-                )
-        write_keyring(self.settings.keyring_path, keyring)
 
     @cached_property
     def departures(self) -> DepartureLog:

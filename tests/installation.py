@@ -28,11 +28,11 @@ from pathlib import Path
 import sqlalchemy as sa
 from celery import Celery
 
-from service import bootstrap
 from service.delivery import control, progress, release
 from service.delivery.correcting import Proofreader
 from service.domain.delivery import DeliveryState
 from service.domain.tokens import DeliverySigner
+from service.embedded.keyring_file import write_keyring
 from service.mail.journal import KIND_DOT
 from service.queue import CeleryBell, celery_settings
 from service.store import Database, Sealer, issues, mailings, publication, subscribers
@@ -359,7 +359,7 @@ def installed(
     """An installation on that (migrated) database; `settings` are TYDZEN_ variables, `rules` the sink's."""
     data = folder / "data"
     data.mkdir(parents=True)
-    bootstrap.write_keyring(data / "secret.key", KEYRING)
+    write_keyring(data / "secret.key", KEYRING)
     valkey = ValkeyServer(folder / "valkey")
     if own_process:
         sink: SmtpSink | SinkProcess = SinkProcess(folder, rules, hide=hide)

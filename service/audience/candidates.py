@@ -79,9 +79,13 @@ class Examiner:
 
     def _week(self, text: str) -> Week:
         try:
-            return _remember(self._weeks, text, Week.parse(text))
+            week = Week.parse(text)
         except InvalidInputError:
             raise InvalidInputError("joined_week is no ISO week such as 2019-W22") from None
+        # East of here it may be next week already.
+        if week > self._defaults.week.shifted(1):
+            raise InvalidInputError("joined_week is in the future")
+        return _remember(self._weeks, text, week)
 
 
 def _remember(memory: dict[str, _T], text: str, value: _T) -> _T:

@@ -39,17 +39,21 @@ def register(app: typer.Typer) -> None:
 
 
 @db.command("upgrade")
-def upgrade(json: Json = False) -> None:
+def upgrade(
+    json: Json = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")] = False,
+) -> None:
     """Create or migrate the schema; a new database gets a new keyring."""
     from service.bootstrap import services
+    from service.cli.rehearsing import ending
 
-    before, after = services().upgrade_database()
+    before, after = services().upgrade_database(dry_run=dry_run)
     if json:
-        print_json({"before": before, "after": after})
+        print_json({"before": before, "after": after, "dry_run": dry_run})
     elif before == after:
         say(f"the schema is current ({after})")
     else:
-        say(f"the schema went from {before or 'nothing'} to {after}")
+        say(f"the schema {'would go' if dry_run else 'went'} from {before or 'nothing'} to {after}{ending(dry_run)}")
 
 
 @config.command("show")

@@ -22,7 +22,10 @@ def run(
     json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be forgotten.")] = False,
 ) -> None:
-    """Forget at once all that has had its time, from links to readers to pauses; workers do this by themselves."""
+    """Forget at once all that has had its time; workers do this by themselves.
+
+    That is who got which mailing, words of relays, refusals, sign-ups, requests, pauses and notices.
+    """
     from service.bootstrap import services
     from service.delivery import retention as forgetting
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from service import log
-from service.cli.output import say
+from service.cli.output import print_json, say
 
 _log = log.get("sweep")
 
@@ -19,14 +19,19 @@ def register(app: typer.Typer) -> None:
 
 
 def sweep(
-    every: Annotated[float, typer.Option(help="Go on, this many seconds apart; 0 = once.", min=0)] = 0,
+    every: Annotated[float, typer.Option(help="Go on, this many seconds apart; 0 = once.", min=0, max=86_400)] = 0,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON, where it is done once.")] = False,
 ) -> None:
     """Look for due slots, lost hints and dead workers' journals; every worker does this by itself."""
     from service.bootstrap import services
 
     parts = services()
     if not every:
-        say("swept" if parts.sweep.run() else "another process is sweeping at this moment")
+        swept = parts.sweep.run()
+        if json:
+            print_json({"swept": swept})
+        else:
+            say("swept" if swept else "another process is sweeping at this moment")
         return
     while True:
         started = time.monotonic()

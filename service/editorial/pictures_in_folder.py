@@ -8,9 +8,10 @@ from pathlib import Path
 from service.domain.content import Asset
 from service.editorial import plain_file
 from service.editorial.problems import Problems
-from service.render.pictures import pixels
+from service.render.pictures import is_whole, pixels
 
 LARGEST_IMAGE = 5 * 1024 * 1024  # octets
+_MOST_PIXELS = 50_000_000
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 _LONGEST_NAME = 200
 
@@ -28,7 +29,11 @@ def read_image(path: Path, problems: Problems) -> Asset | None:
             path, 0, "is neither a text <slug>.<language>.md nor a PNG, JPEG, GIF or WebP image; move it elsewhere"
         )
         return None
-    if not all(pixels(data) or (0, 0)):
+    width, height = pixels(data) or (0, 0)
+    if width * height > _MOST_PIXELS:
+        problems.add(path, 0, f"has {width} × {height} pixels; make it smaller")
+        return None
+    if not (width and height and is_whole(data)):
         problems.add(path, 0, f"is a damaged {media_type.removeprefix('image/')} image; save it anew")
         return None
     return Asset(path.name, media_type, data)

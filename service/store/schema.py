@@ -73,6 +73,11 @@ def require_current(database: Database) -> None:
         raise ConfigurationError(f"the database's schema is {current}, this program's {NEWEST}; run: tydzen db upgrade")
     if current > NEWEST:
         _require_compatible(database, current)
+    require_keyring(database)
+
+
+def require_keyring(database: Database) -> None:
+    """Raise ConfigurationError unless what the database holds is sealed with this keyring."""
     with database.read() as session:
         known = session.scalar(sa.select(meta.c.value).where(meta.c.key == "keyring"))
     if known != database.sealer.fingerprint:

@@ -21,6 +21,7 @@ from service.domain.mailing import MailingState
 from service.domain.subscriber import RequestPurpose, SubscriberStatus
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
+from service.embedded.keyring_file import write_keyring
 from service.store import confirmations, issues, mailings, requests, subscribers
 from service.store import publication as publications
 from service.web.app import create_app
@@ -90,7 +91,7 @@ def served(folder: Path, *, earlier: int = 24, around: Callable[[ASGIApp], ASGIA
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
         settings = config.load(data_dir=folder / "var", base_url=base)
         settings.data_dir.mkdir(parents=True)
-        bootstrap.write_keyring(settings.keyring_path, KEYRING)
+        write_keyring(settings.keyring_path, KEYRING)
         parts = bootstrap.Services(settings, SystemClock())
         parts.upgrade_database()
         fill(parts, earlier)

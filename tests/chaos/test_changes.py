@@ -11,7 +11,6 @@ from collections import Counter
 import pytest
 import sqlalchemy as sa
 
-from service import bootstrap
 from service.audience.adding import add
 from service.audience.departures import leave
 from service.clock import SystemClock
@@ -22,6 +21,7 @@ from service.domain.keys import Keyring, Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.domain.weeks import Week
+from service.embedded.keyring_file import write_keyring
 from service.store import issues, publication, subscribers, tables
 from tests.chaos.test_faults import is_sent, url_of
 from tests.chaos.test_scarcity import everybody_has_one, sending
@@ -124,7 +124,7 @@ def test_another_relay_and_another_key_in_mid_run_leave_old_links_alive(postgres
         made.wait_for(lambda: made.taken() > 40, 60)
         old.end()
         (tmp_path / "run" / "data" / "secret.key").unlink()
-        bootstrap.write_keyring(tmp_path / "run" / "data" / "secret.key", keys)
+        write_keyring(tmp_path / "run" / "data" / "secret.key", keys)
         made.start_worker(concurrency=2, smtp_url=f"smtp://127.0.0.1:{second.port}?tls=none")
         made.wait_for(lambda: is_sent(made, mailing), 60)
 

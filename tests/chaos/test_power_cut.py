@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service import bootstrap
 from service.domain.delivery import DeliveryState
+from service.embedded.keyring_file import write_keyring
 from service.mail.host import host_id
 from service.store import Database, Sealer, schema
 from tests.chaos.disks import fragile_disk
@@ -109,7 +109,7 @@ def test_a_host_is_the_same_after_a_power_cut(disk):
 def test_a_power_cut_loses_nobody_and_mails_nobody_twice(tmp_path, disk, kind):
     data = disk.place / "data"
     data.mkdir()
-    bootstrap.write_keyring(data / "secret.key", KEYRING)
+    write_keyring(data / "secret.key", KEYRING)
     os.sync()  # installed long ago
     with (
         a_database(kind, disk.place, tmp_path) as (url, server_processes, start_server),

@@ -12,6 +12,7 @@ import structlog
 
 from service import bootstrap
 from service.cli import main
+from service.embedded.keyring_file import write_keyring
 from tests.conftest import KEYRING, sqlite_copy
 from tests.installation import installed
 
@@ -20,7 +21,7 @@ from tests.installation import installed
 def tydzen(database, tmp_path, monkeypatch, capsys):
     """Run one command: its exit code, stdout and stderr."""
     key = tmp_path / "secret.key"
-    bootstrap.write_keyring(key, KEYRING)
+    write_keyring(key, KEYRING)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("TYDZEN_DATA_DIR", str(tmp_path / "var"))
     monkeypatch.setenv("TYDZEN_SECRET_KEY_FILE", str(key))

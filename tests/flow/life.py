@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from service.embedded.keyring_file import write_keyring
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
 from tests.servers import back_up
@@ -24,7 +25,6 @@ class Life:
     """One installation: a data directory, temporary files and a database to search; files outside that may hold all."""
 
     def __init__(self, database, folder: Path) -> None:
-        from service import bootstrap
 
         self.database = database
         self.inside = folder / "inside"
@@ -35,7 +35,7 @@ class Life:
             made.mkdir(parents=True)
         self.data = self.inside / "var"
         self.data.mkdir(mode=0o700)
-        bootstrap.write_keyring(self.data / "secret.key", KEYRING)
+        write_keyring(self.data / "secret.key", KEYRING)
         self.output = b""
         self.addresses: list[str] = []
         self.environment = {

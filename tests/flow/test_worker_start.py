@@ -7,8 +7,8 @@ import json
 import pytest
 import sqlalchemy as sa
 
-from service import bootstrap
 from service.domain.keys import Keyring
+from service.embedded.keyring_file import write_keyring
 from service.store.tables import meta
 from tests.flow.conftest import database_url
 from tests.installation import installed
@@ -32,7 +32,7 @@ def half_a_relay(made):
 
 def keyring_of_another(made):
     path = made.folder / "other.key"
-    bootstrap.write_keyring(path, Keyring({1: bytes(32)}))
+    write_keyring(path, Keyring({1: bytes(32)}))
     return {"secret_key_file": path}, "the keyring is not the one this database was sealed with"
 
 

@@ -192,9 +192,8 @@ def test_consent_is_that_of_the_line_else_of_the_command_else_the_files_digest(i
 
 
 def test_the_week_of_joining_comes_along_when_an_installation_moves(importing_to_sqlite):
-    counts(
-        importing_to_sqlite("email,languages,joined_week\na@r.test,be,2016-W05\nb@r.test,be,soon\n"), new=1, invalid=1
-    )
+    lines = "a@r.test,be,2016-W05\nb@r.test,be,soon\nc@r.test,be,9999-W01\n"
+    counts(importing_to_sqlite(f"email,languages,joined_week\n{lines}"), new=1, invalid=2)
     assert find(importing_to_sqlite, "a@r.test").joined_week == Week(2016, 5)
 
 

@@ -16,6 +16,7 @@ from tests.unit.editorial.samples import (
     publication,
     write_issue,
 )
+from tests.unit.render.samples import png
 
 
 @pytest.fixture
@@ -160,7 +161,8 @@ FILES = [
     ("drawing.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>", "is neither a text"),
     ("bridge.jpg", "<script>alert(1)</script>", "is neither a text"),
     ("мост.png", PNG, "needs a name of"),
-    ("cut.png", PNG[:12], "damaged"),
+    ("cut.png", PNG[:12], "is a damaged png image; save it anew"),
+    ("half.png", PNG[: len(PNG) // 2], "is a damaged png image; save it anew"),
 ]
 
 
@@ -184,6 +186,11 @@ def test_an_image_is_known_by_what_it_holds(folder):
 def test_an_image_that_is_too_large_is_refused(folder):
     (folder / "large.png").write_bytes(PNG + b"\0" * LARGEST_IMAGE)
     assert problems_of(folder) == ["large.png: is larger than 5120 KB; make it smaller"]
+
+
+def test_an_image_of_too_many_pixels_is_refused(folder):
+    (folder / "wide.png").write_bytes(png(10_000, 6_000))
+    assert problems_of(folder) == ["wide.png: has 10000 × 6000 pixels; make it smaller"]
 
 
 def test_links_pipes_and_folders_are_refused_and_not_read(folder):

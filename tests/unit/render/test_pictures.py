@@ -1,33 +1,40 @@
 """Images: their size from the file's header, and where they travel."""
 
-import struct
+import io
 
 import pytest
+from PIL import Image
 
 from service.domain.content import Asset
-from service.render.pictures import INSIDE_AT_MOST, pixels, place_inside_or_linked
+from service.render.pictures import INSIDE_AT_MOST, is_whole, pixels, place_inside_or_linked
 from tests.unit.render.samples import png
 
 FOLDER = "https://weekly.example.org/en/issues/2019-W22/"
-JPEG = b"\xff\xd8\xff\xe0\x00\x04ab" + b"\xff\xc0\x00\x11\x08" + struct.pack(">HH", 300, 500) + b"\x03" + b"\0" * 9
 
 
-@pytest.mark.parametrize(
-    ("data", "size"),
-    [
-        (png(640, 320), (640, 320)),
-        (b"GIF89a" + struct.pack("<HH", 20, 10) + b"\0\0\0", (20, 10)),
-        (JPEG, (500, 300)),
-        (b"RIFF\0\0\0\0WEBPVP8X" + b"\0" * 8 + (99).to_bytes(3, "little") + (49).to_bytes(3, "little"), (100, 50)),
-        (b"RIFF\0\0\0\0WEBPVP8L" + b"\0" * 4 + b"\x2f" + (99 | 49 << 14).to_bytes(4, "little") + b"\0" * 5, (100, 50)),
-        (b"RIFF\0\0\0\0WEBPVP8 " + b"\0" * 10 + struct.pack("<HH", 100, 50), (100, 50)),
-        (b"", None),
-        (b"\xff\xd8\xff", None),
-        (b"<svg/>", None),
-    ],
-)
-def test_pixels_are_read_from_the_header(data, size):
-    assert pixels(data) == size
+def drawn(kind, size=(50, 30)):
+    made = io.BytesIO()
+    # Of many colours, so that half of its octets hold half of it.
+    Image.effect_noise(size, 90).save(made, kind)
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "JPEG", "WEBP"])
+def test_an_image_tells_its_size_by_its_header_and_is_whole_to_its_end(kind):
+    data = drawn(kind)
+    assert (pixels(data), is_whole(data)) == ((50, 30), True)
+    assert not is_whole(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize("data", [b"", b"\xff\xd8\xff", b"<svg/>", drawn("BMP"), png()[:20]])
+def test_what_is_no_image_that_mails_carry_has_no_size(data):
+    assert (pixels(data), is_whole(data)) == (None, False)
+
+
+def test_an_image_whose_octets_were_changed_is_not_whole():
+    data = bytearray(drawn("PNG"))
+    data[len(data) // 2] ^= 0xFF
+    assert not is_whole(bytes(data))
 
 
 def test_small_images_travel_inside():

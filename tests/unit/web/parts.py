@@ -12,6 +12,7 @@ from service.clock import Clock
 from service.domain.chains import Chain
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
+from service.embedded.keyring_file import write_keyring
 from service.store import issues, subscribers
 from service.store import publication as publications
 from service.web.app import create_app
@@ -32,7 +33,7 @@ def installed(template: Path, folder: Path, clock: Clock) -> Iterator[bootstrap.
     settings = config.load(data_dir=folder / "var", base_url="http://localhost:8000")
     settings.data_dir.mkdir()
     (settings.data_dir / "tydzen.sqlite3").write_bytes(template.read_bytes())
-    bootstrap.write_keyring(settings.keyring_path, KEYRING)
+    write_keyring(settings.keyring_path, KEYRING)
     made = bootstrap.Services(settings, clock)
     yield made
     # Only one that was opened: a test may have taken the file away.
