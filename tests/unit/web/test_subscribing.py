@@ -107,6 +107,13 @@ def test_every_public_page_leads_to_the_form(site, published, path):
     assert "/be/subscribe" in site.get(path, headers={"Accept-Language": "be"}).text
 
 
+@pytest.mark.parametrize("path", ["/be/issues/", "/be/subscribe", "/be/subscribe/sent", "/u/forged", "/no/such/page"])
+def test_every_page_says_whose_it_is_and_leads_to_the_first_one(site, published, path):
+    published(MailingState.SENT)
+    title = html.escape(samples.publication().titles["be"])
+    assert f'<a href="/be/"><strong>{title}</strong></a>' in site.get(path, headers={"Accept-Language": "be"}).text
+
+
 @pytest.mark.parametrize("kind", CLASSES)
 def test_the_answer_is_the_same_redirect_for_every_class_of_address(form, parts, kind):
     expected = form("canary-some-new-one@example.test")
