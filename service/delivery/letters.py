@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
 
-from service.delivery.recording import LOCKED
+from service.domain.delivery import Hindrance
 from service.domain.errors import InvalidInputError
 from service.domain.providers import provider_of
 from service.domain.replies import Phase, ReplyClass
@@ -47,7 +47,7 @@ class Stationery:
         end = f"{at_domain}>"
         unsubscribe, preferences, ids = self._signers()
         letters = []
-        for delivery, attempt, subscriber, epoch, address in recipients:
+        for delivery, attempt, subscriber, epoch, address, untried in recipients:
             message_id, envelope = ids(delivery)
             values = SlotValues(
                 unsubscribe(subscriber),
@@ -57,8 +57,9 @@ class Stationery:
                 date,
             )
             provider = provider_of(address.rpartition("@")[2].lower())
+            envelope += at_domain
             letters.append(
-                Letter(delivery, attempt, address, envelope + at_domain, rendition, values, good_until, provider)
+                Letter(delivery, attempt, address, envelope, rendition, values, good_until, provider, untried)
             )
         return letters
 
@@ -71,7 +72,9 @@ def locked(recipients: list[Recipient], now: dt.datetime) -> list[Outcome]:
     due = now + _KEY_AGAIN
     return [
         Outcome(
-            one.delivery, one.attempt, ReplyClass.NOT_SENT, 0, None, LOCKED, Phase.MAIL, "", past_dot=False, due=due
+            *(one.delivery, one.attempt, ReplyClass.NOT_SENT, 0, None, Hindrance.KEY, Phase.MAIL, ""),
+            past_dot=False,
+            due=due,
         )
         for one in recipients
     ]

@@ -6,7 +6,7 @@ import datetime as dt
 import random
 from collections.abc import Iterable
 
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.replies import ReplyClass
 from service.domain.retries import GIVE_UP_AFTER, next_attempt
 from service.mail.letter import Outcome
@@ -30,9 +30,6 @@ STATES: dict[ReplyClass, DeliveryState] = {
 }
 # A mailbox that is full for good is refused at last, but never suppressed by one reply.
 GIVEN_UP: dict[ReplyClass, DeliveryState] = {ReplyClass.SOFT: DeliveryState.REFUSED}
-# Why a delivery is deferred that was gated and not written.
-HELD_BACK = "provider left alone"
-LOCKED = "its key is not in the keyring"
 
 
 def record(session: Session, spoken: Iterable[Outcome], *, now: dt.datetime) -> set[int]:
@@ -94,7 +91,7 @@ def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
 
     Only one that waits for its key does: the operator's keyring is no reader's fault.
     """
-    locked = outcome.text == LOCKED
+    locked = outcome.text == Hindrance.KEY
     began = outcomes.began(session, outcome.delivery_id)
     late = not locked and began is not None and due > loaded(began) + GIVE_UP_AFTER
     return Result(
@@ -103,7 +100,7 @@ def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
         DeliveryState.EXPIRED if late else DeliveryState.DEFERRED,
         outcome.reply_class.value,
         due_ms=None if late else stored(due),
-        reason=LOCKED if locked else HELD_BACK,
+        reason=Hindrance.KEY if locked else Hindrance.PROVIDER,
     )
 
 

@@ -24,8 +24,8 @@ from service.delivery.means import Means
 from service.delivery.meter import LEASES_LOST
 from service.delivery.passage import Passage
 from service.delivery.patience import AWAY_SECONDS
-from service.delivery.recording import LOCKED
 from service.delivery.tokens import Tokens
+from service.domain.delivery import Hindrance
 from service.domain.errors import UnavailableError
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.domain.replies import ReplyClass
@@ -274,7 +274,7 @@ class BatchRun:
         if gated is None:
             raise ClaimLostError
         if gated.locked:
-            _log.warning("key-missing", batch=self.claim.batch, letters=len(gated.locked), error=LOCKED)
+            _log.warning("key-missing", batch=self.claim.batch, letters=len(gated.locked), error=Hindrance.KEY)
         self.means.meter.gate(suspended_monotonic() - began, len(gated.recipients))
         for scope, left in passage.left.items():
             if not left:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from service.clock import suspended_monotonic
 from service.domain.breakers import PolicyCounter, Probe, ProviderCounter
 from service.domain.providers import KNOWN
-from service.domain.replies import Phase, ReplyClass
+from service.domain.replies import Phase, Reply, ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.store import Sealer
 from service.store.breakers import HARD, OUTAGE, POLICY, PROVIDER, Breaker, sealed_scope
@@ -122,8 +122,8 @@ class Watch:
     # Letters before they are written
 
     def wrote(self, letters: Iterable[Letter], now: dt.datetime) -> None:
-        """These are handed over. Only first attempts count: whom one has refused before says nothing of all."""
-        self._providers.wrote(Counter([letter.provider for letter in letters if letter.attempt == 1]), now)
+        """These are handed over. Only those that are untried count: whom one has refused before says nothing of all."""
+        self._providers.wrote(Counter([letter.provider for letter in letters if letter.untried]), now)
 
     def to_probe(self, letters: Iterable[Letter], now: dt.datetime) -> set[str]:
         """The scopes of these letters whose hold is over: somebody must try them."""
@@ -183,7 +183,7 @@ class Watch:
 
     def returned(self, outcome: Outcome) -> None:
         """A letter was not sent after all."""
-        if outcome.attempt == 1:
+        if outcome.untried:
             self._providers.returned(outcome.provider)
 
     def _policy_trip(self, mailing: int, outcome: Outcome) -> None:
@@ -201,7 +201,7 @@ class Watch:
         return counter
 
     def _count_refusal(self, mailing: int, outcome: Outcome) -> None:
-        if outcome.attempt > 1:
+        if not outcome.untried:
             return
         hard = outcome.reply_class is ReplyClass.HARD
         proven = bool(self._known) and self._scope(outcome.provider) in self._known
@@ -258,19 +258,7 @@ def said(outcome: Outcome) -> str:
 
 def unsent(letter: Letter, text: str, due: dt.datetime | None = None) -> Outcome:
     """The outcome of a gated letter that is not given to the wire."""
-    return Outcome(
-        letter.delivery_id,
-        letter.attempt,
-        ReplyClass.NOT_SENT,
-        0,
-        None,
-        text,
-        Phase.MAIL,
-        "",
-        past_dot=False,
-        provider=letter.provider,
-        due=due,
-    )
+    return Outcome.of(letter, ReplyClass.NOT_SENT, Reply(0, None, text), Phase.MAIL, "", past_dot=False, due=due)
 
 
 def _policy_reason(mailing: int, outcome: Outcome) -> str:

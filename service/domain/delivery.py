@@ -43,6 +43,13 @@ class SkipReason(StrEnum):
     PAUSED = "paused"
 
 
+class Hindrance(StrEnum):
+    """Why a letter that passed its gate was kept from the wire: no relay was asked, so it says nothing of a mailbox."""
+
+    PROVIDER = "provider left alone"
+    KEY = "its key is not in the keyring"
+
+
 class RetryReason(StrEnum):
     """Why a delivery that was not accepted may be tried again at an operator's word."""
 

@@ -42,10 +42,9 @@ class Conversation:
         self._pen = Pen(channel, journal, on_full=self._journal_full, dot_seconds=pool.dot_seconds)
         self._pipeline: deque[Transaction] = deque()
         self.under_way = self._pipeline  # for the owner to read
-        self._must_reset = False
+        self._must_reset = self._retiring = False
         self._farewell: Reply | None = None
         self._fault = False  # something was said or missed that speaks against the relay
-        self._retiring = False
         self.leaving = False  # takes no more letters, and ends after those under way
         self.over = False
         self._answered = 0  # replies since the session was last idle
@@ -304,9 +303,10 @@ class Conversation:
 
     def _settle(self, transaction: Transaction, reply: Reply, outcome: ReplyClass, phase: Phase) -> None:
         transaction.settled = True
-        if outcome is not ReplyClass.UNCERTAIN:
+        try:
             self._pen.record_reply(transaction, reply, outcome)
-        self._pool.report(transaction, reply, outcome, phase)
+        finally:  # what was read is told even where the journal has no room for it: nobody else ever would
+            self._pool.report(transaction, reply, outcome, phase)
 
     def _done(self, transaction: Transaction) -> None:
         if self._pipeline and self._pipeline[0] is transaction:

@@ -32,7 +32,8 @@ KIND_DOT, KIND_REPLY = 1, 2
 CLASSES = tuple(ReplyClass)
 
 _CHUNK = 1 << 20  # octets: 32,768 records
-_RESERVE = 256  # records kept for the replies to dots already written
+# Records kept for the replies to dots already written: of 100 sessions with a few letters each under way, and more.
+_RESERVE = 1024
 _BODY = struct.Struct("<qiHBBdHH")
 _CRC = struct.Struct("<I")
 # By name, because every letter costs two records.
@@ -87,8 +88,8 @@ class Journal:
 
     def _extend(self) -> None:
         self._allocate(self._file, self._allocated)
+        self._map.resize(self._allocated + _CHUNK)
         self._allocated += _CHUNK
-        self._map.resize(self._allocated)
 
     def prepare(self, letters: int) -> None:
         """Make sure that so many letters can be recorded; raises `UnavailableError` when the disk is full."""

@@ -6,8 +6,9 @@ import datetime as dt
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from service.domain.replies import Phase, ReplyClass
+from service.domain.replies import Phase, Reply, ReplyClass
 from service.domain.slots import SlotValues
+from service.log import cut_addresses
 from service.mail.segments import Rendition
 
 
@@ -17,7 +18,8 @@ class Letter(NamedTuple):
 
     `recipient` is the address as typed, empty where it is not known any more; `mail_from` the envelope sender, empty
     for the null sender; `good_until` the end of its gate by `service.clock.suspended_monotonic`, in seconds;
-    `provider` who keeps the mailbox (see `domain.providers`), for pacing: a domain says too much to be logged.
+    `provider` who keeps the mailbox (see `domain.providers`), for pacing: a domain says too much to be logged;
+    `untried` that no relay has refused or delayed it yet, however often it passed its gate.
     """
 
     delivery_id: int
@@ -28,6 +30,7 @@ class Letter(NamedTuple):
     values: SlotValues
     good_until: float
     provider: str = ""
+    untried: bool = True
 
     def __repr__(self) -> str:
         # Nothing of the reader's: representations end up in logs.
@@ -40,9 +43,9 @@ class Outcome(NamedTuple):
     `code` is 0 when no reply was read, `text` then says what happened instead; addresses are cut out of it. `phase` is
     where it was decided, and `past_dot` whether the journal holds a dot record of this attempt. `NOT_SENT` gives the
     letter back: it was no attempt, the reader's or the letter's fault it was not; `due` says when to try it again, if
-    not at once. `provider` is the letter's; with `busy` it had all the sessions that it may have, and others' letters
-    can be sent meanwhile. Of a 250 to a letter that was submitted with `regate`, neither text nor enhanced code
-    is kept.
+    not at once. `provider` and `untried` are the letter's; with `busy` its provider had all the sessions that it may
+    have, and others' letters can be sent meanwhile. Of a 250 to a letter that was submitted with `regate`, neither text
+    nor enhanced code is kept.
     """
 
     delivery_id: int
@@ -57,6 +60,28 @@ class Outcome(NamedTuple):
     provider: str = ""
     due: dt.datetime | None = None
     busy: bool = False
+    untried: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        letter: Letter,
+        reply_class: ReplyClass,
+        reply: Reply,
+        phase: Phase,
+        relay: str,
+        *,
+        past_dot: bool,
+        due: dt.datetime | None = None,
+        busy: bool = False,
+    ) -> Outcome:
+        """What `reply` made of the letter; addresses in its words are cut out."""
+        text = reply.text and cut_addresses(reply.text)
+        # By place, because every letter costs one.
+        return cls(
+            *(letter.delivery_id, letter.attempt, reply_class, reply.code, reply.enhanced, text, phase, relay),
+            *(past_dot, letter.provider, due, busy, letter.untried),
+        )
 
     def __repr__(self) -> str:
         return (

@@ -85,7 +85,9 @@ class Pen:
         self._out += parts
 
     def record_reply(self, transaction: Transaction, reply: Reply, outcome: ReplyClass) -> None:
-        """Record what became of a letter, if its dot was recorded."""
+        """Record what was said of a letter, if its dot was recorded; nothing where nobody knows what became of it."""
+        if outcome is ReplyClass.UNCERTAIN:
+            return
         if transaction is self._timed:
             self._stop_timing()
         if transaction.past_dot:

@@ -13,7 +13,6 @@ from functools import partial
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
 from service.domain.replies import Phase, Reply, ReplyClass
-from service.log import cut_addresses
 from service.mail.channel import Channel
 from service.mail.conversation import Conversation
 from service.mail.dkim import Signer
@@ -209,18 +208,8 @@ class Wire:
             self._opener.setbacks = 0
         letter = transaction.letter
         self.in_flight -= 1
-        outcome = Outcome(
-            letter.delivery_id,
-            letter.attempt,
-            reply_class,
-            reply.code,
-            reply.enhanced,
-            reply.text and cut_addresses(reply.text),
-            phase,
-            self._relay_name,
-            transaction.past_dot,
-            letter.provider,
-            busy=busy,
+        outcome = Outcome.of(
+            letter, reply_class, reply, phase, self._relay_name, past_dot=transaction.past_dot, busy=busy
         )
         transaction.settled = True
         if not self.in_flight:

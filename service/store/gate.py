@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
-from service.domain.delivery import DeliveryState, SkipReason
+from service.domain.delivery import DeliveryState, Hindrance, SkipReason
 from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus
 from service.store.arrays import array_literal
@@ -30,14 +30,22 @@ _PENDING, _ATTEMPTING = int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING
 
 
 # One for every letter: a named tuple is made in a third of the time of a frozen dataclass.
+# Reasons of letters that no relay was asked about.
+_NOT_ASKED = frozenset(Hindrance)
+
+
 class Recipient(NamedTuple):
-    """One reader who has passed the gate; the address is as it was typed, and empty where it cannot be opened."""
+    """One reader who has passed the gate; the address is as it was typed, and empty where it cannot be opened.
+
+    `untried` says that no relay has refused or delayed the letter before, however often it was gated.
+    """
 
     delivery: int
     attempt: int
     subscriber: bytes
     epoch: int
     address: str
+    untried: bool = True
 
     def __repr__(self) -> str:
         return f"Recipient(delivery={self.delivery}, attempt={self.attempt})"
@@ -87,7 +95,7 @@ _POSTGRESQL_GATE = """
           AND s.id = d.subscriber_id AND s.status = 'active' AND (s.paused_until IS NULL OR s.paused_until <= %(today)s)
           AND s.chain || CASE WHEN s.text_only THEN '+text' ELSE '' END = held.chain
           AND NOT EXISTS (SELECT 1 FROM suppressions x WHERE x.address_hash = s.address_hash)
-        RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed
+        RETURNING d.id, d.attempts, s.id AS subscriber, s.epoch, s.sealed, d.reason
     ), counted AS (
         UPDATE batches b SET
             lease_until = (extract(epoch FROM clock_timestamp()) * 1000)::bigint + %(lease)s,
@@ -97,7 +105,8 @@ _POSTGRESQL_GATE = """
         WHERE b.id = held.id
         RETURNING a.letters
     )
-    SELECT held.rate, counted.letters, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed
+    SELECT held.rate, counted.letters, gated.id, gated.attempts, gated.subscriber, gated.epoch, gated.sealed,
+        gated.reason
     FROM held CROSS JOIN counted LEFT JOIN gated ON true
     """
 
@@ -119,7 +128,7 @@ _SQLITE_HELD, _POSTGRESQL_HELD = _holding(postgresql=False), _holding(postgresql
 
 _SQLITE_ELIGIBLE = sa.text(
     """
-    SELECT NULL, 0, d.id, d.attempts + 1 AS attempts, s.id AS subscriber, s.epoch, s.sealed
+    SELECT NULL, 0, d.id, d.attempts + 1 AS attempts, s.id AS subscriber, s.epoch, s.sealed, d.reason
     FROM json_each(:ids) wanted
     JOIN deliveries d ON d.id = wanted.value
     JOIN subscribers s ON s.id = d.subscriber_id
@@ -241,7 +250,7 @@ def still_open(session: Session, claim: Claim, delivery: int, attempt: int, *, n
 
 
 class _Found(NamedTuple):
-    """What the statement said; a row is the rate, the acceptances, delivery, attempt, subscriber, epoch, address."""
+    """What the statement said; a row: rate, acceptances, delivery, attempt, subscriber, epoch, address, reason."""
 
     rate: float | None
     accepted: int
@@ -306,8 +315,10 @@ def _gated_singly(sealer: Sealer, found: _Found) -> Gated:
 
 def _recipients(unseal: Callable[[bytes, bytes], str], found: _Found) -> list[Recipient]:
     return [
-        Recipient(delivery, attempt, subscriber, epoch, unseal(subscriber, sealed))
-        for _, _, delivery, attempt, subscriber, epoch, sealed in found.rows
+        Recipient(
+            delivery, attempt, subscriber, epoch, unseal(subscriber, sealed), reason is None or reason in _NOT_ASKED
+        )
+        for _, _, delivery, attempt, subscriber, epoch, sealed, reason in found.rows
     ]
 
 

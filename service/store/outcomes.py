@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.replies import ReplyClass
 from service.store import bounces
 from service.store.arrays import array_literal
@@ -117,7 +117,7 @@ def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Cou
     before, batch = found
     changes[batch][before] -= 1
     changes[batch][result.state] += 1
-    if result.state is not DeliveryState.PENDING and not _held_back(result):
+    if result.state is not DeliveryState.PENDING and result.outcome != ReplyClass.NOT_SENT.value:
         _keep_evidence(session, result, now_ms)
     if result.suppress:
         bounces.suppress(session, result.delivery, now_ms)
@@ -135,9 +135,7 @@ def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryStat
                 deliveries.c.attempts == result.attempt,
                 deliveries.c.state == before,
             )
-            .values(
-                state=int(result.state), due_at=result.due_ms, reason=result.reason, at=now_ms, **_renumbered(result)
-            )
+            .values(state=int(result.state), due_at=result.due_ms, reason=_reason(result), at=now_ms)
             .returning(deliveries.c.batch_id)
         )
         row = session.execute(statement).first()
@@ -146,13 +144,16 @@ def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryStat
     return None
 
 
-def _held_back(result: Result) -> bool:
-    return result.outcome == ReplyClass.NOT_SENT.value and result.state is not DeliveryState.PENDING
+def _reason(result: Result) -> str | sa.ColumnElement[str] | None:
+    """Why it stands as it does; of a letter that was not sent after all, rather what a relay said of it before.
 
-
-def _renumbered(result: Result) -> dict[str, Any]:
-    """A letter that was held back was no attempt: nothing of it was written anywhere, so its number is used again."""
-    return {"attempts": deliveries.c.attempts - 1} if _held_back(result) else {}
+    By that the gate knows what is untried. Its attempt's number is never used again: the journal, and whoever repeats a
+    transaction whose commit was lost, know an attempt by delivery and number alone.
+    """
+    if result.outcome != ReplyClass.NOT_SENT.value or result.state is DeliveryState.EXPIRED:
+        return result.reason
+    untold = sa.or_(deliveries.c.reason.is_(None), deliveries.c.reason.in_([one.value for one in Hindrance]))
+    return sa.case((untold, sa.literal(result.reason)), else_=deliveries.c.reason)
 
 
 def _keep_evidence(session: Session, result: Result, now_ms: int) -> None:

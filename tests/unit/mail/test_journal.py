@@ -14,7 +14,7 @@ import time
 import uuid
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from service.domain.errors import InvalidInputError, UnavailableError
@@ -79,8 +79,12 @@ def test_a_torn_last_record_was_never_acted_upon(tmp_path_factory, length, whole
         for number in range(whole + 1):
             journal.dot(number + 1, 1)
         path = journal.path
+    torn_from = HEADER_SIZE + whole * RECORD.size + RECORD.size - length
     with path.open("r+b") as file:
-        file.seek(HEADER_SIZE + whole * RECORD.size + RECORD.size - length)
+        file.seek(torn_from)
+        # A checksum may end in zeros: then nothing is torn.
+        assume(any(file.read(length)))
+        file.seek(torn_from)
         file.write(bytes(length))
     contents = autopsy.read(path)
     assert contents.verdict(whole + 1, 1).fate is Fate.NOT_SENT
@@ -125,7 +129,7 @@ def test_a_full_disk_is_told_before_the_dot_and_replies_still_fit(journal):
     try:
         with pytest.raises(UnavailableError, match="no room"):
             _write_dots(journal, 40_000)
-        for number in range(200):
+        for number in range(1000):
             journal.reply(number, 1, OK, ReplyClass.ACCEPTED)
         with pytest.raises(UnavailableError):
             journal.prepare(1)

@@ -1,17 +1,20 @@
 """Outcomes are recorded once, by their attempt's id, whatever happened meanwhile."""
 
+import datetime as dt
 import threading
 
 import pytest
 import sqlalchemy as sa
 
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.subscriber import SubscriberStatus
 from service.store import gate, outcomes, subscribers, suppressions, tables
 from service.store.instants import stored
 from tests.factories import JOINED
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result, wait_for_a_waiter
+
+MINUTE = dt.timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -51,6 +54,49 @@ def test_the_outcome_of_an_earlier_attempt_changes_nothing(run):
     run.record(accepted(first))
 
     assert run.counts() == {"attempting": 4}
+
+
+def kept_back(recipient, reason, due):
+    """Gated, and not given to the wire."""
+    return result(recipient, DeliveryState.DEFERRED, outcome="not_sent", due_ms=stored(due), reason=reason)
+
+
+def test_who_repeats_that_a_letter_was_kept_back_takes_it_from_nobody_who_has_gated_it_since(run):
+    claim = run.claim()
+    first, *_ = run.gate(claim).recipients
+    late = kept_back(first, Hindrance.PROVIDER, run.now + MINUTE)
+    run.record(late)
+    run.give_back(claim)
+    run.now += 2 * MINUTE
+    other = run.register(host="another")
+    (again,) = run.gate(run.claim(sender=other), sender=other).recipients
+    assert (again.delivery, again.attempt) == (first.delivery, 2)
+
+    # The answer to its commit was lost; now the database is back, and it tries again.
+    run.record(late)
+    assert run.counts() == {"attempting": 4}
+    run.record(accepted(again))
+    assert run.counts() == {"accepted": 1, "attempting": 3}
+    assert not miscounted(run.database, run.mailing)
+
+
+@pytest.mark.parametrize("hindrance", Hindrance)
+def test_a_letter_that_was_kept_back_is_untried_until_a_relay_has_said_no(run, hindrance):
+    claim = run.claim()
+    first, *_ = run.gate(claim).recipients
+    assert first.untried
+    later = run.now + MINUTE
+    for attempt, said, untried in (
+        (2, kept_back(first, hindrance, later), True),
+        (3, result(first._replace(attempt=2), DeliveryState.PENDING, outcome="not_sent"), True),
+        (4, result(first._replace(attempt=3), DeliveryState.DEFERRED, due_ms=stored(later), reason="transient"), False),
+        (5, kept_back(first._replace(attempt=4), hindrance, later), False),
+        (6, result(first._replace(attempt=5), DeliveryState.PENDING, outcome="not_sent"), False),
+    ):
+        run.record(said)
+        run.now = later = later + 2 * MINUTE
+        (again,) = run.gate(claim).recipients
+        assert (again.attempt, again.untried) == (attempt, untried)
 
 
 @pytest.mark.parametrize(
