@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import sqlalchemy as sa
 
 from service.domain.errors import ConfigurationError
 from service.store.database import Database, Session, translated
+from service.store.errors import DatabaseAwayError
 from service.store.tables import meta
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 # The newest revision in `migrations`, which a test compares: asking Alembic would cost each command half a second.
 NEWEST = "0006"
 _COMPATIBLE_FROM = "compatible_from"
+# Whoever comes after a migration that waits for a table waits behind it, readers at the site among them: so it waits
+# for a moment only, lets them pass, and tries again.
+_PATIENCE = sa.text("SET LOCAL lock_timeout = '1s'")
+_PAUSE, _TRIES = 1.0, 30  # seconds
 
 
 def upgrade(database: Database, *, migrations: Path = MIGRATIONS) -> tuple[str | None, str]:
     """Bring the schema to the newest revision; returns the revisions before and after. Safe to call again.
 
-    A schema that a newer program has brought further already stays as it is.
+    A schema that a newer program has brought further already stays as it is. Raises DatabaseAwayError where tables stay
+    in use for a minute.
     """
     from alembic import command
     from alembic.config import Config
@@ -33,12 +40,28 @@ def upgrade(database: Database, *, migrations: Path = MIGRATIONS) -> tuple[str |
     before = revision(database)
     if before is not None and before > head:
         return before, before
-    with translated(), database.engine.connect() as connection, connection.begin():
-        config.attributes["connection"] = connection
-        command.upgrade(config, "head")
-        # Said by the migration itself, and kept beside the schema: the programs that must know it are older than it.
-        _write_meta(connection, _COMPATIBLE_FROM, scripts.get_revision(head).module.compatible_from)
-    return before, head
+    compatible_from = scripts.get_revision(head).module.compatible_from
+
+    def migrate() -> None:
+        with translated(), database.engine.connect() as connection, connection.begin():
+            if database.postgresql:
+                connection.execute(_PATIENCE)
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            # Said by the migration itself, and kept beside the schema: programs that must know it are older than it.
+            _write_meta(connection, _COMPATIBLE_FROM, compatible_from)
+
+    tries = _TRIES if database.postgresql else 1
+    while True:
+        try:
+            migrate()
+        except DatabaseAwayError:
+            tries -= 1
+            if not tries:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return before, head
 
 
 def _write_meta(connection: sa.Connection, key: str, value: str) -> None:

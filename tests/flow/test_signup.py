@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -17,6 +19,7 @@ from tests.factories import JOINED
 from tests.flow.conftest import sending_installation
 from tests.flow.visitor import Visitor, body, mails
 from tests.servers import free_port
+from tests.unit.delivery.parts import wait_for_a_waiter
 
 pytestmark = pytest.mark.slow
 
@@ -105,6 +108,27 @@ def test_a_sign_up_while_the_broker_is_away_is_answered_when_it_is_back(house):
         return mails(made.sink, address)
 
     made.wait_for(came, why="no confirmation came")
+
+
+def test_one_click_waits_for_a_migration_and_works(house):
+    made, site = house
+    address = "leaving-meanwhile@reader.test"
+    with made.database.begin() as session:
+        chain, active = Chain(("be",)), SubscriberStatus.ACTIVE
+        reader = subscribers.add(session, address, chain, status=active, consent="test", week=JOINED)
+    link = f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}"
+    with ThreadPoolExecutor(1) as other:
+        with made.database.engine.connect() as migrating, migrating.begin() as transaction:
+            migrating.execute(sa.text("ALTER TABLE subscribers ADD COLUMN note VARCHAR(8)"))
+            answer = other.submit(site.post, link, **{"List-Unsubscribe": "One-Click"})
+            if made.database.postgresql:
+                wait_for_a_waiter(made.database)
+            else:
+                time.sleep(1)
+            assert not answer.done()
+            transaction.rollback()
+        assert answer.result(timeout=60)[0] == 200
+    assert status(made, address) == (SubscriberStatus.UNSUBSCRIBED, "be")
 
 
 def test_one_click_works_while_the_broker_is_away_and_the_goodbye_comes_later(house):

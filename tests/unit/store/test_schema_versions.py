@@ -1,5 +1,7 @@
 """Programs and schemas of different age: who may work with what."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import sqlalchemy as sa
 from alembic import command
@@ -9,10 +11,11 @@ from alembic.script import ScriptDirectory
 from service.domain.errors import ConfigurationError
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
-from service.store import Session, schema, subscribers
+from service.store import Session, schema, subscribers, tables
 from tests.factories import add_readers
 from tests.growth import sums
 from tests.next_version import NEXT, next_migrations
+from tests.unit.delivery.parts import wait_for_a_waiter
 
 
 def test_a_newer_schema_that_only_adds_is_worked_with(database, tmp_path):
@@ -30,6 +33,24 @@ def test_an_older_program_that_upgrades_leaves_a_newer_schema_alone(database, tm
     schema.upgrade(database, migrations=next_migrations(tmp_path / "next"))
     assert schema.upgrade(database) == (NEXT, NEXT)
     assert schema.revision(database) == NEXT
+
+
+def test_a_migration_that_waits_for_a_table_keeps_nobody_waiting_behind_it(postgresql_database, tmp_path):
+    database = postgresql_database
+    with ThreadPoolExecutor(2) as others, database.begin() as long:
+        in_use = sa.select(sa.func.count()).select_from(tables.deliveries)
+        long.execute(in_use)
+        upgraded = others.submit(schema.upgrade, database, migrations=next_migrations(tmp_path / "next"))
+        wait_for_a_waiter(database)
+
+        def ask():
+            with database.read() as session:
+                return session.scalar(in_use)
+
+        assert others.submit(ask).result(timeout=60) == 0
+        assert not upgraded.done()
+        long.execute(sa.text("ROLLBACK"))
+        assert upgraded.result(timeout=60) == (schema.NEWEST, NEXT)
 
 
 def test_an_older_schema_is_refused_with_the_command_that_mends_it(database):
