@@ -4,7 +4,9 @@ import datetime as dt
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import sqlalchemy as sa
 from fastapi import FastAPI
 
 from service import bootstrap, config, log
@@ -15,6 +17,7 @@ from service.domain.weeks import Week
 from service.embedded.keyring_file import write_keyring
 from service.store import issues, subscribers
 from service.store import publication as publications
+from service.store.tables import metadata
 from service.web.app import create_app
 from service.web.floodgate import Floodgate
 from tests.conftest import KEYRING
@@ -53,6 +56,12 @@ def add_reader(parts: bootstrap.Services) -> bytes:
     made = {"status": SubscriberStatus.ACTIVE, "consent": "test", "week": Week(2019, 1)}
     with parts.database.begin() as session:
         return subscribers.add(session, ADDRESS, Chain(("be", "ru")), **made).id
+
+
+def dump(parts: bootstrap.Services) -> dict[str, list[Any]]:
+    """Every row of every table, to see whether anything has changed."""
+    with parts.database.read() as session:
+        return {one.name: session.execute(sa.select(one)).all() for one in metadata.sorted_tables}
 
 
 def open_to_all(parts: bootstrap.Services) -> FastAPI:

@@ -20,7 +20,7 @@ from service.store.engine_tables import bounces
 from service.store.tables import metadata, notices, requests, signups
 from service.store.tables import subscribers as table
 from tests.fakes import FakeBell
-from tests.unit.web.parts import ADDRESS, NOW
+from tests.unit.web.parts import ADDRESS, NOW, dump
 from tests.unit.web.test_public import leave_link, preference_link, stored
 
 LANGUAGES = ("en", "be", "ru")
@@ -43,11 +43,6 @@ def change(site, parts, reader):
         return site.post(f"{preference_link(parts, reader)}?lang={page}", data={"change": kind, **fields})
 
     return post
-
-
-def dump(parts):
-    with parts.database.read() as session:
-        return {one.name: session.execute(sa.select(one)).all() for one in metadata.sorted_tables}
 
 
 def mailed(parts):

@@ -2,19 +2,21 @@ import json
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from html import unescape
 
 import pytest
 
 from service.delivery.retention import KEEP_LINKS
 from service.domain.content import Article, Text, TextStatus, Trend
 from service.domain.mailing import MailingState
+from service.domain.slots import MARKERS, Slot
 from service.domain.tokens import CONFIRMATION_HOURS
 from service.domain.weeks import Week
 from service.render.templates import load_templates
 from service.store import bounces, issues, mailings
 from service.store import publication as publications
 from tests.unit.render import samples
-from tests.unit.web.parts import NOW, WEEK
+from tests.unit.web.parts import NOW, WEEK, add_reader, dump
 
 ISSUE = "/en/issues/2019-W22/"
 HOST = "http://localhost:8000"
@@ -231,17 +233,24 @@ def test_a_permalink_of_a_mail_opens_the_article_with_all_of_its_text(site, publ
     assert 'src="/be/issues/2019-W22/bridge.png"' in answer.text
 
 
-def test_each_address_that_a_mail_links_to_is_a_page(site, published):
+def test_each_link_of_a_mail_is_a_page_that_may_be_looked_at_and_changes_nothing(site, published, parts):
     from service.render.edition import render_edition
 
     published(MailingState.SENT)
+    reader = add_reader(parts)
+    before = dump(parts)
     for chain in (("en",), ("be", "ru"), ("ru", "be", "en")):
         mail = render_edition(samples.made_edition(*chain), load_templates().catalogues, base_url=HOST)
-        links = {link for link in re.findall(r'href="([^"#]*)', mail.html) if link.startswith(HOST)}
-        paths = {link.removeprefix(HOST) for link in links if not re.search("/[up]/", link)}
-        assert len(paths) > 6
+        own = mail.html.replace(MARKERS[Slot.UNSUBSCRIBE], parts.unsubscribe_links.sign(reader))
+        own = own.replace(MARKERS[Slot.PREFERENCES], parts.preference_links.sign(reader))
+        links = {unescape(link) for link in re.findall(r'href="([^"#]*)', own)}
+        paths = {link.removeprefix(HOST) for link in links if link.startswith(HOST)}
+        assert {path[:3] for path in paths} >= {"/u/", "/p/"}
+        assert len(paths) > 8
         for path in paths:
-            assert site.get(path).status_code == 200, path
+            for ask in (site.get, site.head) * 3:
+                assert ask(path).status_code == 200, path
+    assert dump(parts) == before
 
 
 def renamed(parts, now=NOW):

@@ -13,11 +13,11 @@ from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
 from service.store import subscribers, suppressions
-from service.store.tables import metadata
 from service.store.tables import signups as table
 from service.web.guard import POLICY
 from tests.fakes import FakeBell
 from tests.unit.render import samples
+from tests.unit.web.parts import dump
 
 NEW = "canary-new@example.test"
 CLASSES = ("new", "known", "pending", "left", "suppressed", "undeliverable")
@@ -45,11 +45,6 @@ def form(site, published, bell):
 def rows(parts):
     with parts.database.read() as session:
         return session.execute(sa.select(table)).all()
-
-
-def dump(parts):
-    with parts.database.read() as session:
-        return {one.name: session.execute(sa.select(one)).all() for one in metadata.sorted_tables}
 
 
 def address_of(parts, kind):
