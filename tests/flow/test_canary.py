@@ -24,7 +24,7 @@ from service.store.departures import DepartureLog
 from service.store.tables import meta, notices, publication
 from tests.canary import LeakError, assert_no_trace, find_traces
 from tests.conftest import KEYRING
-from tests.factories import save_publication
+from tests.factories import save_issue, save_publication
 from tests.flow.life import Life
 from tests.flow.visitor import Visitor, body, mails
 from tests.servers import free_port, valkey_server
@@ -176,7 +176,7 @@ def signed_up(life, suppressed):
             "TYDZEN_BASE_URL": f"http://127.0.0.1:{port}",
         }
         life.start(sys.executable, "-m", "service.cli", "web")
-        life.start(sys.executable, "-m", "celery", "-A", "worker", "worker", "--concurrency", "1", "-l", "DEBUG")
+        life.start(sys.executable, "-m", "celery", "-A", "worker", "worker", "--concurrency", "2", "-l", "DEBUG")
         visitor = Visitor(life.environment["TYDZEN_BASE_URL"])
         wait_for(visitor.answered)
         for address in (new, suppressed, refused):
@@ -193,11 +193,39 @@ def signed_up(life, suppressed):
         wait_for(lambda: notice_states(life)[DeliveryState.REFUSED] == 1)
         wait_for(lambda: notice_states(life)[DeliveryState.ACCEPTED] == 2)
         life.search(valkey=valkey)
+        mailed(life, sink)
+        life.search(valkey=valkey)
         moved = moved_by_link(life, visitor, sink, new)
         life.search(valkey=valkey)
         erased_by_link(life, visitor, sink, moved)
         life.search(valkey=valkey)
         life.stop()
+
+
+def mailed(life, sink):
+    """An issue to four readers: taken, refused and put off by name, and one of whose letter nobody knows."""
+    taken, refused, deferred, unknown = (life.reader(name) for name in ("taken", "gone", "later", "silent"))
+    for address in (taken, refused, deferred, unknown):
+        assert life.run("subscriber", "add", address, "--languages", "en", "--consent", "a letter")[0] == 0
+    sink.set_rules(
+        Rule("RCPT", f"550 5.1.1 <{refused}> is nobody", recipient=refused),
+        Rule("DOT", f"451 4.2.1 {deferred} is full", recipient=deferred),
+        Rule("DOT", recipient=unknown, then="drop"),
+    )
+    with life.database.begin() as session:
+        save_issue(session, "2019-W22")
+    assert life.run("issue", "send", "2019-W22", "--yes")[0] == 0
+
+    def counts():
+        code, out = life.run("mailing", "status", "2019-W22", "--json")
+        assert code == 0
+        return {name: json.loads(out)[name] for name in ("accepted", "refused", "deferred", "uncertain")}
+
+    wait_for(lambda: counts() == dict.fromkeys(("accepted", "refused", "deferred", "uncertain"), 1))
+    for command in ("status", "ledger", "uncertain"):
+        assert life.run("mailing", command, "2019-W22")[0] == 0
+    for address in (taken, refused, deferred, unknown):
+        assert life.run("explain", "-", "2019-W22", stdin=address)[0] == 0
 
 
 def link_in(sink, address, letter, number):
