@@ -28,6 +28,7 @@ WANTED = {"performance": 98, "accessibility": 100, "best-practices": 100, "seo":
 _NOT_THERE = ("missing", "confirm-stale", "request-stale")
 _EXEMPT = {"sent": {"seo"}} | {name: {"seo", "best-practices"} for name in _NOT_THERE}
 _MEASURES = ("first-contentful-paint", "largest-contentful-paint", "total-blocking-time", "speed-index")
+_TRIES = 4
 _FORMS = {"phone": [], "desktop": ["--preset=desktop"]}
 
 
@@ -60,14 +61,21 @@ def judge(url: str, form: str, *, status: int = 200) -> dict[str, int]:
         command.append("--ignore-status-code")
     # The page is on this machine, and so is what is told about it.
     environment = {"PATH": "/usr/bin:/bin:/usr/local/bin", "HOME": tempfile.gettempdir(), "CHROME_PATH": CHROMIUM}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-    if done.returncode:
-        raise SystemExit(f"lighthouse could not judge {url}: {done.stderr.strip()[-400:]}")
-    report = json.loads(done.stdout)
-    if problem := report.get("runtimeError"):
-        raise SystemExit(f"lighthouse could not judge {url}: {problem['message']}")
+    report = _report(command, environment)
     _explain(report)
     return {name: round(100 * report["categories"][name]["score"]) for name in WANTED}
+
+
+def _report(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """What Lighthouse found; on a busy machine it may fail to watch a page load, and asks to be run again."""
+    problem = ""
+    for _ in range(_TRIES):
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        report: dict[str, Any] = {} if done.returncode else json.loads(done.stdout)
+        problem = report.get("runtimeError", {}).get("message", "") if report else done.stderr.strip()[-400:]
+        if report and not problem:
+            return report
+    raise SystemExit(f"lighthouse could not judge {command[1]}: {problem}")
 
 
 def _explain(report: dict[str, Any]) -> None:
