@@ -6,8 +6,9 @@ import time
 from typing import TYPE_CHECKING
 
 from service.domain.errors import CheckFailedError
+from service.domain.mailing import MailingState
 from service.mail import autopsy
-from service.store import vitals
+from service.store import interventions, mailings, vitals
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
@@ -89,6 +90,19 @@ def journals(parts: Services) -> str:
     if unread:
         raise CheckFailedError(f"{unread} journals of dead workers are not read yet; run: tydzen sweep")
     return f"{alive} in use, none left unread"
+
+
+def counts(parts: Services) -> str:
+    """Whether the numbers of what is being sent are those of its letters."""
+    with parts.database.read() as session:
+        under_way = mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED])
+        wrong = [str(one.id) for one in under_way if interventions.miscounted(session, one.id)]
+    if wrong:
+        raise CheckFailedError(
+            f"of mailing {', '.join(wrong)} some batches are not counted right; "
+            "sweeps count them anew within ten minutes"
+        )
+    return "each mailing under way adds up, letter by letter"
 
 
 def uncertain(parts: Services) -> str:

@@ -53,6 +53,7 @@ def examine(parts: Services) -> Iterator[Finding]:
         "queues": engine_examination.queues,
         "leases": engine_examination.leases,
         "journals": engine_examination.journals,
+        "counts": engine_examination.counts,
         "uncertain": engine_examination.uncertain,
         "left alone": engine_examination.left_alone,
     }

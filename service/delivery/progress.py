@@ -10,12 +10,15 @@ from service import log
 from service.domain.mailing import MailingState
 from service.domain.retries import JITTER, SCHEDULE
 from service.pace.groups import lowest_rate
-from service.store import Session, batches, corrections, interventions, mailings
+from service.store import Session, batches, corrections, interventions, locks, mailings
 from service.store.instants import stored
 from service.store.mailings import Counts, Mailing, Waits
 
 # Whoever is deferred waits at least so long.
 _SHORTEST_WAIT = SCHEDULE[0].total_seconds() * (1 - JITTER)
+
+# A million letters are counted within a second.
+_COUNT_SECONDS = 600
 
 _log = log.get("progress")
 
@@ -73,17 +76,35 @@ def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:
     # Counted again under the lock: a retry that came first has opened batches.
     if mailings.lock(session, mailing).state is not MailingState.SENDING or batches.open_count(session, mailing):
         return False
+    # The numbers that say so are held against the letters themselves, once more and for the last time.
+    if _put_right(session, mailing) and batches.open_count(session, mailing):
+        return False
     mailings.move(session, mailing, MailingState.SENT, now=now)
     _log.info("mailing-sent", mailing=mailing)
     return True
+
+
+def _put_right(session: Session, mailing: int) -> bool:
+    """Whether the counts of some batch were not those of its letters; they are now."""
+    wrong = interventions.miscounted(session, mailing)
+    if wrong:
+        # Before its batches, as everywhere.
+        mailings.lock(session, mailing)
+        _log.error("batches-miscounted", mailing=mailing, batches=wrong[:20], count=len(wrong))
+        interventions.count_anew(session, wrong)
+    return bool(wrong)
 
 
 def tidy(session: Session, *, now: dt.datetime) -> None:
     """Put right what dead or late workers left: see each step. Whatever its state, a mailing comes to its end.
 
     A batch is closed whose worker died after its last letter. A mailing that was sent goes on where a journal that came
-    late gave a letter back. What came back to a cancelled mailing is cancelled, too. Then finish what is finished.
+    late gave a letter back. What came back to a cancelled mailing is cancelled, too. Then finish what is finished. Now
+    and then all letters of what is being sent are counted.
     """
+    if locks.take(session, "count", _COUNT_SECONDS):
+        for counted in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED]):
+            _put_right(session, counted.id)
     open_states = (MailingState.SENDING, MailingState.SENT, MailingState.PAUSED, MailingState.CANCELLED)
     for mailing in batches.unfinished_mailings(session, open_states):
         state = mailings.lock(session, mailing).state

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
 from service.domain.delivery import DeliveryState, RetryReason, SkipReason
 from service.domain.replies import ReplyClass
-from service.store.batches import settle
+from service.store.batches import hold, settle
 from service.store.database import Session
 from service.store.providers import known_provider
 from service.store.tables import COUNTED, batches, deliveries, subscribers
@@ -106,3 +107,26 @@ def recount(session: Session, batch: int) -> None:
     found = {DeliveryState(row.state).label: row.readers for row in session.execute(statement)}
     values = {name: found.get(name, 0) for name in COUNTED}
     session.execute(batches.update().where(batches.c.id == batch).values(values))
+
+
+def miscounted(session: Session, mailing: int) -> list[int]:
+    """The batches whose counts are not those of their deliveries; none, unless something is wrong.
+
+    One statement, so that it may run while letters are sent: it reads each delivery of the mailing.
+    """
+    number = {name: DeliveryState[name.upper()] for name in COUNTED}
+    sums = [sa.func.count().filter(deliveries.c.state == int(state)).label(name) for name, state in number.items()]
+    of_mailing = sa.select(deliveries.c.batch_id, *sums).where(deliveries.c.mailing_id == mailing)
+    found = of_mailing.group_by(deliveries.c.batch_id).subquery()
+    differs = sa.or_(*(batches.c[name] != sa.func.coalesce(found.c[name], 0) for name in COUNTED))
+    statement = sa.select(batches.c.id).outerjoin(found, found.c.batch_id == batches.c.id)
+    statement = statement.where(batches.c.mailing_id == mailing, differs).order_by(batches.c.id)
+    return list(session.execute(statement).scalars())
+
+
+def count_anew(session: Session, wrong: Sequence[int]) -> None:
+    """Give these batches the counts of their deliveries, and open those that have letters to send after all."""
+    for batch in wrong:
+        hold(session, batch)
+        recount(session, batch)
+    settle(session, wrong)

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from service.delivery import progress
 from service.domain.delivery import DeliveryState
-from service.store import batches, interventions, mailings
+from service.store import batches, interventions, mailings, tables
 from service.store.instants import stored
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, result, wait_for_a_waiter
@@ -27,6 +27,45 @@ def test_a_mailing_is_sent_when_all_is_recorded_though_its_worker_died_before_it
 
     assert run.state() == "sent"
     assert not run.batch(claim.batch).open
+
+
+def skewed(run, batch, **counts):
+    """Counts that no letters stand behind."""
+    with run.database.begin() as session:
+        session.execute(tables.batches.update().where(tables.batches.c.id == batch).values(counts))
+
+
+def test_counts_that_hide_a_reader_end_no_mailing(database):
+    run = Run(database, readers=3)
+    claim = run.claim()
+    gated = run.gate(claim, run.due(claim)[:2]).recipients
+    run.record(*map(accepted, gated))
+    run.give_back(claim)
+    skewed(run, claim.batch, pending=0, accepted=3, open=False)
+
+    with database.begin() as session:
+        assert not progress.finish(session, run.mailing, now=run.now)
+
+    assert run.counts() == {"accepted": 2, "pending": 1}
+    assert (run.state(), run.batch(claim.batch).open) == ("sending", True)
+    assert len(run.gate(run.claim()).recipients) == 1
+
+
+def test_sweeps_count_the_letters_of_what_is_being_sent_now_and_then(database):
+    run = Run(database, readers=3)
+    batch = run.batch_ids()[0]
+    for _ in range(2):
+        skewed(run, batch, pending=7)
+        assert miscounted(database, run.mailing) == [batch]
+        tidy(run)
+        assert not miscounted(database, run.mailing)
+        with database.begin() as session:
+            # Ten minutes later.
+            session.execute(tables.locks.delete())
+    tidy(run)
+    skewed(run, batch, pending=7)
+    tidy(run)
+    assert miscounted(database, run.mailing) == [batch]
 
 
 def test_a_mailing_with_a_letter_under_way_is_not_sent(database):
