@@ -26,8 +26,11 @@ install: $(STAMPS)/service ## the service into .venv, with tydzen and celery in 
 demo: $(STAMPS)/service ## import a sample issue and 1,000 readers, send it, show the ledger
 	$(BIN)/tydzen demo
 
-test: $(STAMPS)/test $(STAMPS)/packages ## install what tests need and run them all
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+test: $(STAMPS)/test $(STAMPS)/packages ## install what tests need and run them, but for the slow ones
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'not (slow or long)' $(TESTS)
+
+slow: $(STAMPS)/test $(STAMPS)/packages ## whole installations, browsers and samples of chaos: the tests that take longer
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -m 'slow and not long' $(TESTS)
 
 check: $(STAMPS)/test ## what CI checks besides the tests: style, types, floors, templates
 	$(BIN)/ruff check .
@@ -95,4 +98,4 @@ $(STAMPS)/lighthouse: tests/lighthouse/package-lock.json | $(STAMPS)/venv
 	npm ci --prefix $(STAMPS)/node
 	touch $@
 
-.PHONY: help install demo test check chaos simulate mutants bench pictures lighthouse lock clean
+.PHONY: help install demo test slow check chaos simulate mutants bench pictures lighthouse lock clean

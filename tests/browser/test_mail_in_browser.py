@@ -91,6 +91,7 @@ def test_an_accessibility_checker_finds_nothing_serious(running, documents, name
         assert found == [], look.name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("language", ["en", "be", "ru"])
 def test_every_notice_to_a_reader_is_readable_on_a_phone(running, language):
     for name, html in reader_notices(language).items():
