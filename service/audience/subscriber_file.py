@@ -52,6 +52,8 @@ _STATUSES = {
     "suppressed": Said.BLOCKED,
     **{said.value: said for said in Said},
 }
+# Only an operator lifts these.
+_LASTING = frozenset({Said.COMPLAINED, Said.BLOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +156,20 @@ class _Table:
                 week = week or self._mailchimp.joined_week(cells)
             except InvalidInputError as error:
                 return Broken(record.number, str(error))
-            said = said if status or said is not Said.ACTIVE else self._mailchimp.said(cells)
+            said = self._mailchimp_said(cells, said, told=bool(status))
         if self.origin is Origin.LISTMONK:
             found = _languages_of(attributes)
             if found is None:
                 return Broken(record.number, "the attributes are not a JSON object with languages in words")
             languages = found
         return Entry(record.number, _unguarded(email), languages, said, _unguarded(consent), week)
+
+    def _mailchimp_said(self, cells: list[str], said: Said, *, told: bool) -> Said:
+        """Who left or was cleaned there is so, whatever less is said of the line (`told`) or of all lines."""
+        departed = self._mailchimp.departed(cells)
+        if departed is not None:
+            return said if told and said in _LASTING else departed
+        return said if told or said is not Said.ACTIVE else self._mailchimp.joined(cells)
 
     def _fitted(self, cells: list[str]) -> list[str]:
         surplus = cells[self._width :]

@@ -6,6 +6,7 @@ import sqlalchemy as sa
 
 from service.audience.erasure import erase
 from service.audience.importing import ImportReport
+from service.audience.said import Said
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -282,3 +283,13 @@ def test_a_report_names_the_kind_of_the_file(importing_to_sqlite):
     assert isinstance(report, ImportReport)
     assert report.origin == "listmonk"
     counts(report, new=1)
+
+
+def test_a_cleaned_address_of_mailchimp_is_suppressed_also_by_a_command_that_says_less(importing_to_sqlite):
+    header, when = "Email Address,OPTIN_TIME,UNSUB_TIME,CLEAN_TIME,LEID,EUID\n", "2019-05-27 10:00:00"
+    lines = f"ann@reader.test,,,{when},1,2\nbob@reader.test,,{when},,1,2\ncid@reader.test,{when},,,1,2\n"
+    report = importing_to_sqlite(header + lines, languages="be", standing=Said.PENDING)
+    counts(report, unsubscribed=2, unconfirmed=1)
+    with importing_to_sqlite.database.read() as session:
+        assert suppressions.find(session, session.sealer.address_hash("ann@reader.test")).reason == "bounced"
+    assert find(importing_to_sqlite, "bob@reader.test").status is SubscriberStatus.UNSUBSCRIBED

@@ -206,6 +206,38 @@ def test_a_cleaned_address_of_mailchimp_bounced():
     assert mailchimp(",CLEAN_TIME", line) == [entry(2, "ann@reader.test", "", Said.BOUNCED, week="2018-W22")]
 
 
+@pytest.mark.parametrize("standing", [said for said in Said if said is not Said.BLOCKED])
+def test_who_left_or_was_cleaned_at_mailchimp_is_so_whatever_the_command_says_of_other_lines(standing):
+    more = ",UNSUB_TIME,UNSUB_REASON,CLEAN_TIME"
+    line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,'
+    told = {
+        '"2019-05-27 10:00:00",,': Said.UNSUBSCRIBED,
+        '"2019-05-27 10:00:00",spam,': Said.COMPLAINED,
+        ',,"2019-05-27 10:00:00"': Said.BOUNCED,
+        '"2019-05-27 10:00:00",,"2019-05-27 10:00:00"': Said.BOUNCED,
+        '"2019-05-27 10:00:00",spam,"2019-05-27 10:00:00"': Said.COMPLAINED,
+        ",,": standing,
+    }
+    found = mailchimp(more, "\n".join(line + times for times in told), standing)
+    assert [one.said for one in found] == list(told.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("active", Said.UNSUBSCRIBED),
+        ("pending", Said.UNSUBSCRIBED),
+        ("complained", Said.COMPLAINED),
+        ("blocklisted", Said.BLOCKED),
+        ("", Said.UNSUBSCRIBED),
+    ],
+)
+def test_who_left_at_mailchimp_has_left_whatever_a_column_of_status_says_less(status, said):
+    line = f'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"2019-05-27 10:00:00",{status}'
+    (found,) = mailchimp(",UNSUB_TIME,status", line)
+    assert found.said is said
+
+
 def test_an_audience_of_mailchimp_with_its_own_fields_of_addresses_is_read_by_the_address_of_its_mails():
     line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"1 Canary Street, Minsk",canary@reader.test,en'
     assert mailchimp(",Address,Email,Language", line) == [entry(2, "ann@reader.test", "en", week="2018-W22")]
