@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,7 @@ from service.audience.consent import evidence
 from service.audience.csv_lines import Broken
 from service.audience.departures import Departures, note
 from service.audience.effects import CODES, EVERY, STORED, Effect, Known, effect
+from service.audience.file_bounds import digest
 from service.audience.said import Said
 from service.audience.seen import Seen
 from service.audience.subscriber_file import Entry, Origin, SubscriberFile
@@ -80,12 +80,12 @@ def import_file(
     `languages` and `standing` count for lines that say none, `consent` for lines without evidence of their own; without
     either the evidence is the digest of the file. Takes the database and not a session: each chunk is a transaction, so
     that a million lines do not hold SQLite's one writer. Raises InvalidInputError for a file or option that is unusable
-    as a whole, before anything is changed.
+    as a whole, or too large (`file_bounds`), before anything is changed.
     """
     listener = listener or Listener()
     with database.read() as session:
         known_languages = publication.load(session).languages
-    source = _digest(path)
+    source = digest(path)
     week = Week.of(now.date())
     words = evidence(consent) if consent else f"import {source[:_CONSENT_DIGITS]}"
     chain = Chain.parse(languages, known_languages, aliases=True) if languages else None
@@ -244,17 +244,6 @@ class _Import:
 
 def _hashes(candidates: list[Candidate]) -> set[bytes]:
     return {one.address_hash for one in candidates}
-
-
-def _digest(path: Path) -> str:
-    """What the audit log calls the file: its name may tell of a person, its SHA-256 does not."""
-    try:
-        if not path.is_file():
-            raise InvalidInputError("there is no such file to import, or it is not a regular one")
-        with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidInputError(f"the file cannot be read ({type(error).__name__})") from None
 
 
 def _write_audit(database: Database, action: str, actor: str, now: dt.datetime, details: dict[str, Any]) -> None:
