@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ from service.store.subscribers import NewSubscriber, Standing, prepared
 
 # Pages of the indexes are written once for each chunk: larger ones write fewer, and hold their memory a little longer.
 CHUNK = 20_000
+# Of usual lines so many are 2 to 6 MB; of long ones fewer are held, however much they hold.
+_CHUNK_OCTETS = 16 * 1024 * 1024
 _CONSENT_DIGITS = len("sha256:") + 12
 
 
@@ -97,14 +98,25 @@ def import_file(
         examiner = Examiner(database.sealer, known_languages, Defaults(chain, words, week))
         if not dry_run:
             _write_audit(database, "subscriber.import", actor, now, {"source": source, "consent": bool(consent)})
-        entries = iter(lines)
-        while part := list(islice(entries, chunk)):
+        for part in _chunks(lines, chunk):
             work.store(_candidates(part, examiner, work.tally, listener))
             listener.progress(lines.octets)
         report = ImportReport(source, lines.origin, **work.tally)
     if not dry_run:
         _write_audit(database, "subscriber.imported", actor, now, asdict(report))
     return report
+
+
+def _chunks(lines: SubscriberFile, most: int) -> Iterator[list[Entry | Broken]]:
+    part: list[Entry | Broken] = []
+    begun = lines.octets
+    for entry in lines:
+        part.append(entry)
+        if len(part) == most or lines.octets - begun >= _CHUNK_OCTETS:
+            yield part
+            part, begun = [], lines.octets
+    if part:
+        yield part
 
 
 def _candidates(

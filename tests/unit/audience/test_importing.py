@@ -1,12 +1,15 @@
 import hashlib
 import json
+import tracemalloc
 
 import pytest
 import sqlalchemy as sa
 
+from service.audience.candidates import Defaults, Examiner
 from service.audience.erasure import erase
 from service.audience.importing import ImportReport
 from service.audience.said import Said
+from service.audience.subscriber_file import Entry
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -214,6 +217,30 @@ def test_progress_tells_octets_up_to_the_whole_file(importing_to_sqlite):
     assert importing_to_sqlite.octets == sorted(importing_to_sqlite.octets)
     assert importing_to_sqlite.octets[-1] == len(text)
     assert len(importing_to_sqlite.octets) == 3
+
+
+def test_what_long_lines_hold_is_not_remembered(importing_to_sqlite):
+    examiner = Examiner(importing_to_sqlite.database.sealer, ("be",), Defaults(None, "the list", WEEK))
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            consent = f"form{' ' * 60_000}{number}"
+            assert examiner.candidate(Entry(1, "ann@reader.test", "be", Said.ACTIVE, consent, "")).consent.startswith(
+                "form"
+            )
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000
+
+
+def test_long_lines_make_short_chunks(importing_to_sqlite, monkeypatch):
+    monkeypatch.setattr("service.audience.importing._CHUNK_OCTETS", 100_000)
+    long = "".join(f"r{number}@reader.test,be,{' ' * 60_000}form {number}\n" for number in range(5))
+    short = "".join(f"s{number}@reader.test,be,\n" for number in range(5))
+    counts(importing_to_sqlite("email,languages,consent\n" + long + short), new=10)
+    assert len(importing_to_sqlite.octets) == 3
+    assert find(importing_to_sqlite, "r4@reader.test").consent == "form 4"
 
 
 def test_a_chunk_takes_the_same_few_statements_however_long_it_is(importing):
