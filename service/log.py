@@ -12,7 +12,8 @@ from typing import Any, TextIO, cast
 import structlog
 
 # The net below the rule: whatever looks like an address is cut out before a line leaves the process.
-_ADDRESS = re.compile(r"[^\s<>()\[\],;:\"'=]+@[^\s<>()\[\],;:\"']+")
+# It looks once at each run of characters, from its start: from every place in it, 64 KB took half a minute.
+_ADDRESS = re.compile(r"(?<![^\s<>()\[\],;:\"'=])[^\s<>()\[\],;:\"'=]+@[^\s<>()\[\],;:\"']+")
 
 
 def cut_addresses(text: str) -> str:

@@ -16,6 +16,8 @@ from service.domain.weeks import Week
 from service.store import Sealer
 
 _MOST_REMEMBERED = 10_000
+# What many lines share is short.
+_LONGEST_REMEMBERED = 400
 _T = TypeVar("_T")
 
 
@@ -89,6 +91,6 @@ class Examiner:
 
 
 def _remember(memory: dict[str, _T], text: str, value: _T) -> _T:
-    if len(memory) < _MOST_REMEMBERED:
+    if len(memory) < _MOST_REMEMBERED and len(text) <= _LONGEST_REMEMBERED:
         memory[text] = value
     return value

@@ -11,6 +11,8 @@ from typing import BinaryIO
 from service.domain.errors import InvalidInputError
 
 LONGEST_LINE = 64 * 1024
+# An audience of Mailchimp has up to 80 fields of its own, its export some 25 more.
+MOST_COLUMNS = 200
 # A quoted cell may hold line ends (RFC 4180, 2.6): a name of two lines does, more than this is a forgotten quote.
 _LINES_OF_A_CELL = 10
 
@@ -89,7 +91,7 @@ class Lines:
 class CsvLines:
     """Reads the header, then record after record.
 
-    Raises InvalidInputError for a file without a header that can be read.
+    Raises InvalidInputError for a file without a header that can be read, or with too many columns.
     """
 
     def __init__(self, lines: Lines) -> None:
@@ -100,6 +102,10 @@ class CsvLines:
         header = self._cells(line)
         if header is None:
             raise InvalidInputError("the header cannot be read: its quotes do not match")
+        if len(header) > MOST_COLUMNS:
+            raise InvalidInputError(
+                f"the header names {len(header)} columns; at most {MOST_COLUMNS} are read, so leave others out"
+            )
         self.header = header
 
     def _header_line(self) -> str:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,8 @@ from service.audience.candidates import Candidate, Defaults, Examiner
 from service.audience.consent import evidence
 from service.audience.csv_lines import Broken
 from service.audience.departures import Departures, note
+from service.audience.effects import CODES, EVERY, STORED, Effect, Known, effect
+from service.audience.file_bounds import digest
 from service.audience.said import Said
 from service.audience.seen import Seen
 from service.audience.subscriber_file import Entry, Origin, SubscriberFile
@@ -28,29 +28,18 @@ from service.store.subscribers import NewSubscriber, Standing, prepared
 
 # Pages of the indexes are written once for each chunk: larger ones write fewer, and hold their memory a little longer.
 CHUNK = 20_000
+# Of usual lines so many are 2 to 6 MB; of long ones fewer are held, however much they hold.
+_CHUNK_OCTETS = 16 * 1024 * 1024
 _CONSENT_DIGITS = len("sha256:") + 12
-
-_SUPPRESSES = {
-    Said.BOUNCED: SuppressionReason.BOUNCED,
-    Said.COMPLAINED: SuppressionReason.COMPLAINED,
-    Said.BLOCKED: SuppressionReason.OPERATOR,
-}
-_ROWS = {
-    Said.ACTIVE: SubscriberStatus.ACTIVE,
-    Said.UNSUBSCRIBED: SubscriberStatus.UNSUBSCRIBED,
-    Said.BOUNCED: SubscriberStatus.BOUNCED,
-    Said.COMPLAINED: SubscriberStatus.COMPLAINED,
-}
-_LEAVES = frozenset({Said.UNSUBSCRIBED, *_SUPPRESSES})
-_GONE = frozenset({SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED, SubscriberStatus.COMPLAINED})
 
 
 @dataclass(frozen=True, slots=True)
 class ImportReport:
     """What became of each line: `lines` is the sum of new, known, suppressed, unsubscribed, unconfirmed and invalid.
 
-    `known` were readers already, or come twice in the file; `unsubscribed` have left, here or by the word of the file,
-    and `left` of them were active here until now; `unconfirmed` never agreed, so they are not stored.
+    Each is held against what is known when its turn comes, earlier lines of the file included. `known` were readers
+    already; `unsubscribed` have left, here or by the word of the file; `unconfirmed` never agreed, so they are not
+    stored. `left` tells by how many lines somebody left who was a reader until then.
     """
 
     source: str
@@ -92,12 +81,12 @@ def import_file(
     `languages` and `standing` count for lines that say none, `consent` for lines without evidence of their own; without
     either the evidence is the digest of the file. Takes the database and not a session: each chunk is a transaction, so
     that a million lines do not hold SQLite's one writer. Raises InvalidInputError for a file or option that is unusable
-    as a whole, before anything is changed.
+    as a whole, or too large (`file_bounds`), before anything is changed.
     """
     listener = listener or Listener()
     with database.read() as session:
         known_languages = publication.load(session).languages
-    source = _digest(path)
+    source = digest(path)
     week = Week.of(now.date())
     words = evidence(consent) if consent else f"import {source[:_CONSENT_DIGITS]}"
     chain = Chain.parse(languages, known_languages, aliases=True) if languages else None
@@ -109,14 +98,25 @@ def import_file(
         examiner = Examiner(database.sealer, known_languages, Defaults(chain, words, week))
         if not dry_run:
             _write_audit(database, "subscriber.import", actor, now, {"source": source, "consent": bool(consent)})
-        entries = iter(lines)
-        while part := list(islice(entries, chunk)):
+        for part in _chunks(lines, chunk):
             work.store(_candidates(part, examiner, work.tally, listener))
             listener.progress(lines.octets)
         report = ImportReport(source, lines.origin, **work.tally)
     if not dry_run:
         _write_audit(database, "subscriber.imported", actor, now, asdict(report))
     return report
+
+
+def _chunks(lines: SubscriberFile, most: int) -> Iterator[list[Entry | Broken]]:
+    part: list[Entry | Broken] = []
+    begun = lines.octets
+    for entry in lines:
+        part.append(entry)
+        if len(part) == most or lines.octets - begun >= _CHUNK_OCTETS:
+            yield part
+            part, begun = [], lines.octets
+    if part:
+        yield part
 
 
 def _candidates(
@@ -141,11 +141,33 @@ def _candidates(
 
 @dataclass(slots=True)
 class _Work:
-    """What one chunk changes."""
+    """What one chunk changes, each in the order of its lines."""
 
     new: list[bytes] = field(default_factory=list)
-    leaving: list[tuple[bytes, bytes, Said]] = field(default_factory=list)
+    closed: list[bytes] = field(default_factory=list)
+    statuses: list[tuple[bytes, SubscriberStatus]] = field(default_factory=list)
+    forgotten: list[bytes] = field(default_factory=list)
     suppressed: list[tuple[bytes, SuppressionReason]] = field(default_factory=list)
+
+    def note(self, address_hash: bytes, done: Effect) -> None:
+        before, after = done.before, done.after
+        if before.status is None and after.status is not None:
+            self.new.append(address_hash)
+        elif before.status is not None and after.status is None:
+            self.forgotten.append(address_hash)
+        elif after.status is not None and after.status is not before.status:
+            self.statuses.append((address_hash, after.status))
+        if after.suppression is not None and after.suppression is not before.suppression:
+            self.suppressed.append((address_hash, after.suppression))
+        if done.closes:
+            self.closed.append(address_hash)
+
+    def steps(self) -> list[tuple[bytes, Step]]:
+        """What is written down beside the database."""
+        left = [one for one, status in self.statuses if status is SubscriberStatus.UNSUBSCRIBED]
+        return [(one, Step(reason.value)) for one, reason in self.suppressed] + [
+            (one, Step.UNSUBSCRIBED) for one in left
+        ]
 
 
 @dataclass(slots=True)
@@ -159,111 +181,81 @@ class _Import:
     tally: Counter[str] = field(default_factory=Counter)
 
     def store(self, candidates: list[Candidate]) -> None:
-        chosen = self._once(candidates)
         if self.seen is not None:
             with self.database.read() as session:
-                self._sort(session, chosen)
+                self._sort(session, candidates, subscribers.standings(session, _hashes(candidates)))
             return
         # Sealed before the transaction, which should be short: everybody else who writes waits for it.
-        sealed = {known: self._sealed(one) for known, one in chosen.items() if one.said in _ROWS}
+        sealed = self._sealed(candidates)
         with self.database.begin() as session:
-            work = self._sort(session, chosen)
+            readers = subscribers.standings(session, _hashes(candidates))
+            work = self._sort(session, candidates, readers)
+            # Whoever confirms holds the confirmation before the reader, and so do we.
+            confirmations.withdraw(session, work.closed)
             missed = len(work.new) - subscribers.insert(session, [sealed[known] for known in work.new], week=self.week)
             # Somebody else added these between our look and our insert.
             self.tally["new"] -= missed
             self.tally["known"] += missed
-            self._send_away(session, work)
+            ids = {known: sealed[known].id for known in work.new} | {known: one.id for known, one in readers.items()}
+            self._send_away(session, work, ids)
 
-    def _once(self, candidates: list[Candidate]) -> dict[bytes, Candidate]:
-        """The candidates by their hash; of two lines about one reader a departure counts, else the first."""
-        chosen: dict[bytes, Candidate] = {}
+    def _sealed(self, candidates: list[Candidate]) -> dict[bytes, NewSubscriber]:
+        """By its hash each address as the first line says it that can bring a reader."""
+        made: dict[bytes, NewSubscriber] = {}
         for one in candidates:
-            first = chosen.get(one.address_hash)
-            if first is None and (self.seen is None or self.seen.add(one.address_hash)):
-                chosen[one.address_hash] = one
-                continue
-            self.tally["known"] += 1
-            if first is not None and first.said is Said.ACTIVE and one.said in _LEAVES:
-                chosen[one.address_hash] = one
-        return chosen
+            if one.said in STORED and one.address_hash not in made:
+                made[one.address_hash] = prepared(
+                    self.database.sealer,
+                    one.address,
+                    one.chain,
+                    status=STORED[one.said],
+                    consent=one.consent,
+                    week=one.week,
+                    address_hash=one.address_hash,
+                )
+        return made
 
-    def _sealed(self, one: Candidate) -> NewSubscriber:
-        return prepared(
-            self.database.sealer,
-            one.address,
-            one.chain,
-            status=_ROWS[one.said],
-            consent=one.consent,
-            week=one.week,
-            address_hash=one.address_hash,
-        )
-
-    def _sort(self, session: Session, chosen: dict[bytes, Candidate]) -> _Work:
+    def _sort(self, session: Session, candidates: list[Candidate], readers: dict[bytes, Standing]) -> _Work:
+        """Count line after line; a later one finds what an earlier one leaves behind, in a dry run too."""
         work = _Work()
-        readers = subscribers.standings(session, chosen)
-        suppressed = suppressions.suppressed_among(session, chosen)
-        for address_hash, one in chosen.items():
-            reader = readers.get(address_hash)
-            if address_hash in suppressed:
-                self.tally["suppressed"] += 1
-            elif reader is None:
-                self._sort_new(one, work)
-            else:
-                self._sort_known(one, reader, work)
+        suppressed = suppressions.suppressed_among(session, _hashes(candidates))
+        told: dict[bytes, Known] = {}
+        for one in candidates:
+            known = one.address_hash
+            before = told.get(known) or self._told_before(known)
+            if before is None:
+                reader = readers.get(known)
+                before = Known(reader.status if reader else None, suppressed.get(known))
+            done = effect(before, one.said)
+            self.tally[done.counted] += 1
+            self.tally["left"] += done.left
+            if done.after != before:
+                told[known] = done.after
+                work.note(known, done)
+        if self.seen is not None:
+            for known, after in told.items():
+                self.seen.put(known, CODES[after])
         return work
 
-    def _sort_new(self, one: Candidate, work: _Work) -> None:
-        if one.said is Said.PENDING:
-            self.tally["unconfirmed"] += 1
-            return
-        if one.said in _SUPPRESSES:
-            work.suppressed.append((one.address_hash, _SUPPRESSES[one.said]))
-        if one.said is Said.BLOCKED:
-            # A keyed hash is all that is needed to never mail an address.
-            self.tally["suppressed"] += 1
-            return
-        work.new.append(one.address_hash)
-        self.tally["new" if one.said is Said.ACTIVE else "unsubscribed"] += 1
+    def _told_before(self, address_hash: bytes) -> Known | None:
+        code = None if self.seen is None else self.seen.get(address_hash)
+        return None if code is None else EVERY[code]
 
-    def _sort_known(self, one: Candidate, reader: Standing, work: _Work) -> None:
-        """A file can have a reader leave; it never brings one back, and never changes languages that were chosen."""
-        gone = reader.status in _GONE
-        if one.said not in _LEAVES:
-            self.tally["unsubscribed" if gone else "known"] += 1
-            return
-        if one.said in _SUPPRESSES:
-            work.suppressed.append((one.address_hash, _SUPPRESSES[one.said]))
-        self.tally["suppressed" if one.said is Said.BLOCKED else "unsubscribed"] += 1
-        if not gone:
-            self.tally["left"] += 1
-            work.leaving.append((reader.id, one.address_hash, one.said))
-
-    def _send_away(self, session: Session, work: _Work) -> None:
-        away = [address_hash for _, address_hash, _ in work.leaving] + [known for known, _ in work.suppressed]
-        confirmations.withdraw(session, away)
+    def _send_away(self, session: Session, work: _Work, ids: dict[bytes, bytes]) -> None:
         suppressions.insert(session, work.suppressed, self.week)
-        for reader, _, said in work.leaving:
-            if said in _ROWS:
-                subscribers.set_status(session, reader, _ROWS[said], week=self.week)
+        for known, status in work.statuses:
+            # A complaint that came meanwhile weighs more, and stays.
+            subscribers.set_status(session, ids[known], status, week=self.week, unless={SubscriberStatus.COMPLAINED})
         # Who was only asked, and is asked no more.
-        blocked = [known for _, known, said in work.leaving if said is Said.BLOCKED]
-        if blocked:
-            confirmations.forget_pending(session, blocked)
-        steps = [(address_hash, Step(reason.value)) for address_hash, reason in work.suppressed]
-        steps += [(known, Step.UNSUBSCRIBED) for _, known, said in work.leaving if said is Said.UNSUBSCRIBED]
+        if work.forgotten:
+            confirmations.forget_pending(session, work.forgotten)
+        steps = work.steps()
         if steps:
             note(self.departures, steps, self.week)
 
 
-def _digest(path: Path) -> str:
-    """What the audit log calls the file: its name may tell of a person, its SHA-256 does not."""
-    try:
-        if not path.is_file():
-            raise InvalidInputError("there is no such file to import, or it is not a regular one")
-        with path.open("rb") as file:
-            return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InvalidInputError(f"the file cannot be read ({type(error).__name__})") from None
+def _hashes(candidates: list[Candidate]) -> set[bytes]:
+    return {one.address_hash for one in candidates}
 
 
 def _write_audit(database: Database, action: str, actor: str, now: dt.datetime, details: dict[str, Any]) -> None:

@@ -26,16 +26,19 @@ class MailchimpColumns:
         """Whether the file is an export of Mailchimp."""
         return self._places.keys() >= _MARKS
 
-    def said(self, cells: Sequence[str]) -> Said:
-        """Cleaned addresses bounced; who neither opted in nor confirmed only bought something once."""
+    def departed(self, cells: Sequence[str]) -> Said | None:
+        """That somebody complained, was cleaned (the mailbox bounced) or left; None for who is still there."""
+        left = bool(self._cell(cells, "unsub_time"))
+        reason = self._cell(cells, "unsub_reason").lower()
+        if left and any(word in reason for word in _COMPLAINTS):
+            return Said.COMPLAINED
         if self._cell(cells, "clean_time"):
             return Said.BOUNCED
-        if self._cell(cells, "unsub_time"):
-            reason = self._cell(cells, "unsub_reason").lower()
-            return Said.COMPLAINED if any(word in reason for word in _COMPLAINTS) else Said.UNSUBSCRIBED
-        if self._cell(cells, "optin_time") or self._cell(cells, "confirm_time"):
-            return Said.ACTIVE
-        return Said.PENDING
+        return Said.UNSUBSCRIBED if left else None
+
+    def joined(self, cells: Sequence[str]) -> Said:
+        """Of who is still there: who neither opted in nor confirmed only bought something once."""
+        return Said.ACTIVE if self._cell(cells, "optin_time") or self._cell(cells, "confirm_time") else Said.PENDING
 
     def joined_week(self, cells: Sequence[str]) -> str:
         """The ISO week of the confirmation, else of the opt-in, or nothing. Raises InvalidInputError."""

@@ -17,19 +17,16 @@ from service.domain.errors import InvalidInputError
 _UTF8_BOM = b"\xef\xbb\xbf"
 _UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 _COLUMNS = ("email", "languages", "status", "consent", "joined_week", "attributes")
+# What columns are called. Of those in a header the first rank counts; two of one rank cannot be told apart.
 _NAMES = {
-    "email": "email",
-    "e-mail": "email",
-    "email address": "email",
-    "address": "email",
-    "languages": "languages",
-    "language": "languages",
-    "lang": "languages",
-    "status": "status",
-    "consent": "consent",
-    "joined_week": "joined_week",
-    "attributes": "attributes",
+    **{column: ((column,),) for column in _COLUMNS},
+    # "Address" is the street where another column is the mailbox.
+    "email": (("email",), ("e-mail", "email address"), ("address",)),
+    # In the order of listmonk's attributes.
+    "languages": (("languages",), ("lang",), ("language",)),
 }
+# It calls the mailbox so in every export; any other name is a field that an audience thought of itself.
+_MAILCHIMP_EMAIL = (("email address",), *_NAMES["email"])
 # What a spreadsheet takes for the start of a formula.
 GUARDED = ("=", "+", "-", "@", "\t", "\r")
 _LISTMONK_KEYS = ("languages", "lang", "language")
@@ -55,6 +52,8 @@ _STATUSES = {
     "suppressed": Said.BLOCKED,
     **{said.value: said for said in Said},
 }
+# Only an operator lifts these.
+_LASTING = frozenset({Said.COMPLAINED, Said.BLOCKED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +120,9 @@ class _Table:
         self._standing = standing
         header = self._records.header
         self._width = len(header)
-        self._places = _places(header)
-        self._order = [self._places.get(name, -1) for name in _COLUMNS]
         self._mailchimp = MailchimpColumns(header)
+        self._places = _places(header, mailchimp=self._mailchimp.present)
+        self._order = [self._places.get(name, -1) for name in _COLUMNS]
         self.origin = Origin.CSV
         if self._mailchimp.present:
             self.origin = Origin.MAILCHIMP
@@ -157,13 +156,20 @@ class _Table:
                 week = week or self._mailchimp.joined_week(cells)
             except InvalidInputError as error:
                 return Broken(record.number, str(error))
-            said = said if status or said is not Said.ACTIVE else self._mailchimp.said(cells)
+            said = self._mailchimp_said(cells, said, told=bool(status))
         if self.origin is Origin.LISTMONK:
             found = _languages_of(attributes)
             if found is None:
                 return Broken(record.number, "the attributes are not a JSON object with languages in words")
             languages = found
         return Entry(record.number, _unguarded(email), languages, said, _unguarded(consent), week)
+
+    def _mailchimp_said(self, cells: list[str], said: Said, *, told: bool) -> Said:
+        """Who left or was cleaned there is so, whatever less is said of the line (`told`) or of all lines."""
+        departed = self._mailchimp.departed(cells)
+        if departed is not None:
+            return said if told and said in _LASTING else departed
+        return said if told or said is not Said.ACTIVE else self._mailchimp.joined(cells)
 
     def _fitted(self, cells: list[str]) -> list[str]:
         surplus = cells[self._width :]
@@ -174,17 +180,30 @@ class _Table:
         return cells if any(surplus) else cells[: self._width]
 
 
-def _places(header: list[str]) -> dict[str, int]:
-    places: dict[str, int] = {}
-    for place, cell in enumerate(header):
-        name = _NAMES.get(cell.strip().lower())
-        if name in places:
-            raise InvalidInputError(f"the header names two columns that mean {name}")
-        if name is not None:
-            places[name] = place
+def _places(header: list[str], *, mailchimp: bool) -> dict[str, int]:
+    """In which place of a line each of our columns stands. Raises InvalidInputError that repeats no other cell."""
+    cells = [cell.strip().lower() for cell in header]
+    names = {**_NAMES, "email": _MAILCHIMP_EMAIL} if mailchimp else _NAMES
+    places = {}
+    for column, ranks in names.items():
+        found = _named(cells, ranks)
+        if len(found) > 1:
+            same = " and ".join(cells[place] for place in found[:2])
+            raise InvalidInputError(f"the header names two columns that mean {column}: {same}; rename one of them")
+        if found:
+            places[column] = found[0]
     if "email" not in places:
         raise InvalidInputError("the first line must name the columns, such as: email,languages")
     return places
+
+
+def _named(cells: list[str], ranks: tuple[tuple[str, ...], ...]) -> list[int]:
+    """Where the names of the first rank that is there stand."""
+    for names in ranks:
+        found = [place for place, cell in enumerate(cells) if cell in names]
+        if found:
+            return found
+    return []
 
 
 def _languages_of(attributes: str) -> str | None:

@@ -7,15 +7,17 @@ from dataclasses import dataclass
 
 import sqlalchemy as sa
 
-from service.domain.subscriber import SuppressionReason, outranks
+from service.domain.subscriber import SuppressionReason
 from service.domain.weeks import Week
 from service.store.database import Session
 from service.store.hashes import of_hashes
 from service.store.tables import suppressions
 
+# The rule of `outranks`, in the database, so that many go in at once.
 _INSERT = sa.text(
     "INSERT INTO suppressions (address_hash, reason, since_week) VALUES (:address_hash, :reason, :since_week) "
-    "ON CONFLICT (address_hash) DO NOTHING"
+    "ON CONFLICT (address_hash) DO UPDATE SET reason = excluded.reason, since_week = excluded.since_week "
+    "WHERE suppressions.reason IN ('erased', 'bounced') AND excluded.reason NOT IN ('erased', 'bounced')"
 )
 
 
@@ -50,15 +52,11 @@ def add(session: Session, address_hash: bytes, reason: SuppressionReason, week: 
     A reason that only an operator may lift takes the place of one that a new sign-up lifts, never the other way.
     """
     values = {"address_hash": address_hash, "reason": reason.value, "since_week": str(week)}
-    if session.execute(_INSERT, values).rowcount > 0:
-        return True
-    weaker = [other.value for other in SuppressionReason if outranks(reason, other)]
-    known = sa.and_(suppressions.c.address_hash == address_hash, suppressions.c.reason.in_(weaker))
-    return session.execute(suppressions.update().where(known).values(values)).rowcount > 0
+    return session.execute(_INSERT, values).rowcount > 0
 
 
 def insert(session: Session, reasons: Sequence[tuple[bytes, SuppressionReason]], week: Week) -> None:
-    """Suppress many addresses at once; those that are suppressed already keep their reason."""
+    """Suppress many addresses at once, one after another; those that are suppressed already as `add` says."""
     rows = [{"address_hash": known, "reason": reason.value, "since_week": str(week)} for known, reason in reasons]
     if rows:
         session.execute(_INSERT, rows)

@@ -3,7 +3,6 @@ import sqlalchemy as sa
 
 from service.audience import exporting, looking_up
 from service.audience.adding import add
-from service.audience.seen import Seen
 from service.audience.subscriber_file import SubscriberFile
 from service.domain.chains import Chain
 from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
@@ -115,12 +114,3 @@ def test_an_address_is_revealed_one_at_a_time_and_audited(database):
         assert exporting.reveal(session, reader, **BY) == "ann@reader.test"
         entries = session.execute(sa.select(audit.c.action, audit.c.subject).order_by(audit.c.id)).all()
     assert entries[1:] == [("subscriber.export", "all"), ("subscriber.reveal", reader.public_id)]
-
-
-def test_a_hash_is_seen_once():
-    import hashlib
-
-    seen = Seen()
-    hashes = [hashlib.sha256(str(number).encode()).digest() for number in range(20_000)]
-    assert all(seen.add(value) for value in hashes)
-    assert not any(seen.add(value) for value in hashes)

@@ -1,11 +1,15 @@
 import hashlib
 import json
+import tracemalloc
 
 import pytest
 import sqlalchemy as sa
 
+from service.audience.candidates import Defaults, Examiner
 from service.audience.erasure import erase
 from service.audience.importing import ImportReport
+from service.audience.said import Said
+from service.audience.subscriber_file import Entry
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -215,6 +219,30 @@ def test_progress_tells_octets_up_to_the_whole_file(importing_to_sqlite):
     assert len(importing_to_sqlite.octets) == 3
 
 
+def test_what_long_lines_hold_is_not_remembered(importing_to_sqlite):
+    examiner = Examiner(importing_to_sqlite.database.sealer, ("be",), Defaults(None, "the list", WEEK))
+    tracemalloc.start()
+    try:
+        for number in range(200):
+            consent = f"form{' ' * 60_000}{number}"
+            assert examiner.candidate(Entry(1, "ann@reader.test", "be", Said.ACTIVE, consent, "")).consent.startswith(
+                "form"
+            )
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 2_000_000
+
+
+def test_long_lines_make_short_chunks(importing_to_sqlite, monkeypatch):
+    monkeypatch.setattr("service.audience.importing._CHUNK_OCTETS", 100_000)
+    long = "".join(f"r{number}@reader.test,be,{' ' * 60_000}form {number}\n" for number in range(5))
+    short = "".join(f"s{number}@reader.test,be,\n" for number in range(5))
+    counts(importing_to_sqlite("email,languages,consent\n" + long + short), new=10)
+    assert len(importing_to_sqlite.octets) == 3
+    assert find(importing_to_sqlite, "r4@reader.test").consent == "form 4"
+
+
 def test_a_chunk_takes_the_same_few_statements_however_long_it_is(importing):
     taken = []
     for length in (10, 500):
@@ -282,3 +310,13 @@ def test_a_report_names_the_kind_of_the_file(importing_to_sqlite):
     assert isinstance(report, ImportReport)
     assert report.origin == "listmonk"
     counts(report, new=1)
+
+
+def test_a_cleaned_address_of_mailchimp_is_suppressed_also_by_a_command_that_says_less(importing_to_sqlite):
+    header, when = "Email Address,OPTIN_TIME,UNSUB_TIME,CLEAN_TIME,LEID,EUID\n", "2019-05-27 10:00:00"
+    lines = f"ann@reader.test,,,{when},1,2\nbob@reader.test,,{when},,1,2\ncid@reader.test,{when},,,1,2\n"
+    report = importing_to_sqlite(header + lines, languages="be", standing=Said.PENDING)
+    counts(report, unsubscribed=2, unconfirmed=1)
+    with importing_to_sqlite.database.read() as session:
+        assert suppressions.find(session, session.sealer.address_hash("ann@reader.test")).reason == "bounced"
+    assert find(importing_to_sqlite, "bob@reader.test").status is SubscriberStatus.UNSUBSCRIBED

@@ -123,7 +123,9 @@ def test_attributes_that_say_no_languages_in_words_break_their_line_alone(attrib
     [
         ("ann@reader.test,be\n", "first line must name"),
         ("name,languages\n", "first line must name"),
-        ("email,address\n", "two columns"),
+        ("email,Email,languages\n", "two columns that mean email: email and email; rename"),
+        ("e-mail,email address\n", "two columns that mean email: e-mail and email address; rename"),
+        ("email,status,status\n", "two columns that mean status: status and status; rename"),
         ("email,languages\n".encode("utf-16"), "UTF-16"),
         ("", "empty"),
     ],
@@ -134,6 +136,29 @@ def test_a_file_without_a_usable_header_is_refused_as_a_whole(content, reason):
     assert "ann" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("header", "line"),
+    [
+        ("address,email", "1 Canary Street,ann@reader.test"),
+        ("Email Address,Address,Address", "ann@reader.test,1 Canary Street,2 Canary Street"),
+        ("address,e-mail", "1 Canary Street,ann@reader.test"),
+        ("e-mail,email,email address", "canary@reader.test,ann@reader.test,canary@reader.test"),
+        ("address", "ann@reader.test"),
+    ],
+)
+def test_address_means_that_of_mails_only_where_no_column_means_it_more(header, line):
+    assert read(f"{header}\n{line}\n") == [entry(2, "ann@reader.test", "")]
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["email,lang,languages", "email,language,languages", "email,language,lang", "email,language,lang,languages"],
+)
+def test_languages_are_those_of_the_column_named_so_as_in_the_attributes_of_listmonk(header):
+    line = "ann@reader.test" + ",en" * (header.count(",") - 1) + ',"be,ru"'
+    assert read(f"{header}\n{line}\n") == [entry(2, "ann@reader.test")]
+
+
 def test_an_entry_does_not_show_the_address():
     assert "ann" not in repr(entry(2, "ann@reader.test"))
 
@@ -141,8 +166,8 @@ def test_an_entry_does_not_show_the_address():
 MAILCHIMP = '"Email Address","First Name",MEMBER_RATING,OPTIN_TIME,OPTIN_IP,CONFIRM_TIME,CONFIRM_IP,LAST_CHANGED,LEID,EUID,NOTES'
 
 
-def mailchimp(more, line):
-    file = SubscriberFile(io.BytesIO(f"{MAILCHIMP}{more}\n{line}\n".encode()))
+def mailchimp(more, line, standing=Said.ACTIVE):
+    file = SubscriberFile(io.BytesIO(f"{MAILCHIMP}{more}\n{line}\n".encode()), standing)
     assert file.origin is Origin.MAILCHIMP
     return list(file)
 
@@ -179,6 +204,43 @@ def test_who_left_or_complained_at_mailchimp_has_left_here(reason, said):
 def test_a_cleaned_address_of_mailchimp_bounced():
     line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"2019-05-27 10:00:00"'
     assert mailchimp(",CLEAN_TIME", line) == [entry(2, "ann@reader.test", "", Said.BOUNCED, week="2018-W22")]
+
+
+@pytest.mark.parametrize("standing", [said for said in Said if said is not Said.BLOCKED])
+def test_who_left_or_was_cleaned_at_mailchimp_is_so_whatever_the_command_says_of_other_lines(standing):
+    more = ",UNSUB_TIME,UNSUB_REASON,CLEAN_TIME"
+    line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,'
+    told = {
+        '"2019-05-27 10:00:00",,': Said.UNSUBSCRIBED,
+        '"2019-05-27 10:00:00",spam,': Said.COMPLAINED,
+        ',,"2019-05-27 10:00:00"': Said.BOUNCED,
+        '"2019-05-27 10:00:00",,"2019-05-27 10:00:00"': Said.BOUNCED,
+        '"2019-05-27 10:00:00",spam,"2019-05-27 10:00:00"': Said.COMPLAINED,
+        ",,": standing,
+    }
+    found = mailchimp(more, "\n".join(line + times for times in told), standing)
+    assert [one.said for one in found] == list(told.values())
+
+
+@pytest.mark.parametrize(
+    ("status", "said"),
+    [
+        ("active", Said.UNSUBSCRIBED),
+        ("pending", Said.UNSUBSCRIBED),
+        ("complained", Said.COMPLAINED),
+        ("blocklisted", Said.BLOCKED),
+        ("", Said.UNSUBSCRIBED),
+    ],
+)
+def test_who_left_at_mailchimp_has_left_whatever_a_column_of_status_says_less(status, said):
+    line = f'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"2019-05-27 10:00:00",{status}'
+    (found,) = mailchimp(",UNSUB_TIME,status", line)
+    assert found.said is said
+
+
+def test_an_audience_of_mailchimp_with_its_own_fields_of_addresses_is_read_by_the_address_of_its_mails():
+    line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"1 Canary Street, Minsk",canary@reader.test,en'
+    assert mailchimp(",Address,Email,Language", line) == [entry(2, "ann@reader.test", "en", week="2018-W22")]
 
 
 def test_a_time_that_is_none_breaks_its_line_alone():

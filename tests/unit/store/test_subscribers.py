@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from service.domain.chains import Chain
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring
-from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.subscriber import SubscriberStatus, SuppressionReason, outranks
 from service.domain.weeks import Week
 from service.store import Database, DuplicateError, Sealer, subscribers, suppressions, tables
 from service.store.subscribers import Count, Standing, prepared
@@ -224,16 +224,19 @@ def test_a_suppression_is_found_counted_once_and_lifted(database):
 
 @pytest.mark.parametrize("known", SuppressionReason)
 @pytest.mark.parametrize("new", SuppressionReason)
-def test_a_reason_that_only_an_operator_lifts_replaces_the_others_and_is_never_replaced(sqlite_database, known, new):
+def test_a_reason_that_only_an_operator_lifts_replaces_the_others_and_is_never_replaced(database, known, new):
     strong = {SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR}
-    with sqlite_database.begin() as session:
+    with database.begin() as session:
         suppressions.add(session, HASH, known, WEEK)
-        changed = suppressions.add(session, HASH, new, WEEK)
-        assert changed == (new in strong and known not in strong)
-        assert suppressions.find(session, HASH).reason is (new if changed else known)
+        changed = suppressions.add(session, HASH, new, WEEK.shifted(1))
+        assert changed == (new in strong and known not in strong) == outranks(new, known)
+        kept = suppressions.Suppression(new, WEEK.shifted(1)) if changed else suppressions.Suppression(known, WEEK)
+        assert suppressions.find(session, HASH) == kept
+        suppressions.insert(session, [(b"x" * 32, known), (b"x" * 32, new)], WEEK)
+        assert suppressions.find(session, b"x" * 32).reason is kept.reason
 
 
-def test_many_are_suppressed_at_once_and_keep_the_reason_they_have(database):
+def test_many_are_suppressed_at_once_and_keep_the_reason_that_weighs_as_much(database):
     with database.begin() as session:
         suppressions.add(session, HASH, SuppressionReason.ERASED, WEEK)
         reasons = [(HASH, SuppressionReason.BOUNCED), (b"x" * 32, SuppressionReason.BOUNCED)]
