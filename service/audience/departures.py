@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 from service import log
+from service.audience.fates import fates
+from service.domain.signup import confirmed_in
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, confirmations, subscribers, suppressions
+from service.store import Session, audit, confirmations, notices, subscribers, suppressions
 from service.store.departures import Departure, Step
 from service.store.subscribers import Subscriber
 
@@ -60,45 +62,61 @@ def note(departures: Departures, steps: Iterable[tuple[bytes, Step]], week: Week
         _log.error("departure.not_written", error=type(error).__name__, errno=error.errno)
 
 
-@dataclass(slots=True)
-class _Fate:
-    left: bool = False
-    erased: bool = False
-    suppression: tuple[SuppressionReason, Week] | None = None
+def reapply(
+    session: Session, departures: Departures, *, others: Sequence[Departures] = (), actor: str, now: dt.datetime
+) -> Reapplied:
+    """Send away again everybody whose departure the database does not know, as after a restored backup. Idempotent.
 
-    def follow(self, departure: Departure) -> None:
-        match departure.step:
-            case Step.UNSUBSCRIBED:
-                self.left = True
-            case Step.CONFIRMED:
-                self.left, self.erased, self.suppression = False, False, None
-            case Step.LIFTED:
-                self.erased, self.suppression = False, None
-            case step:
-                self.erased = self.erased or step is Step.ERASED
-                self.suppression = (SuppressionReason(step.value), departure.week)
-
-
-def reapply(session: Session, departures: Departures, *, actor: str, now: dt.datetime) -> Reapplied:
-    """Send away again everybody whose departure the database does not know, as after a restored backup. Idempotent."""
-    fates: dict[bytes, _Fate] = {}
-    for departure in departures.read():
-        fates.setdefault(departure.address_hash, _Fate()).follow(departure)
+    `others` are the logs of other hosts. Whoever came back after leaving stays, as far as one of the logs or the
+    database itself tells it by a later week (see `fates`): a confirmation, or a move to that address.
+    """
     unsubscribed = erased = suppressed = 0
     week = Week.of(now.date())
-    for address_hash, fate in fates.items():
+    for address_hash, fate in fates(one.read() for one in (departures, *others)).items():
+        if not fate.departed:
+            continue
+        reader = subscribers.find_hash(session, address_hash)
+        if reader is not None:
+            fate.outweigh(confirmed=_confirmed(session, reader))
         if fate.suppression is not None:
             suppressed += suppressions.add(session, address_hash, *fate.suppression)
-        reader = subscribers.find_hash(session, address_hash)
         if reader is None:
             continue
-        if fate.erased:
-            erased += subscribers.erase(session, reader.id, week=week)
-        elif fate.left:
+        if _goes(reader, fate.erased, allowed=SuppressionReason.ERASED not in fate.suppressed):
+            erased += _erase(session, reader, week)
+        elif _goes(reader, fate.left):
             unsubscribed += leave(session, reader, week)
     done = Reapplied(unsubscribed, erased, suppressed)
     audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
     return done
+
+
+def _confirmed(session: Session, reader: Subscriber) -> Week | None:
+    """The week in which the reader's address was confirmed last, as far as the database tells."""
+    weeks = [confirmed_in(reader.consent, reader.joined_week)]
+    if reader.epoch:
+        entries = audit.about(session, reader.public_id)
+        weeks += [Week.of(one.at.date()) for one in entries if one.action == "subscriber.move"]
+    return max((week for week in weeks if week is not None), default=None)
+
+
+def _goes(reader: Subscriber, departed: Week | None, *, allowed: bool = False) -> bool:
+    """Whether the row is one of before that departure, as far as weeks tell.
+
+    A younger one is a question that was not answered yet, which does no harm; or it was added where an operator had
+    `allowed` the address again. Any other that is younger was let in by a database that knew no better.
+    """
+    if departed is None:
+        return False
+    asked = reader.status is SubscriberStatus.PENDING
+    return not ((asked or allowed) and reader.joined_week > departed)
+
+
+def _erase(session: Session, reader: Subscriber, week: Week) -> bool:
+    """As `erasure.erase` does; what keeps the address away is there already."""
+    confirmations.withdraw(session, [reader.address_hash], reader=reader.id)
+    notices.forget(session, reader.id)
+    return subscribers.erase(session, reader.id, week=week)
 
 
 def leave(session: Session, reader: Subscriber, week: Week) -> bool:

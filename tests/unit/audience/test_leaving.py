@@ -12,9 +12,11 @@ from service.audience.adding import add
 from service.audience.departures import Nowhere, Reapplied, reapply
 from service.audience.erasure import erase
 from service.audience.preferences import set_chain
+from service.audience.reader_notices import MOVED, tell
 from service.audience.suppressing import suppress, unsuppress
 from service.audience.unsubscribe import Outcome, unsubscribe
 from service.domain.chains import Chain
+from service.domain.delivery import DeliveryState
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -23,7 +25,7 @@ from service.domain.weeks import Week
 from service.store import audit as audit_log
 from service.store import subscribers, suppressions
 from service.store.departures import Departure, DepartureLog, Step
-from service.store.tables import audit
+from service.store.tables import audit, notices
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
 from tests.fakes import FakeBell
@@ -240,3 +242,33 @@ def test_who_left_before_being_suppressed_has_still_left_when_that_is_lifted(sql
         later = [Step.UNSUBSCRIBED, Step.OPERATOR, Step.LIFTED]
         reapplying.note(departures, [(reader.address_hash, step) for step in later], WEEK)
         assert reapply(session, departures, **BY) == Reapplied(unsubscribed=1, erased=0, suppressed=0)
+
+
+def test_who_was_erased_is_not_brought_back_by_it_that_the_address_is_allowed_again(sqlite_database, departures):
+    with sqlite_database.begin() as session:
+        reader = added(session)
+        steps = [Step.ERASED, Step.LIFTED]
+        reapplying.note(departures, [(reader.address_hash, step) for step in steps], WEEK)
+        assert reapply(session, departures, **BY) == Reapplied(unsubscribed=0, erased=1, suppressed=0)
+
+
+def test_who_is_added_after_an_operator_allowed_the_address_again_stays(sqlite_database, departures):
+    with sqlite_database.begin() as session:
+        reader = added(session)
+        steps = [Step.ERASED, Step.LIFTED]
+        reapplying.note(departures, [(reader.address_hash, step) for step in steps], Week(2019, 22))
+        assert reapply(session, departures, **BY) == Reapplied(0, 0, 0)
+        # But not by any other host's word than that of its log.
+        reapplying.note(departures, [(reader.address_hash, Step.ERASED)], Week(2019, 22))
+        assert reapply(session, departures, **BY) == Reapplied(unsubscribed=0, erased=1, suppressed=1)
+
+
+def test_of_who_is_erased_again_no_mail_is_left_that_waits(database, departures):
+    with database.begin() as session:
+        reader = added(session)
+        about = {"about": b"a" * 16, "address": "ann@reader.test", "chain": BE, "links": {}, "reader": reader.id}
+        tell(session, FakeBell(), MOVED, now=NOW, **about)
+        reapplying.note(departures, [(reader.address_hash, Step.ERASED)], WEEK)
+        assert reapply(session, departures, **BY).erased == 1
+        (notice,) = session.execute(sa.select(notices)).all()
+        assert (notice.state, notice.sealed) == (int(DeliveryState.SKIPPED), b"")

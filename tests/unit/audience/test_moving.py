@@ -14,7 +14,7 @@ from service.domain.errors import ConflictError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.queue import ANSWER_SIGNUP
 from service.store import subscribers
-from service.store.departures import Step
+from service.store.departures import DepartureLog, Step
 from service.store.tables import notices
 from tests.canary import assert_no_trace
 from tests.factories import save_publication
@@ -35,19 +35,19 @@ class Mover(Form):
             save_publication(session)
         self.active(OLD)
 
-    def asked_to_move(self, old=OLD, new=NEW):
+    def asked_to_move(self, old=OLD, new=NEW, now=NOW):
         """The token that is mailed to the new address."""
         reader = self.reader(old)
         with self.database.begin() as session:
-            sign_up(session, self.bell, new, BE, now=NOW, mover=(reader.id, reader.epoch))
+            sign_up(session, self.bell, new, BE, now=now, mover=(reader.id, reader.epoch))
         with self.database.begin() as session:
-            assert answer(session, self.bell, self.bell.heard(ANSWER_SIGNUP)[-1], now=NOW)
+            assert answer(session, self.bell, self.bell.heard(ANSWER_SIGNUP)[-1], now=now)
             mailed = session.execute(sa.select(notices).order_by(notices.c.id.desc())).first()
         row_id, hour = mailed.parameters["links"]["confirm"]
         return LINKS.sign(bytes.fromhex(row_id), hour)
 
-    def move(self, old=OLD, new=NEW):
-        assert self.confirm(self.asked_to_move(old, new)) is Outcome.MOVED
+    def move(self, old=OLD, new=NEW, now=NOW):
+        assert self.confirm(self.asked_to_move(old, new, now), now) is Outcome.MOVED
 
     def reapply(self):
         with self.database.begin() as session:
@@ -106,6 +106,18 @@ def test_who_moves_there_and_back_is_mailed_there_after_a_restored_backup_too(mo
     mover.reapply()
     assert mover.reader(OLD).status is SubscriberStatus.ACTIVE
     assert mover.suppression(OLD) is None
+
+
+def test_who_moved_back_by_another_host_stays(mover, tmp_path):
+    """The database knows when the reader moved last."""
+    elsewhere = DepartureLog(tmp_path / "elsewhere.log")
+    mover.departures, ours = elsewhere, mover.departures
+    mover.move()
+    mover.departures = ours
+    mover.move(NEW, OLD, now=NOW + 7 * DAY)
+    with mover.database.begin() as session:
+        assert reapply(session, elsewhere, **BY) == Reapplied(0, 0, 0)
+    assert mover.reader(OLD).status is SubscriberStatus.ACTIVE
 
 
 def test_what_is_there_after_a_move_is_left_alone_by_the_log(mover):
