@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Protocol
 
 from service import log
-from service.audience.fates import fates
+from service.audience.fates import Fate, fates
 from service.domain.signup import confirmed_in
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
@@ -17,6 +18,8 @@ from service.store.departures import Departure, Step
 from service.store.subscribers import Subscriber
 
 _log = log.get("departures")
+# Hashes that are asked for at once.
+_MANY = 10_000
 
 
 class Departures(Protocol):
@@ -89,6 +92,31 @@ def reapply(
     done = Reapplied(unsubscribed, erased, suppressed)
     audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
     return done
+
+
+def astray(session: Session, departures: Departures) -> int:
+    """How many readers are mailed though that log says that they have left; `reapply` would send them away.
+
+    After a restored backup that is who came back by it. A few may be so for good: who came back in the week in which
+    they had left, or whom another host's log says to be allowed again.
+    """
+    told = {address_hash: fate for address_hash, fate in fates([departures.read()]).items() if fate.departed}
+    hashes, found = iter(told), 0
+    while some := list(islice(hashes, _MANY)):
+        suppressed = suppressions.suppressed_among(session, some)
+        for address_hash, standing in subscribers.standings(session, some).items():
+            if standing.status is SubscriberStatus.ACTIVE and address_hash not in suppressed:
+                found += _would_go(session, standing.id, told[address_hash])
+    return found
+
+
+def _would_go(session: Session, row_id: bytes, fate: Fate) -> bool:
+    reader = subscribers.get(session, row_id)
+    if reader is None:
+        return False
+    fate.outweigh(confirmed=_confirmed(session, reader))
+    # Where an erasure is not allowed again, it is a suppression, too.
+    return fate.suppression is not None or _goes(reader, fate.erased, allowed=True) or _goes(reader, fate.left)
 
 
 def _confirmed(session: Session, reader: Subscriber) -> Week | None:

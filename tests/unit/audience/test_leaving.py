@@ -272,3 +272,24 @@ def test_of_who_is_erased_again_no_mail_is_left_that_waits(database, departures)
         assert reapply(session, departures, **BY).erased == 1
         (notice,) = session.execute(sa.select(notices)).all()
         assert (notice.state, notice.sealed) == (int(DeliveryState.SKIPPED), b"")
+
+
+def test_who_is_mailed_though_a_log_says_that_they_left_is_counted(database, departures):
+    """What `tydzen doctor` tells; nothing is changed by it, and what it counts is what `reapply` sends away."""
+    ways = [Step.UNSUBSCRIBED, Step.ERASED, Step.BOUNCED, Step.OPERATOR]
+    with database.begin() as session:
+        readers = [added(session, f"{step}@reader.test") for step in ways]
+        added(session, "stays@reader.test")
+    assert counted_astray(database, departures) == 0
+    steps = [(reader.address_hash, step) for reader, step in zip(readers, ways, strict=True)]
+    reapplying.note(departures, [*steps, (b"h" * 32, Step.ERASED)], WEEK)
+    for _ in range(2):
+        assert counted_astray(database, departures) == 4
+    with database.begin() as session:
+        reapply(session, departures, **BY)
+    assert counted_astray(database, departures) == 0
+
+
+def counted_astray(database, departures):
+    with database.read() as session:
+        return reapplying.astray(session, departures)
