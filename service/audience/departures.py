@@ -10,10 +10,11 @@ from typing import Protocol
 
 from service import log
 from service.audience.fates import Fate, fates
+from service.domain.delivery import DeliveryState
 from service.domain.signup import confirmed_in
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, confirmations, notices, subscribers, suppressions
+from service.store import Session, audit, confirmations, ledger, notices, subscribers, suppressions
 from service.store.departures import Departure, Step
 from service.store.subscribers import Subscriber
 
@@ -71,7 +72,8 @@ def reapply(
     """Send away again everybody whose departure the database does not know, as after a restored backup. Idempotent.
 
     `others` are the logs of other hosts. Whoever came back after leaving stays, as far as one of the logs or the
-    database itself tells it by a later week (see `fates`): a confirmation, or a move to that address.
+    database itself tells it by a later week (see `fates`): a confirmation, a move to that address, or, where the
+    mailbox was thought to be gone, a mail that arrived.
     """
     unsubscribed = erased = suppressed = 0
     week = Week.of(now.date())
@@ -80,7 +82,7 @@ def reapply(
             continue
         reader = subscribers.find_hash(session, address_hash)
         if reader is not None:
-            fate.outweigh(confirmed=_confirmed(session, reader))
+            _weigh(session, reader, fate)
         if fate.suppression is not None:
             suppressed += suppressions.add(session, address_hash, *fate.suppression)
         if reader is None:
@@ -114,9 +116,19 @@ def _would_go(session: Session, row_id: bytes, fate: Fate) -> bool:
     reader = subscribers.get(session, row_id)
     if reader is None:
         return False
-    fate.outweigh(confirmed=_confirmed(session, reader))
+    _weigh(session, reader, fate)
     # Where an erasure is not allowed again, it is a suppression, too.
     return fate.suppression is not None or _goes(reader, fate.erased, allowed=True) or _goes(reader, fate.left)
+
+
+def _weigh(session: Session, reader: Subscriber, fate: Fate) -> None:
+    """Hold against the logs what the database knows of later weeks."""
+    fate.outweigh(confirmed=_confirmed(session, reader))
+    if SuppressionReason.BOUNCED in fate.suppressed:
+        # Else whom a sweep on another host believed again would be suppressed for good: thousands, after an outage.
+        mailed = ledger.of_reader(session, reader.id)
+        weeks = [Week.of(one.at.date()) for one in mailed if one.at and one.state is DeliveryState.ACCEPTED]
+        fate.outweigh(arrived=max(weeks, default=None))
 
 
 def _confirmed(session: Session, reader: Subscriber) -> Week | None:

@@ -42,12 +42,19 @@ class Fate:
                 self.erased = week if step is Step.ERASED else self.erased
                 self.suppressed[SuppressionReason(step.value)] = week
 
-    def outweigh(self, *, confirmed: Week | None, lifted: Week | None = None) -> None:
-        """Undo what is older than those weeks; they are another log's, or the database's own."""
+    def outweigh(
+        self, *, confirmed: Week | None = None, lifted: Week | None = None, arrived: Week | None = None
+    ) -> None:
+        """Undo what is older than those weeks; they are another log's, or the database's own.
+
+        A mail that arrived says of a mailbox that it is not gone, and nothing else.
+        """
         if confirmed is not None:
             self._come_back(confirmed)
-        if lifted is not None:
-            self.suppressed = {reason: week for reason, week in self.suppressed.items() if week >= lifted}
+        for reason, week in list(self.suppressed.items()):
+            gone_not = arrived is not None and reason is SuppressionReason.BOUNCED and week < arrived
+            if gone_not or (lifted is not None and week < lifted):
+                del self.suppressed[reason]
 
     def _come_back(self, before: Week | None) -> None:
         """Undo what a confirmation undoes, all or what is older; a complaint or an operator's word is not."""

@@ -29,6 +29,7 @@ from service.store.tables import audit, notices
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
 from tests.fakes import FakeBell
+from tests.unit.delivery.parts import Run, accepted
 
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 WEEK = Week(2019, 23)
@@ -293,3 +294,23 @@ def test_who_is_mailed_though_a_log_says_that_they_left_is_counted(database, dep
 def counted_astray(database, departures):
     with database.read() as session:
         return reapplying.astray(session, departures)
+
+
+def test_a_mailbox_that_took_a_mail_in_a_later_week_is_not_gone_and_who_left_has_left_all_the_same(
+    database, departures
+):
+    """As after an outage: on one host the mailboxes are gone, and what the sweep of another has lifted is not told."""
+    run = Run(database, readers=3)
+    reached, unheard, left = sorted(run.gate(run.claim()).recipients, key=lambda one: one.address)
+    run.record(accepted(reached), accepted(left))
+    hashes = [database.sealer.address_hash(one.address) for one in (reached, unheard, left)]
+    week = Week.of(run.now.date())
+    steps = [*((known, Step.BOUNCED) for known in hashes), (hashes[2], Step.UNSUBSCRIBED)]
+    reapplying.note(departures, steps, week.shifted(-1))
+    assert counted_astray(database, departures) == 2
+    with database.begin() as session:
+        assert reapply(session, departures, **BY) == Reapplied(unsubscribed=1, erased=0, suppressed=1)
+        assert list(suppressions.suppressed_among(session, hashes)) == [hashes[1]]
+        # It was gone after that mail.
+        reapplying.note(departures, [(hashes[0], Step.BOUNCED)], week)
+        assert reapply(session, departures, **BY).suppressed == 1
