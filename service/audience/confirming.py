@@ -35,7 +35,8 @@ def confirm(
 
     Pressing again changes nothing, and is CONFIRMED as long as the reader is active: who has left since is not brought
     back by an old link. An active reader keeps the first consent; the languages change, and a pause ends, because the
-    page and the welcome promise the next issue.
+    page and the welcome promise the next issue. Who was active and suppressed comes back as others do, with the new
+    consent: it outweighs what older logs say (`departures.reapply`).
     """
     row_id = links.read(token, now)
     asked = None if row_id is None else confirmations.hold(session, row_id)
@@ -51,7 +52,7 @@ def confirm(
         return Outcome.STALE
     confirmations.close(session, reader.address_hash)
     suppressions.lift(session, reader.address_hash)
-    if reader.status is SubscriberStatus.ACTIVE:
+    if reader.status is SubscriberStatus.ACTIVE and suppression is None:
         set_chain(session, reader, asked.chain, actor="reader", now=now)
         pause(session, reader, None, actor="reader", now=now)
     else:

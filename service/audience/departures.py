@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from typing import Protocol
 
 from service import log
+from service.audience.fates import Fate, fates
+from service.domain.delivery import DeliveryState
+from service.domain.signup import confirmed_in
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Session, audit, confirmations, subscribers, suppressions
+from service.store import Session, audit, confirmations, ledger, notices, subscribers, suppressions
 from service.store.departures import Departure, Step
 from service.store.subscribers import Subscriber
 
 _log = log.get("departures")
+# Hashes that are asked for at once.
+_MANY = 10_000
 
 
 class Departures(Protocol):
@@ -60,45 +66,97 @@ def note(departures: Departures, steps: Iterable[tuple[bytes, Step]], week: Week
         _log.error("departure.not_written", error=type(error).__name__, errno=error.errno)
 
 
-@dataclass(slots=True)
-class _Fate:
-    left: bool = False
-    erased: bool = False
-    suppression: tuple[SuppressionReason, Week] | None = None
+def reapply(
+    session: Session, departures: Departures, *, others: Sequence[Departures] = (), actor: str, now: dt.datetime
+) -> Reapplied:
+    """Send away again everybody whose departure the database does not know, as after a restored backup. Idempotent.
 
-    def follow(self, departure: Departure) -> None:
-        match departure.step:
-            case Step.UNSUBSCRIBED:
-                self.left = True
-            case Step.CONFIRMED:
-                self.left, self.erased, self.suppression = False, False, None
-            case Step.LIFTED:
-                self.erased, self.suppression = False, None
-            case step:
-                self.erased = self.erased or step is Step.ERASED
-                self.suppression = (SuppressionReason(step.value), departure.week)
-
-
-def reapply(session: Session, departures: Departures, *, actor: str, now: dt.datetime) -> Reapplied:
-    """Send away again everybody whose departure the database does not know, as after a restored backup. Idempotent."""
-    fates: dict[bytes, _Fate] = {}
-    for departure in departures.read():
-        fates.setdefault(departure.address_hash, _Fate()).follow(departure)
+    `others` are the logs of other hosts. Whoever came back after leaving stays, as far as one of the logs or the
+    database itself tells it by a later week (see `fates`): a confirmation, a move to that address, or, where the
+    mailbox was thought to be gone, a mail that arrived.
+    """
     unsubscribed = erased = suppressed = 0
     week = Week.of(now.date())
-    for address_hash, fate in fates.items():
+    for address_hash, fate in fates(one.read() for one in (departures, *others)).items():
+        if not fate.departed:
+            continue
+        reader = subscribers.find_hash(session, address_hash)
+        if reader is not None:
+            _weigh(session, reader, fate)
         if fate.suppression is not None:
             suppressed += suppressions.add(session, address_hash, *fate.suppression)
-        reader = subscribers.find_hash(session, address_hash)
         if reader is None:
             continue
-        if fate.erased:
-            erased += subscribers.erase(session, reader.id, week=week)
-        elif fate.left:
+        if _goes(reader, fate.erased, allowed=SuppressionReason.ERASED not in fate.suppressed):
+            erased += _erase(session, reader, week)
+        elif _goes(reader, fate.left):
             unsubscribed += leave(session, reader, week)
     done = Reapplied(unsubscribed, erased, suppressed)
     audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
     return done
+
+
+def astray(session: Session, departures: Departures) -> int:
+    """How many readers are mailed though that log says that they have left; `reapply` would send them away.
+
+    After a restored backup that is who came back by it. A few may be so for good: who came back in the week in which
+    they had left, or whom another host's log says to be allowed again.
+    """
+    told = {address_hash: fate for address_hash, fate in fates([departures.read()]).items() if fate.departed}
+    hashes, found = iter(told), 0
+    while some := list(islice(hashes, _MANY)):
+        suppressed = suppressions.suppressed_among(session, some)
+        for address_hash, standing in subscribers.standings(session, some).items():
+            if standing.status is SubscriberStatus.ACTIVE and address_hash not in suppressed:
+                found += _would_go(session, standing.id, told[address_hash])
+    return found
+
+
+def _would_go(session: Session, row_id: bytes, fate: Fate) -> bool:
+    reader = subscribers.get(session, row_id)
+    if reader is None:
+        return False
+    _weigh(session, reader, fate)
+    # Where an erasure is not allowed again, it is a suppression, too.
+    return fate.suppression is not None or _goes(reader, fate.erased, allowed=True) or _goes(reader, fate.left)
+
+
+def _weigh(session: Session, reader: Subscriber, fate: Fate) -> None:
+    """Hold against the logs what the database knows of later weeks."""
+    fate.outweigh(confirmed=_confirmed(session, reader))
+    if SuppressionReason.BOUNCED in fate.suppressed:
+        # Else whom a sweep on another host believed again would be suppressed for good: thousands, after an outage.
+        mailed = ledger.of_reader(session, reader.id)
+        weeks = [Week.of(one.at.date()) for one in mailed if one.at and one.state is DeliveryState.ACCEPTED]
+        fate.outweigh(arrived=max(weeks, default=None))
+
+
+def _confirmed(session: Session, reader: Subscriber) -> Week | None:
+    """The week in which the reader's address was confirmed last, as far as the database tells."""
+    weeks = [confirmed_in(reader.consent, reader.joined_week)]
+    if reader.epoch:
+        entries = audit.about(session, reader.public_id)
+        weeks += [Week.of(one.at.date()) for one in entries if one.action == "subscriber.move"]
+    return max((week for week in weeks if week is not None), default=None)
+
+
+def _goes(reader: Subscriber, departed: Week | None, *, allowed: bool = False) -> bool:
+    """Whether the row is one of before that departure, as far as weeks tell.
+
+    A younger one is a question that was not answered yet, which does no harm; or it was added where an operator had
+    `allowed` the address again. Any other that is younger was let in by a database that knew no better.
+    """
+    if departed is None:
+        return False
+    asked = reader.status is SubscriberStatus.PENDING
+    return not ((asked or allowed) and reader.joined_week > departed)
+
+
+def _erase(session: Session, reader: Subscriber, week: Week) -> bool:
+    """As `erasure.erase` does; what keeps the address away is there already."""
+    confirmations.withdraw(session, [reader.address_hash], reader=reader.id)
+    notices.forget(session, reader.id)
+    return subscribers.erase(session, reader.id, week=week)
 
 
 def leave(session: Session, reader: Subscriber, week: Week) -> bool:

@@ -7,7 +7,7 @@ import datetime as dt
 from service.audience.departures import Departures, note
 from service.audience.reader_notices import MOVE, MOVED, tell
 from service.domain.signup import MOST_CONFIRMATIONS, may_confirm
-from service.domain.subscriber import SubscriberStatus
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
 from service.queue import Bell
@@ -58,7 +58,8 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
     """Have the reader's mails go to the address that confirmed, at once; whether they do.
 
     What a relay still says of the old address counts for nothing then: the reader's epoch has changed. A row of the
-    new address that is no active reader's goes, and what a confirmation lifts is lifted.
+    new address that is no active reader's goes, and what a confirmation lifts is lifted. Of the old address a keyed
+    hash stays, as of one that was erased: no list and no restored backup brings mails back there, a sign-up does.
     """
     assert asked.mover is not None
     row_id, epoch = asked.mover
@@ -76,9 +77,11 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
         subscribers.erase(session, other.id, week=week)
     old = subscribers.address(session, reader)
     subscribers.move(session, reader, asked.address)
+    suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
     audit.append(session, at=now, actor="reader", action="subscriber.move", subject=reader.public_id)
     tell(session, bell, MOVED, about=asked.id, address=old, chain=reader.chain, reader=reader.id, links={}, now=now)
-    note(departures, [(asked.address_hash, Step.CONFIRMED)], week)
+    # Older programs know this step, too: they read the log of the newer ones beside them.
+    note(departures, [(reader.address_hash, Step.ERASED), (asked.address_hash, Step.CONFIRMED)], week)
     return True
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from service.audience import departures
 from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, InvalidInputError, TydzenError
 from service.mail.address import envelope_address
@@ -53,6 +54,7 @@ def examine(parts: Services) -> Iterator[Finding]:
         "queues": engine_examination.queues,
         "leases": engine_examination.leases,
         "journals": engine_examination.journals,
+        "departures": _departures,
         "counts": engine_examination.counts,
         "uncertain": engine_examination.uncertain,
         "left alone": engine_examination.left_alone,
@@ -157,3 +159,14 @@ def _inbound(parts: Services) -> str:
     if parts.settings.inbound_url is None:
         return "mails have no address to unsubscribe by mail"
     return f"mails to {parts.mailbox().address} unsubscribe"
+
+
+def _departures(parts: Services) -> str:
+    with parts.database.read() as session:
+        found = departures.astray(session, parts.departures)
+    if not found:
+        return "nobody is mailed of whom this host's log says that they have left"
+    return (
+        f"{found} are mailed though this host's log says that they have left. After a restored backup run: tydzen "
+        "subscriber reapply --log FILE, with the departures.log of every other host; else they came back by another"
+    )

@@ -71,7 +71,8 @@ def _show(parts: Services, *, json: bool) -> None:
     else:
         say(
             "no host is waited for, and no issue is missing. Each worker compares its journals when it starts; "
-            "mailings that it paused wait for you: tydzen mailing list"
+            "mailings that it paused wait for you: tydzen mailing list. What hosts without workers know of who left "
+            "is not compared: tydzen subscriber reapply --log FILE"
         )
 
 

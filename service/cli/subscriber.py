@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from service.bootstrap import Services
     from service.domain.chains import Chain
     from service.store import Session
+    from service.store.departures import DepartureLog
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say what would change.")]
@@ -179,16 +181,40 @@ def reveal(
 
 
 @subscriber.command("reapply")
-def reapply(json: Json = False, dry_run: DryRun = False) -> None:
-    """After a restored backup: send away again everybody whose departure this machine wrote down."""
+def reapply(
+    log: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--log", metavar="FILE", help="Another host's departures.log, read together with ours; repeatable."
+        ),
+    ] = None,
+    json: Json = False,
+    dry_run: DryRun = False,
+) -> None:
+    """After a restored backup: send away again everybody whose departure this machine, or a FILE, wrote down."""
     from service.audience import departures as use_case
     from service.bootstrap import services
 
+    others = [_log_of_another_host(path) for path in log or ()]
     parts = services()
     with changing(parts.database, dry_run=dry_run) as session:
-        done = use_case.reapply(session, parts.departures, actor=actor(), now=parts.clock.now())
+        done = use_case.reapply(session, parts.departures, others=others, actor=actor(), now=parts.clock.now())
     said = f"{done.unsubscribed} unsubscribed, {done.erased} erased, {done.suppressed} suppressed again"
     _answer({**asdict(done), "dry_run": dry_run}, said + ("; a dry run" if dry_run else ""), json=json)
+
+
+def _log_of_another_host(path: Path) -> DepartureLog:
+    from service.store.departures import DepartureLog
+
+    log = DepartureLog(path)
+    try:
+        if not path.is_file():
+            raise InvalidInputError(f"{path}: there is no such file, or it is not a regular one")
+        if path.stat().st_size and next(iter(log.read()), None) is None:
+            raise InvalidInputError(f"{path}: this is no departures.log; each host keeps its own in its data directory")
+    except OSError as error:
+        raise InvalidInputError(f"{path}: the log cannot be read ({error.strerror})") from None
+    return log
 
 
 def _departures(parts: Services, *, dry_run: bool) -> Departures:

@@ -306,5 +306,7 @@ def _reason(host: str, mailing: int, letters: int) -> str:
     known = f"{letters} letters that it did not know of are settled by them" if letters else "what they know counts"
     return (
         f"the database is older than the journals of host {host[:8]}: it was restored from a backup, or is a copy that "
-        f"lagged behind. {known}. Check tydzen mailing status {mailing}, then: tydzen mailing resume {mailing}"
+        f"lagged behind. {known}. Who left by the site of a host without workers is known to its departures.log alone: "
+        f"run tydzen subscriber reapply --log FILE. Check tydzen mailing status {mailing}, then: "
+        f"tydzen mailing resume {mailing}"
     )

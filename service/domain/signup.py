@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
+import re
 from collections.abc import Collection, Sequence
 
 from service.domain.chains import Chain
@@ -15,6 +16,7 @@ from service.domain.weeks import Week
 TEXT_VERSION = 3
 # Until one of them is confirmed: whoever names a stranger's address again and again must not get far.
 MOST_CONFIRMATIONS = 3
+_EVIDENCE = re.compile(r"web form, text \d+, (20\d{2}-W\d{2}), token sha256:[0-9a-f]{32}")
 # The kind of notice that is the newest issue itself: printed by the press, not from a folder of templates.
 NEWEST_ISSUE = "newest-issue"
 
@@ -45,6 +47,19 @@ def evidence(text_version: int, signed_up: Week, token: str) -> str:
     Only who read the mail held the token; its hash shows that without being of use to anybody.
     """
     return f"web form, text {text_version}, {signed_up}, token sha256:{hashlib.sha256(token.encode()).hexdigest()[:32]}"
+
+
+def confirmed_in(consent: str | None, joined: Week) -> Week | None:
+    """The week in which a reader confirmed, as `evidence` has it; None for a consent that came another way.
+
+    `joined` is the row's own week. A file may have brought any; the link of a sign-up held for 72 hours, so into the
+    week after it at the latest.
+    """
+    match = _EVIDENCE.fullmatch(consent or "")
+    try:
+        return None if match is None else min(joined, Week.parse(match[1]).shifted(1))
+    except InvalidInputError:
+        return None
 
 
 def start_of_week(now: dt.datetime) -> dt.datetime:

@@ -9,10 +9,11 @@ import sys
 
 import pytest
 
-from service.domain.subscriber import SuppressionReason
+from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.weeks import Week
 from service.store import audit as audit_log
 from service.store import subscribers, suppressions
-from service.store.departures import DepartureLog
+from service.store.departures import Departure, DepartureLog, Step
 from service.store.tables import audit
 from tests.canary import assert_no_trace, canary
 from tests.factories import save_publication
@@ -191,6 +192,37 @@ def test_an_erased_reader_comes_back_neither_by_add_nor_by_import_nor_from_a_bac
     assert reader(database, "ann@reader.test")
     assert tydzen("subscriber", "reapply")[2] == "0 unsubscribed, 1 erased, 1 suppressed again\n"
     assert reader(database, "ann@reader.test") is None
+
+
+def test_logs_of_other_hosts_are_applied_together_with_ours(tydzen, database, readers, tmp_path):
+    tydzen("subscriber", "import", readers)
+    ours, site = DepartureLog(tmp_path / "var" / "departures.log"), DepartureLog(tmp_path / "site" / "departures.log")
+    ann, bob = (database.sealer.address_hash(f"{name}@reader.test") for name in ("ann", "bob"))
+    ours.record([Departure(Week(2019, 23), Step.BOUNCED, ann)])
+    site.record([Departure(Week(2019, 30), Step.CONFIRMED, ann), Departure(Week(2019, 30), Step.UNSUBSCRIBED, bob)])
+    logs = ["--log", site.path, "--log", site.path]
+    wanted = {"unsubscribed": 1, "erased": 0, "suppressed": 0}
+    assert answer(tydzen, "subscriber", "reapply", *logs, "--dry-run") == {**wanted, "dry_run": True}
+    assert tydzen("subscriber", "reapply", *logs)[2] == "1 unsubscribed, 0 erased, 0 suppressed again\n"
+    assert reader(database, "bob@reader.test").status is SubscriberStatus.UNSUBSCRIBED
+    assert answer(tydzen, "subscriber", "reapply", *logs) == {**wanted, "unsubscribed": 0, "dry_run": False}
+
+
+@ON_SQLITE
+def test_what_is_no_log_of_departures_is_told_before_anything_is_changed(tydzen, database, readers, tmp_path):
+    tydzen("subscriber", "import", readers)
+    ann = database.sealer.address_hash("ann@reader.test")
+    DepartureLog(tmp_path / "var" / "departures.log").record([Departure(Week(2019, 23), Step.UNSUBSCRIBED, ann)])
+    for path, said in (
+        (tmp_path / "missing.log", "no such file"),
+        (tmp_path, "regular"),
+        (readers, "no departures.log"),
+    ):
+        code, _, err = tydzen("subscriber", "reapply", "--log", path)
+        assert (code, said in err, str(path) in err) == (2, True, True)
+    (tmp_path / "empty.log").touch()
+    assert reader(database, "ann@reader.test").status is SubscriberStatus.ACTIVE
+    assert answer(tydzen, "subscriber", "reapply", "--log", tmp_path / "empty.log")["unsubscribed"] == 1
 
 
 def test_an_export_needs_a_yes_and_is_audited(tydzen, database, readers):

@@ -39,7 +39,8 @@ def test_doctor_looks_at_the_engine_while_it_runs(running):
     # A worker is seen once its first sweep is over.
     running.wait_for(lambda: found()["workers"]["ok"], 30)
     told = found()
-    assert {"workers", "progress", "queues", "leases", "journals", "counts", "uncertain", "left alone"} <= set(told)
+    engine = {"workers", "progress", "queues", "leases", "journals", "departures", "counts", "uncertain", "left alone"}
+    assert engine <= set(told)
     wrong = [one for one in told.values() if not one["ok"] and one["what"] != "data directory"]
     assert wrong == []
 

@@ -12,9 +12,11 @@ from service.audience.adding import add
 from service.audience.departures import Nowhere, Reapplied, reapply
 from service.audience.erasure import erase
 from service.audience.preferences import set_chain
+from service.audience.reader_notices import MOVED, tell
 from service.audience.suppressing import suppress, unsuppress
 from service.audience.unsubscribe import Outcome, unsubscribe
 from service.domain.chains import Chain
+from service.domain.delivery import DeliveryState
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -23,10 +25,11 @@ from service.domain.weeks import Week
 from service.store import audit as audit_log
 from service.store import subscribers, suppressions
 from service.store.departures import Departure, DepartureLog, Step
-from service.store.tables import audit
+from service.store.tables import audit, notices
 from tests.canary import assert_no_trace, canary
 from tests.conftest import KEYRING
 from tests.fakes import FakeBell
+from tests.unit.delivery.parts import Run, accepted
 
 NOW = dt.datetime(2019, 6, 3, 7, 0, tzinfo=dt.UTC)
 WEEK = Week(2019, 23)
@@ -240,3 +243,74 @@ def test_who_left_before_being_suppressed_has_still_left_when_that_is_lifted(sql
         later = [Step.UNSUBSCRIBED, Step.OPERATOR, Step.LIFTED]
         reapplying.note(departures, [(reader.address_hash, step) for step in later], WEEK)
         assert reapply(session, departures, **BY) == Reapplied(unsubscribed=1, erased=0, suppressed=0)
+
+
+def test_who_was_erased_is_not_brought_back_by_it_that_the_address_is_allowed_again(sqlite_database, departures):
+    with sqlite_database.begin() as session:
+        reader = added(session)
+        steps = [Step.ERASED, Step.LIFTED]
+        reapplying.note(departures, [(reader.address_hash, step) for step in steps], WEEK)
+        assert reapply(session, departures, **BY) == Reapplied(unsubscribed=0, erased=1, suppressed=0)
+
+
+def test_who_is_added_after_an_operator_allowed_the_address_again_stays(sqlite_database, departures):
+    with sqlite_database.begin() as session:
+        reader = added(session)
+        steps = [Step.ERASED, Step.LIFTED]
+        reapplying.note(departures, [(reader.address_hash, step) for step in steps], Week(2019, 22))
+        assert reapply(session, departures, **BY) == Reapplied(0, 0, 0)
+        # But not by any other host's word than that of its log.
+        reapplying.note(departures, [(reader.address_hash, Step.ERASED)], Week(2019, 22))
+        assert reapply(session, departures, **BY) == Reapplied(unsubscribed=0, erased=1, suppressed=1)
+
+
+def test_of_who_is_erased_again_no_mail_is_left_that_waits(database, departures):
+    with database.begin() as session:
+        reader = added(session)
+        about = {"about": b"a" * 16, "address": "ann@reader.test", "chain": BE, "links": {}, "reader": reader.id}
+        tell(session, FakeBell(), MOVED, now=NOW, **about)
+        reapplying.note(departures, [(reader.address_hash, Step.ERASED)], WEEK)
+        assert reapply(session, departures, **BY).erased == 1
+        (notice,) = session.execute(sa.select(notices)).all()
+        assert (notice.state, notice.sealed) == (int(DeliveryState.SKIPPED), b"")
+
+
+def test_who_is_mailed_though_a_log_says_that_they_left_is_counted(database, departures):
+    """What `tydzen doctor` tells; nothing is changed by it, and what it counts is what `reapply` sends away."""
+    ways = [Step.UNSUBSCRIBED, Step.ERASED, Step.BOUNCED, Step.OPERATOR]
+    with database.begin() as session:
+        readers = [added(session, f"{step}@reader.test") for step in ways]
+        added(session, "stays@reader.test")
+    assert counted_astray(database, departures) == 0
+    steps = [(reader.address_hash, step) for reader, step in zip(readers, ways, strict=True)]
+    reapplying.note(departures, [*steps, (b"h" * 32, Step.ERASED)], WEEK)
+    for _ in range(2):
+        assert counted_astray(database, departures) == 4
+    with database.begin() as session:
+        reapply(session, departures, **BY)
+    assert counted_astray(database, departures) == 0
+
+
+def counted_astray(database, departures):
+    with database.read() as session:
+        return reapplying.astray(session, departures)
+
+
+def test_a_mailbox_that_took_a_mail_in_a_later_week_is_not_gone_and_who_left_has_left_all_the_same(
+    database, departures
+):
+    """As after an outage: on one host the mailboxes are gone, and what the sweep of another has lifted is not told."""
+    run = Run(database, readers=3)
+    reached, unheard, left = sorted(run.gate(run.claim()).recipients, key=lambda one: one.address)
+    run.record(accepted(reached), accepted(left))
+    hashes = [database.sealer.address_hash(one.address) for one in (reached, unheard, left)]
+    week = Week.of(run.now.date())
+    steps = [*((known, Step.BOUNCED) for known in hashes), (hashes[2], Step.UNSUBSCRIBED)]
+    reapplying.note(departures, steps, week.shifted(-1))
+    assert counted_astray(database, departures) == 2
+    with database.begin() as session:
+        assert reapply(session, departures, **BY) == Reapplied(unsubscribed=1, erased=0, suppressed=1)
+        assert list(suppressions.suppressed_among(session, hashes)) == [hashes[1]]
+        # It was gone after that mail.
+        reapplying.note(departures, [(hashes[0], Step.BOUNCED)], week)
+        assert reapply(session, departures, **BY).suppressed == 1

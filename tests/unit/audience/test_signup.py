@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from service.audience.adding import add
 from service.audience.confirming import Outcome, confirm
-from service.audience.departures import Nowhere, note, reapply
+from service.audience.departures import Nowhere, Reapplied, note, reapply
 from service.audience.erasure import erase
 from service.audience.importing import import_file
 from service.audience.said import Said
@@ -465,6 +465,81 @@ def test_a_restored_backup_does_not_send_away_who_came_back(form):
     with form.database.begin() as session:
         reapply(session, form.departures, actor="test", now=NOW)
     assert form.reader().status is SubscriberStatus.ACTIVE
+
+
+@pytest.mark.parametrize("step", [Step.UNSUBSCRIBED, Step.BOUNCED, Step.ERASED])
+@pytest.mark.parametrize(("weeks", "stays"), [(1, True), (0, False)])
+def test_the_log_of_one_host_does_not_send_away_who_came_back_by_another(form, tmp_path, step, weeks, stays):
+    form.active()
+    elsewhere = DepartureLog(tmp_path / "elsewhere.log")
+    left = Week.of(NOW.date())
+    with form.database.begin() as session:
+        note(elsewhere, [(session.sealer.address_hash(ADDRESS), step)], left)
+        reapply(session, elsewhere, actor="test", now=NOW)
+    later = NOW + weeks * 7 * DAY
+    assert form.confirm(form.sign_up(now=later), later) is Outcome.CONFIRMED
+    with form.database.begin() as session:
+        done = reapply(session, elsewhere, actor="test", now=later)
+    # In the week of the departure itself nobody can say which came first.
+    away = Reapplied(int(step is Step.UNSUBSCRIBED), int(step is Step.ERASED), int(step is not Step.UNSUBSCRIBED))
+    assert done == (Reapplied(0, 0, 0) if stays else away)
+    assert mailed(form) == stays
+
+
+def mailed(form):
+    reader = form.reader()
+    return reader is not None and reader.status is SubscriberStatus.ACTIVE and form.suppression() is None
+
+
+def test_the_logs_of_all_hosts_together_know_who_came_back_in_the_lost_time(form, tmp_path):
+    form.active()
+    elsewhere = DepartureLog(tmp_path / "elsewhere.log")
+    ours = session_hash(form)
+    note(elsewhere, [(ours, Step.UNSUBSCRIBED)], Week(2019, 23))
+    note(form.departures, [(ours, Step.CONFIRMED)], Week(2019, 24))
+    with form.database.begin() as session:
+        reapply(session, form.departures, others=[elsewhere], actor="test", now=NOW)
+    assert mailed(form)
+    # What the database has forgotten, this log alone cannot know.
+    with form.database.begin() as session:
+        assert reapply(session, elsewhere, actor="test", now=NOW).unsubscribed == 1
+
+
+def session_hash(form):
+    return form.database.sealer.address_hash(ADDRESS)
+
+
+@pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])
+def test_no_confirmation_outweighs_a_complaint_or_an_operators_word(form_on_sqlite, reason):
+    form = form_on_sqlite
+    note(form.departures, [(session_hash(form), Step(reason.value))], Week(2019, 20))
+    form.confirm(form.sign_up())
+    with form.database.begin() as session:
+        assert reapply(session, form.departures, actor="test", now=NOW).suppressed == 1
+    assert form.suppression().reason is reason
+
+
+def test_a_consent_of_another_kind_outweighs_no_departure(form_on_sqlite):
+    """A list that was imported while the database knew no better is as young as a confirmation, and is none."""
+    form = form_on_sqlite
+    form.active()
+    note(form.departures, [(session_hash(form), Step.UNSUBSCRIBED)], Week(2019, 10))
+    with form.database.begin() as session:
+        assert reapply(session, form.departures, actor="test", now=NOW).unsubscribed == 1
+
+
+def test_a_question_of_after_an_erasure_is_not_taken_back_and_one_of_before_is(form):
+    note(form.departures, [(session_hash(form), Step.ERASED)], Week(2019, 22))
+    asked = form.sign_up()
+    with form.database.begin() as session:
+        reapply(session, form.departures, actor="test", now=NOW)
+    assert form.suppression().reason is SuppressionReason.ERASED
+    assert form.confirm(asked) is Outcome.CONFIRMED
+    form.sign_up("bob@reader.test")
+    note(form.departures, [(form.database.sealer.address_hash("bob@reader.test"), Step.ERASED)], Week(2019, 23))
+    with form.database.begin() as session:
+        reapply(session, form.departures, actor="test", now=NOW)
+    assert form.reader("bob@reader.test") is None
 
 
 # Forgotten

@@ -105,6 +105,7 @@ def test_letters_of_a_lost_time_are_settled_by_the_journal_and_the_mailing_is_pa
     assert found.state.value == "paused"
     assert "4 letters that it did not know of" in found.reason
     assert f"tydzen mailing resume {found.id}" in found.reason
+    assert "tydzen subscriber reapply --log" in found.reason
     # What its dead worker held is free, once more finds nothing, and the operator may go on.
     world.recovery.settle_journals()
     assert not world.again().compare(Look.ALL)

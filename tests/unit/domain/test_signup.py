@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from service.domain.chains import Chain
 from service.domain.errors import InvalidInputError
 from service.domain.keys import Keyring, Purpose
-from service.domain.signup import TEXT_VERSION, chain_of, evidence, may_confirm, start_of_week
+from service.domain.signup import TEXT_VERSION, chain_of, confirmed_in, evidence, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import ConfirmationSigner, LinkSigner, hour_of
 from service.domain.weeks import Week
@@ -72,6 +72,29 @@ def test_the_evidence_tells_where_to_what_when_and_by_which_token():
     words = evidence(7, Week(2019, 23), "token")
     assert words == f"web form, text 7, 2019-W23, token sha256:{hashlib.sha256(b'token').hexdigest()[:32]}"
     assert len(words) <= 200
+
+
+@pytest.mark.parametrize(
+    ("signed_up", "joined", "week"),
+    [
+        (Week(2019, 23), Week(2019, 23), Week(2019, 23)),
+        (Week(2019, 52), Week(2020, 1), Week(2020, 1)),
+        # What a file says of the row, but no link held for so long.
+        (Week(2019, 23), Week(2019, 30), Week(2019, 24)),
+        (Week(2019, 23), Week(2018, 1), Week(2018, 1)),
+    ],
+)
+def test_the_evidence_tells_in_which_week_a_reader_confirmed(signed_up, joined, week):
+    assert confirmed_in(evidence(3, signed_up, "token"), joined) == week
+
+
+@pytest.mark.parametrize(
+    "consent",
+    [None, "", "a letter", "vouched for by ann", "web form", evidence(3, Week(2019, 23), "t").replace("W23", "W53"),
+     evidence(3, Week(2019, 23), "t") + " "],
+)  # fmt: skip
+def test_consent_that_came_another_way_tells_of_no_confirmation(consent):
+    assert confirmed_in(consent, Week(2019, 30)) is None
 
 
 def test_a_changed_form_has_another_version():
