@@ -13,6 +13,7 @@ from service.domain.weeks import Week
 from service.render.templates import load_templates
 from service.store import bounces, issues, mailings
 from service.store import publication as publications
+from service.web.pages import every_language
 from tests.unit.render import samples
 from tests.unit.web.parts import NOW, WEEK
 
@@ -570,6 +571,14 @@ def test_what_is_not_there_is_said_in_the_language_of_the_browser_where_the_addr
         assert answer.status_code == 404
         assert words in answer.text
         assert answer.headers["vary"] == "Accept-Language"
+
+
+@pytest.mark.parametrize(
+    ("codes", "order"),
+    [("ru pl be de en", "en be ru de pl"), ("pl ru", "ru pl"), ("pl de", "de pl"), ("b nb ru", "ru b nb")],
+)
+def test_a_language_that_is_added_is_no_ones_first_where_no_publication_says_so(codes, order):
+    assert every_language(codes.split()) == tuple(order.split())
 
 
 def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, published, parts):
