@@ -74,6 +74,7 @@ def page(
         language=language,
         names=[(code, templates.catalogues[code].own_name()) for code in offered],
         title=publication.titles[language] if publication else "Tydzen",
+        answers=request.method not in READ,
         **values,
     )
     headers = {"Content-Language": language, "Vary": "Accept-Language"}
