@@ -98,6 +98,78 @@ def test_the_answer_to_languages_says_what_comes_next(change, parts, reader):
     assert "From now on you get: Belarusian, else Russian." in " ".join(answer.text.split())
 
 
+@pytest.mark.parametrize(
+    ("page", "nothing", "then", "text"),
+    [
+        (
+            "en",
+            "Saved. No issues come until June 20, 2019.",
+            "From that day on you get: Belarusian, else Russian.",
+            "No issues come until June 20, 2019; on that day",
+        ),
+        (
+            "be",
+            "Захавана. Да 20 чэрвеня 2019 нумары вам не прыходзяць.",
+            "З таго дня лісты будуць на мовах: беларуская, інакш руская.",
+            "Да 20 чэрвеня 2019 нумары вам не прыходзяць; у гэты дзень",
+        ),
+        (
+            "ru",
+            "Сохранено. До 20 июня 2019 г. номера вам не приходят.",
+            "С того дня письма будут на языках: белорусский, иначе русский.",
+            "До 20 июня 2019 г. номера вам не приходят; в этот день",
+        ),
+    ],
+)
+def test_during_a_pause_no_answer_promises_what_comes_only_after_it(change, page, nothing, then, text):
+    change("pause", until="2019-06-20")
+    answer = said(change("languages", page, language=["be", "ru"]))
+    assert f"{nothing} {then}" in answer
+    for fields in ({"text_only": "1"}, {}):
+        assert text in said(change("text", page, **fields))
+    change("resume")
+    assert "2019" not in said(change("languages", page, language=["be"])) + said(change("text", page))
+
+
+def said(answer):
+    """What the page answers, in one line."""
+    (words,) = re.findall(r'role="status">(.*?)</div>', answer.text, re.DOTALL)
+    return " ".join(html.unescape(words).split())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_languages_that_are_refused_are_given_back_as_they_were_filled_in(change, parts, reader, language):
+    answer = change("languages", language, language=["ru", "ru", "en"])
+    assert answer.status_code == 400
+    assert re.findall(r'value="(\w+)" lang="\w+" selected', answer.text) == ["ru", "ru", "en"]
+    described = re.findall(r'<select [^>]* aria-invalid="true" aria-describedby="languages-problem">', answer.text)
+    assert len(described) == answer.text.count("<select") == 3
+    assert answer.text.count('id="languages-problem"') == 1
+    assert 'href="#language-1"' in answer.text
+    assert stored(parts, reader).chain == Chain(("be", "ru"))
+    # What is no language of ours selects none, and there are as many places as before.
+    answer = change("languages", language, language=['"><b>', "be", "ru", "en", "be"])
+    assert re.findall(r'value="(\w+)" lang="\w+" selected', answer.text) == ["be", "ru"]
+    assert answer.text.count("<select") == 3
+    assert "<b>" not in answer.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("until", ["", "2019-01-01", "next week"])
+def test_a_day_that_is_refused_is_given_back_as_it_was_filled_in(change, until, language):
+    change("pause", until="2019-06-20")
+    answer = change("pause", language, until=until)
+    assert answer.status_code == 400
+    (field,) = re.findall(r'<input type="date"[^>]*>', answer.text)
+    assert f'value="{until}"' in field
+    assert 'aria-invalid="true" aria-describedby="until-problem"' in field
+    assert answer.text.count('id="until-problem"') == 1
+    # The pause that there is, is shown and can be ended all the same.
+    assert long_date(dt.date(2019, 6, 20), language) in " ".join(answer.text.split())
+    assert 'value="resume"' in answer.text
+    assert "aria-invalid" not in change("languages", language, language=["be"]).text
+
+
 @pytest.mark.parametrize(("days", "taken"), [(1, True), (30, True), (366, True), (0, False), (-1, False), (367, False)])
 def test_a_pause_ends_on_one_of_the_days_of_the_next_year(change, parts, reader, days, taken):
     until = parts.clock.now().date() + dt.timedelta(days=days)
