@@ -12,7 +12,7 @@ from service.audience import signup
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.mailing import MailingState
-from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason
+from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason, public_id
 from service.domain.tokens import hour_of
 from service.render.dates import long_date
 from service.store import mailings, subscribers, suppressions, tables
@@ -22,6 +22,7 @@ from service.store.tables import subscribers as table
 from tests.fakes import FakeBell
 from tests.unit.web.parts import ADDRESS, NOW
 from tests.unit.web.test_public import leave_link, preference_link, stored
+from tests.unit.web.test_reading import LOG_OF_CHANGES
 
 LANGUAGES = ("en", "be", "ru")
 NEW = "canary-moved@example.test"
@@ -511,6 +512,23 @@ def test_erasing_removes_the_reader_and_what_waits_for_them(site, parts, reader,
     assert [row.reason for row in after["suppressions"]] == ["erased"]
     assert site.post(link).status_code == 404
     assert site.get(preference_link(parts, reader)).status_code == 200
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_who_is_about_to_be_erased_is_told_that_the_log_of_changes_keeps_its_entries(
+    site, parts, reader, change, fresh_link, language
+):
+    change("text", text_only="1")
+    link = f"{fresh_link('erase')}?lang={language}"
+    assert LOG_OF_CHANGES[language] in site.get(link).text.replace("\u00a0", " ")
+    before = dump(parts)["audit"]
+    site.post(link)
+    *kept, last = dump(parts)["audit"]
+    assert kept == before
+    assert [(one.action, one.subject) for one in (*kept, last)] == [
+        ("subscriber.text", public_id(reader)),
+        ("subscriber.erase", public_id(reader)),
+    ]
 
 
 # Another address

@@ -507,6 +507,9 @@ def test_before_the_first_issue_each_page_says_so(site, published):
         assert "Пока ничего не опубликовано." in site.get(path).text
 
 
+LOG_OF_CHANGES = {"en": "log of changes", "be": "журнале змен", "ru": "журнале изменений"}
+
+
 @pytest.mark.parametrize("language", ["en", "be", "ru"])
 def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_erased(site, published, language):
     page = site.get(f"/{language}/privacy").text
@@ -518,6 +521,8 @@ def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_
     # The names of what leads there, as the mail and the reader's own page have them.
     for name in ("Change languages", "Erase my data now"):
         assert words(name) in told
+    # Once as what notes the changes, once as what stays of an erased reader.
+    assert told.count(LOG_OF_CHANGES[language]) == 2
 
 
 @pytest.mark.parametrize(
