@@ -9,6 +9,7 @@ from service.audience.departures import Departures, note
 from service.audience.moving import move
 from service.audience.preferences import pause, set_chain
 from service.audience.reader_notices import WELCOME, tell
+from service.domain.chains import Chain
 from service.domain.signup import NEWEST_ISSUE, evidence, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import ConfirmationSigner
@@ -78,7 +79,7 @@ def _activate(
     newest = releases.newest(session)
     links = {"preferences": [reader.id.hex(), reader.epoch], "unsubscribe": [reader.id.hex(), 0]}
     address = subscribers.address(session, reader)
-    if asked.newest and newest is not None and _may_get(session, newest, reader):
+    if asked.newest and newest is not None and _may_get(session, newest, reader, asked.chain):
         tell(
             session,
             bell,
@@ -107,9 +108,11 @@ def _activate(
     )
 
 
-def _may_get(session: Session, week: Week, reader: Subscriber) -> bool:
-    """Whether that issue's mailing does not mail it to this reader: one issue comes once."""
+def _may_get(session: Session, week: Week, reader: Subscriber, chain: Chain) -> bool:
+    """Whether the issue has an edition in the chain and its mailing does not mail it to this reader: it comes once."""
     mailing = mailings.of_issue(session, str(week))
     if mailing is None or not mailing.whole:
+        return False
+    if chain.shown(releases.languages(session, week)) is None:
         return False
     return ledger.of_subscriber(session, mailing.id, reader.id) is None

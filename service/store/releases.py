@@ -113,3 +113,14 @@ def newest(session: Session) -> Week | None:
     chosen = sa.select(issues.c.week).select_from(_RELEASED).order_by(issues.c.week.desc()).limit(1)
     found = session.scalar(chosen)
     return None if found is None else Week.parse(found)
+
+
+def languages(session: Session, week: Week) -> frozenset[str]:
+    """The languages of a released issue's approved texts: a chain that has one of them has an edition of it."""
+    approved = (
+        sa.select(texts.c.language)
+        .select_from(_RELEASED.join(articles, articles.c.issue_id == issues.c.id).join(texts))
+        .where(issues.c.week == str(week), texts.c.status == TextStatus.APPROVED.value)
+        .distinct()
+    )
+    return frozenset(session.execute(approved).scalars())

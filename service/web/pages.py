@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -18,6 +18,8 @@ from service.store import publication as publications
 
 _RANGE = re.compile(r"\s*([A-Za-z]{1,8}(?:-[A-Za-z0-9]{1,8})*)\s*(?:;\s*q=([01](?:\.\d{1,3})?))?\s*")
 READ = ["GET", "HEAD"]
+# What a site without a publication offers first; a language that is added comes after these.
+_FIRST = ("en", "be", "ru")
 
 
 def parts(request: Request) -> Services:
@@ -37,6 +39,11 @@ def accepted(header: str, offered: Sequence[str]) -> str:
         if match and float(match[2] or 1) > 0:
             wishes.append((-float(match[2] or 1), position, match[1].lower().partition("-")[0]))
     return next((code for _, _, code in sorted(wishes) if code in offered), offered[0])
+
+
+def every_language(codes: Iterable[str]) -> tuple[str, ...]:
+    """All languages that there are words in, where no publication says which of them are its own, and in what order."""
+    return tuple(sorted(codes, key=lambda code: (_FIRST.index(code) if code in _FIRST else len(_FIRST), code)))
 
 
 def language_of(request: Request, offered: Sequence[str], own: str | None = None) -> str:
@@ -59,7 +66,7 @@ def page(
 ) -> HTMLResponse:
     """The template as a page, in `language` or else the visitor's; a reader known by a link has an `own_language`."""
     templates = load_templates()
-    offered = publication.languages if publication else tuple(sorted(templates.catalogues, key="en be ru".find))
+    offered = publication.languages if publication else every_language(templates.catalogues)
     language = language if language in offered else language_of(request, offered, own_language)
     html = templates.render(
         f"web/{template}.html",
@@ -67,6 +74,7 @@ def page(
         language=language,
         names=[(code, templates.catalogues[code].own_name()) for code in offered],
         title=publication.titles[language] if publication else "Tydzen",
+        answers=request.method not in READ,
         **values,
     )
     headers = {"Content-Language": language, "Vary": "Accept-Language"}

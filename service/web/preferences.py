@@ -55,7 +55,7 @@ def choose(request: Request, token: str, parts: Parts, filled: Annotated[Change,
         try:
             changed = _applied(parts, session, publication, reader, filled)
         except InvalidInputError:
-            return _page(request, parts, publication, who, token=token, wrong=filled.change)
+            return _page(request, parts, publication, who, token=token, wrong=filled)
         who = reader_id, subscribers.get(session, reader_id)
     return _page(request, parts, publication, who, token=token, chain=changed, done=filled)
 
@@ -112,13 +112,19 @@ def _page(
     token: str,
     chain: Chain | None = None,
     done: Change | None = None,
-    wrong: str = "",
+    wrong: Change | None = None,
 ) -> HTMLResponse:
     reader_id, reader = who
     chain = chain or (reader.chain if reader else None)
     chosen: Sequence[str] = chain.languages if chain else ()
     today = parts.clock.now().date()
     until = reader.paused_until if reader else None
+    ahead = until if until is not None and until > today else None
+    places = len(publication.languages)
+    # A form that is refused is given back as it was filled in.
+    refused = wrong.change if wrong else ""
+    selected = wrong.language if wrong and refused == "languages" else chosen
+    day = wrong.until if wrong and refused == "pause" else ahead or ""
     return page(
         request,
         "preferences",
@@ -128,9 +134,10 @@ def _page(
         token=token,
         leave_token=parts.unsubscribe_links.sign(reader_id),
         chain=chosen,
-        chosen=[*chosen, *[""] * (len(publication.languages) - len(chosen))],
+        selected=[*selected, *[""] * places][:places],
         text_only=reader.text_only if reader else False,
-        until=until if until is not None and until > today else None,
+        until=ahead,
+        day=day,
         # Of an erased reader no day is stored, and the answer is the same.
         until_said=until or (_day(done.until) if done and done.change == "pause" else None),
         earliest=today + dt.timedelta(days=1),
@@ -138,5 +145,5 @@ def _page(
         purposes=[purpose.value for purpose in RequestPurpose],
         done=done,
         left=reader is not None and reader.status is not SubscriberStatus.ACTIVE,
-        wrong=wrong,
+        wrong=refused,
     )

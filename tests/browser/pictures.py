@@ -194,20 +194,32 @@ def main(folder: Path) -> None:
 
 
 def photograph_site(running: Browser, folder: Path) -> None:
-    """Each kind of page of the served site, in each language, as a visitor without scripts sees it."""
-    # These two need each other: what is served is the sample, and pictures are taken of it.
+    """Each kind of page of the served site and each answer to a form, as a visitor without scripts sees them."""
+    # These need each other: what is served is the sample, and pictures are taken of it.
+    from tests.browser.answers import answers, empty_pages
     from tests.browser.reading import LANGUAGES, own_pages, pages, served
 
+    context = running.new_context(java_script_enabled=False)
+    page = context.new_page()
     with tempfile.TemporaryDirectory() as data, served(Path(data)) as site:
         for language in LANGUAGES:
             for name, path in (pages(language) | own_pages(site, language)).items():
-                for width, scheme in ((360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")):
-                    window = {"width": width, "height": 900}
-                    context = running.new_context(viewport=window, color_scheme=scheme, java_script_enabled=False)
-                    page = context.new_page()
-                    page.goto(site.base + path)
-                    page.screenshot(path=folder / f"site-{name}-{language}-{width}-{scheme}.png", full_page=True)
-                    context.close()
+                page.goto(site.base + path)
+                photograph(page, folder, f"site-{name}-{language}")
+            for name in answers(site, page, language):
+                photograph(page, folder, f"site-{name}-{language}")
+    with tempfile.TemporaryDirectory() as data, served(Path(data), earlier=None) as site:
+        for name, language in empty_pages(site, page):
+            photograph(page, folder, f"site-{name}-{language}")
+    context.close()
+
+
+def photograph(page: Page, folder: Path, name: str) -> None:
+    """What the page shows, on a phone and on a desk, by day and by night."""
+    for width, scheme in ((360, "light"), (360, "dark"), (1280, "light"), (1280, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=folder / f"{name}-{width}-{scheme}.png", full_page=True)
 
 
 if __name__ == "__main__":

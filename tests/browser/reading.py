@@ -11,12 +11,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service import bootstrap, config
 from service.clock import SystemClock
 from service.domain.chains import Chain
 from service.domain.content import Article, Text, TextStatus, Trend
+from service.domain.errors import ConfigurationError, UnavailableError
 from service.domain.mailing import MailingState
 from service.domain.subscriber import RequestPurpose, SubscriberStatus
 from service.domain.tokens import hour_of
@@ -30,6 +32,8 @@ from tests.conftest import KEYRING
 
 WEEKS = ("2019-W20", "2019-W21", "2019-W22")
 LANGUAGES = ("en", "be", "ru")
+# What may go wrong in a page, by the status that it is answered with.
+FAILURES = {500: ConfigurationError("something is not set"), 503: UnavailableError("something does not answer")}
 _TRENDS = (Trend.SAME, Trend.WORSE, Trend.SAME, Trend.BETTER, None, Trend.BETTER, Trend.SAME)
 _TITLES = {
     "en": "Week {week}: what the decrees of the month changed",
@@ -49,6 +53,7 @@ class Served:
 
     base: str
     parts: bootstrap.Services
+    app: FastAPI
 
 
 def release(session, week: Week, now: dt.datetime) -> None:
@@ -83,9 +88,19 @@ def _article(section: str, week: Week, trend: Trend | None) -> Article:
     return Article(f"{section}-{str(week).lower()}", section, "en", trend, ("N. Viarbina",), texts)
 
 
+def fail(status: int) -> None:
+    """A page that something goes wrong in."""
+    raise FAILURES[status]
+
+
 @contextmanager
-def served(folder: Path, *, earlier: int = 24, around: Callable[[ASGIApp], ASGIApp] | None = None) -> Iterator[Served]:
-    """A site with that data in a new database below `folder`; `around` puts something between it and its visitors."""
+def served(
+    folder: Path, *, earlier: int | None = 24, around: Callable[[ASGIApp], ASGIApp] | None = None
+) -> Iterator[Served]:
+    """A site with that data in a new database below `folder`, or with none where `earlier` is None.
+
+    `around` puts something between it and its visitors. Below `/LANGUAGE/it/fails/with/` it fails.
+    """
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         base = f"http://127.0.0.1:{listening.getsockname()[1]}"
@@ -94,8 +109,10 @@ def served(folder: Path, *, earlier: int = 24, around: Callable[[ASGIApp], ASGIA
         write_keyring(settings.keyring_path, KEYRING)
         parts = bootstrap.Services(settings, SystemClock())
         parts.upgrade_database()
-        fill(parts, earlier)
+        if earlier is not None:
+            fill(parts, earlier)
         app = create_app(parts)
+        app.add_api_route("/{language}/it/fails/with/{status}", fail)
         options = uvicorn.Config(around(app) if around else app, log_config=None, access_log=False, lifespan="off")
         server = uvicorn.Server(options)
         thread = threading.Thread(target=server.run, args=([listening],))
@@ -103,7 +120,7 @@ def served(folder: Path, *, earlier: int = 24, around: Callable[[ASGIApp], ASGIA
         try:
             while not server.started:
                 time.sleep(0.01)
-            yield Served(base, parts)
+            yield Served(base, parts, app)
         finally:
             server.should_exit = True
             thread.join()

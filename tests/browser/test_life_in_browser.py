@@ -5,25 +5,18 @@ import json
 import re
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from service.domain.chains import Chain
-from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus
-from service.domain.tokens import LinkSigner
-from service.domain.weeks import Week
 from service.render.dates import long_date
 from service.store import subscribers
-from tests.browser.test_signup_in_browser import TARGETS, opened
-from tests.conftest import KEYRING
+from tests.browser.test_signup_in_browser import opened
 from tests.flow.visitor import body, mails
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LANGUAGES = ("en", "be", "ru")
 OTHER = {"en": "be", "be": "ru", "ru": "en"}
-PAGES = LinkSigner(KEYRING, Purpose.PREFERENCES)
-PURPOSES = ("address", "data", "erase")
 WORDS = {
     "en": (
         "Text only, without",
@@ -155,49 +148,3 @@ def page_source(house, reader):
     """The link to leave in the welcome, which never falls."""
     address = f"life-{reader.language}@reader.test"
     return next(body(mail, "plain") for mail in mails(house.sink, address) if "/u/" in body(mail, "plain"))
-
-
-def own_pages(house, page, language, name):
-    """The reader's page in each of its states, and what fresh links open; its name."""
-    reader = Reader(house, page, language, f"{name}@reader.test")
-    with house.database.begin() as session:
-        week = Week(2019, 1)
-        chain = Chain((language, OTHER[language]))
-        subscribers.add(session, reader.address, chain, status=SubscriberStatus.ACTIVE, consent="test", week=week)
-        row = subscribers.find(session, reader.address)
-    own = f"{house.base}/p/{PAGES.sign(row.id, 0)}?lang={language}"
-    page.goto(own)
-    yield "preferences"
-    for box in ("#language-1", "#language-2", "#language-3"):
-        page.locator(box).select_option("")
-    reader.save("languages")
-    yield "no language"
-    page.locator("#until").fill("2019-01-01")
-    reader.save("pause")
-    yield "no day"
-    page.locator("#until").fill((dt.datetime.now(dt.UTC).date() + dt.timedelta(days=20)).isoformat())
-    reader.save("pause")
-    yield "paused"
-    for purpose in PURPOSES:
-        page.goto(own)
-        reader.ask(purpose)
-        yield f"request {purpose}"
-    page.goto(own)
-    page.goto(f"{house.base}/r/{'A' * 48}?lang={language}")
-    yield "stale"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_an_accessibility_checker_finds_nothing_on_the_readers_pages(running, house, language, width, scheme):
-    settings = {"bypass_csp": True, "viewport": {"width": width, "height": 800}, "color_scheme": scheme}
-    seen = []
-    with opened(running, **settings) as (page, _asked):
-        for name in own_pages(house, page, language, f"own-{language}-{width}-{scheme}"):
-            found = Axe().run(page).response["violations"]
-            assert [(each["id"], each["nodes"][0]["html"][:120]) for each in found] == [], name
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-            assert [target for target in page.evaluate(TARGETS) if target[1] < 24] == [], name
-            seen.append(name)
-    assert len(seen) == 8

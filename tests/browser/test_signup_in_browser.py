@@ -4,7 +4,6 @@ import re
 from contextlib import contextmanager
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
 
 from tests.flow.visitor import body, mails
 
@@ -16,9 +15,6 @@ HEADINGS = {
     "be": ("Падпісацца на рассылку", "Праверце пошту", "Пацвердзіць падпіску", "Вы падпісаліся"),
     "ru": ("Подписаться на рассылку", "Проверьте почту", "Подтвердить подписку", "Вы подписались"),
 }
-TARGETS = """() => [...document.querySelectorAll("a:not(.skip), button, input:not([type=hidden]):not(.trap input), label.choice")]
-  .filter(one => getComputedStyle(one).display !== "inline")
-  .map(one => [one.outerHTML.slice(0, 60), one.getBoundingClientRect().height])"""
 
 
 @contextmanager
@@ -67,43 +63,3 @@ def test_a_reader_comes_in_without_javascript(running, house, language):
         page.reload()
         assert page.locator("h1").inner_text() == welcome
     assert [url for url in asked if not url.startswith(house.base + "/")] == []
-
-
-def pages(house, page, language):
-    """Each page of the way in, shown; its name."""
-    address = f"axe-{language}@reader.test"
-    form = f"{house.base}/{language}/subscribe"
-    page.goto(form)
-    yield "form"
-    page.locator("#address").fill("nothing")
-    for box in page.get_by_role("checkbox").all():
-        box.uncheck()
-    page.locator("form button").click()
-    yield "errors"
-    page.goto(form)
-    page.locator("#address").fill(address)
-    page.locator("form button").click()
-    yield "sent"
-    page.goto(link_of(house, address))
-    yield "confirm"
-    page.get_by_role("button").click()
-    yield "welcome"
-    page.goto(f"{house.base}/c/{'A' * 48}?lang={language}")
-    yield "stale"
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("language", LANGUAGES)
-def test_an_accessibility_checker_finds_nothing_and_every_target_is_large(running, house, language, width, scheme):
-    # The checker is a script, which the pages' policy would not let in.
-    settings = {"bypass_csp": True, "viewport": {"width": width, "height": 800}, "color_scheme": scheme}
-    seen = []
-    with opened(running, **settings) as (page, _asked):
-        for name in pages(house, page, language):
-            found = Axe().run(page).response["violations"]
-            assert [(each["id"], each["nodes"][0]["html"][:120]) for each in found] == [], name
-            assert page.evaluate("document.documentElement.scrollWidth") <= width, name
-            assert [target for target in page.evaluate(TARGETS) if target[1] < 24] == [], name
-            seen.append(name)
-    assert len(seen) == 6

@@ -1,18 +1,23 @@
 """The one reminder of a sign-up, and the newest issue for who asked for it."""
 
+from dataclasses import replace
+
 import pytest
 
 from service.audience.reminding import remind
 from service.audience.signup import answer, sign_up
-from service.domain.chains import Chain
+from service.domain.chains import Chain, every_chain
+from service.domain.content import Text, TextStatus, edition
 from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus
+from service.domain.weeks import Week
 from service.queue import ANSWER_SIGNUP
-from service.store import confirmations, mailings, subscribers
+from service.store import confirmations, issues, mailings, releases, subscribers
+from service.store.publication import load as load_publication
 from service.store.tables import batches, deliveries, notices
 from service.store.tables import confirmations as table
 from service.store.tables import mailings as mailing_table
-from tests.factories import save_issue, save_publication
+from tests.factories import save_issue, save_publication, weekly_issue
 from tests.unit.audience.test_signup import ADDRESS, DAY, HOUR, LINKS, NOW, Form
 
 
@@ -111,9 +116,9 @@ def published(form):
     return made
 
 
-def signed_up(form, *, newest):
+def signed_up(form, *, newest, languages=("be", "en")):
     with form.database.begin() as session:
-        sign_up(session, form.bell, ADDRESS, Chain(("be", "en")), now=NOW, newest=newest)
+        sign_up(session, form.bell, ADDRESS, Chain(languages), now=NOW, newest=newest)
     with form.database.begin() as session:
         assert answer(session, form.bell, form.bell.heard(ANSWER_SIGNUP)[-1], now=NOW)
     row_id, hour = form.rows(notices)[-1].parameters["links"]["confirm"]
@@ -130,6 +135,27 @@ def test_the_newest_issue_comes_with_the_welcome_to_who_ticked_the_box(form, pub
         (issue,) = [row for row in form.rows(notices) if row.kind == "newest-issue"]
         assert issue.parameters["week"] == "2019-W22"
         assert set(issue.parameters["links"]) == {"preferences", "unsubscribe"}
+
+
+def test_nobody_is_promised_an_issue_that_has_nothing_in_their_languages(form, published):
+    form.confirm(signed_up(form, newest=True, languages=("be", "ru")))
+    assert kinds(form) == ["confirm", "welcome"]
+
+
+def test_an_issue_has_something_for_a_chain_where_it_has_an_edition(form, published):
+    half = replace(weekly_issue("2019-W22").articles[0], slug="half")
+    draft = {code: Text(code, "A title", "A lead.", "A body.", TextStatus.READY) for code in ("be", "en")}
+    with form.database.begin() as session:
+        issue = weekly_issue("2019-W22")
+        issues.save(session, replace(issue, articles=(*issue.articles, replace(half, texts=draft))), NOW)
+    with form.database.read() as session:
+        week = Week.parse("2019-W22")
+        publication, issue = load_publication(session), issues.load(session, week)
+        readable = releases.languages(session, week)
+        assert readable == {"en"}
+        for chain in every_chain(publication.languages):
+            assert (chain.shown(readable) is None) == (edition(publication, issue, chain) is None), chain
+        assert releases.languages(session, week.shifted(1)) == frozenset()
 
 
 def test_nobody_gets_an_issue_whose_mailing_is_still_being_planned(form, published):

@@ -107,6 +107,22 @@ def test_each_purpose_of_a_request_has_a_subject_and_a_link_of_its_own(language)
     assert len({made.subject for made in every}) == len({made.text for made in every}) == 3
 
 
+@pytest.mark.parametrize(
+    ("language", "data"), [("en", "your data"), ("be", "выдалення даных"), ("ru", "удаления данных")]
+)
+def test_the_link_to_erase_says_that_data_are_erased_and_not_the_publication(language, data):
+    made = notice("request", language, {"purpose": "erase", "tokens": {"request": TOKEN}})
+    assert data in made.subject
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+def test_what_a_reminder_may_follow_does_not_call_itself_the_only_mail(language):
+    confirm, reminder = (notice(kind, language, TO_READERS[kind]) for kind in ("confirm", "reminder"))
+    # One reason for both, in the same words.
+    assert confirm.text.split("\n\n")[-1] == reminder.text.split("\n\n")[-1]
+    assert "one email" not in confirm.text + confirm.html
+
+
 def test_a_welcome_before_the_first_issue_leads_to_none():
     made = notice("welcome", "en", {**TO_READERS["welcome"], "week": None})
     assert "issues" not in made.text

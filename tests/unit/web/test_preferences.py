@@ -12,7 +12,7 @@ from service.audience import signup
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.mailing import MailingState
-from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason
+from service.domain.subscriber import RequestPurpose, SubscriberStatus, SuppressionReason, public_id
 from service.domain.tokens import hour_of
 from service.render.dates import long_date
 from service.store import mailings, subscribers, suppressions, tables
@@ -22,6 +22,7 @@ from service.store.tables import subscribers as table
 from tests.fakes import FakeBell
 from tests.unit.web.parts import ADDRESS, NOW, dump
 from tests.unit.web.test_public import leave_link, preference_link, stored
+from tests.unit.web.test_reading import LOG_OF_CHANGES
 
 LANGUAGES = ("en", "be", "ru")
 NEW = "canary-moved@example.test"
@@ -91,6 +92,78 @@ def test_text_alone_is_chosen_and_taken_back_and_the_answer_says_so(change, part
 def test_the_answer_to_languages_says_what_comes_next(change, parts, reader):
     answer = change("languages", "en", language=["be", "ru"])
     assert "From now on you get: Belarusian, else Russian." in " ".join(answer.text.split())
+
+
+@pytest.mark.parametrize(
+    ("page", "nothing", "then", "text"),
+    [
+        (
+            "en",
+            "Saved. No issues come until June 20, 2019.",
+            "From that day on you get: Belarusian, else Russian.",
+            "No issues come until June 20, 2019; on that day",
+        ),
+        (
+            "be",
+            "Захавана. Да 20 чэрвеня 2019 нумары вам не прыходзяць.",
+            "З таго дня лісты будуць на мовах: беларуская, інакш руская.",
+            "Да 20 чэрвеня 2019 нумары вам не прыходзяць; у гэты дзень",
+        ),
+        (
+            "ru",
+            "Сохранено. До 20 июня 2019 г. номера вам не приходят.",
+            "С того дня письма будут на языках: белорусский, иначе русский.",
+            "До 20 июня 2019 г. номера вам не приходят; в этот день",
+        ),
+    ],
+)
+def test_during_a_pause_no_answer_promises_what_comes_only_after_it(change, page, nothing, then, text):
+    change("pause", until="2019-06-20")
+    answer = said(change("languages", page, language=["be", "ru"]))
+    assert f"{nothing} {then}" in answer
+    for fields in ({"text_only": "1"}, {}):
+        assert text in said(change("text", page, **fields))
+    change("resume")
+    assert "2019" not in said(change("languages", page, language=["be"])) + said(change("text", page))
+
+
+def said(answer):
+    """What the page answers, in one line."""
+    (words,) = re.findall(r'role="status">(.*?)</div>', answer.text, re.DOTALL)
+    return " ".join(html.unescape(words).split())
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_languages_that_are_refused_are_given_back_as_they_were_filled_in(change, parts, reader, language):
+    answer = change("languages", language, language=["ru", "ru", "en"])
+    assert answer.status_code == 400
+    assert re.findall(r'value="(\w+)" lang="\w+" selected', answer.text) == ["ru", "ru", "en"]
+    described = re.findall(r'<select [^>]* aria-invalid="true" aria-describedby="languages-problem">', answer.text)
+    assert len(described) == answer.text.count("<select") == 3
+    assert answer.text.count('id="languages-problem"') == 1
+    assert 'href="#language-1"' in answer.text
+    assert stored(parts, reader).chain == Chain(("be", "ru"))
+    # What is no language of ours selects none, and there are as many places as before.
+    answer = change("languages", language, language=['"><b>', "be", "ru", "en", "be"])
+    assert re.findall(r'value="(\w+)" lang="\w+" selected', answer.text) == ["be", "ru"]
+    assert answer.text.count("<select") == 3
+    assert "<b>" not in answer.text
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("until", ["", "2019-01-01", "next week"])
+def test_a_day_that_is_refused_is_given_back_as_it_was_filled_in(change, until, language):
+    change("pause", until="2019-06-20")
+    answer = change("pause", language, until=until)
+    assert answer.status_code == 400
+    (field,) = re.findall(r'<input type="date"[^>]*>', answer.text)
+    assert f'value="{until}"' in field
+    assert 'aria-invalid="true" aria-describedby="until-problem"' in field
+    assert answer.text.count('id="until-problem"') == 1
+    # The pause that there is, is shown and can be ended all the same.
+    assert long_date(dt.date(2019, 6, 20), language) in " ".join(answer.text.split())
+    assert 'value="resume"' in answer.text
+    assert "aria-invalid" not in change("languages", language, language=["be"]).text
 
 
 @pytest.mark.parametrize(("days", "taken"), [(1, True), (30, True), (366, True), (0, False), (-1, False), (367, False)])
@@ -267,10 +340,11 @@ def test_forged_old_and_used_links_get_one_page_that_tells_nothing(site, parts, 
         session.execute(table.update().values(epoch=1))
     links = ["/r/" + "A" * 48, f"/r/{parts.request_links.sign(bytes(16), hour)}", used, moved]
     links.append(f"/r/{parts.confirmation_links.sign(bytes(16), hour)}")
-    answers = [site.post(f"{link}?lang=be", data={"address": NEW}) for link in links]
-    answers += [site.get(f"{link}?lang=be") for link in links]
-    assert {answer.status_code for answer in answers} == {404}
-    assert len({answer.content for answer in answers}) == 1
+    pressed = [site.post(f"{link}?lang=be", data={"address": NEW}) for link in links]
+    looked_at = [site.get(f"{link}?lang=be") for link in links]
+    for answers in (pressed, looked_at):
+        assert {answer.status_code for answer in answers} == {404}
+        assert len({answer.content for answer in answers}) == 1
 
 
 @pytest.mark.parametrize("reason", [SuppressionReason.COMPLAINED, SuppressionReason.OPERATOR])
@@ -433,6 +507,23 @@ def test_erasing_removes_the_reader_and_what_waits_for_them(site, parts, reader,
     assert [row.reason for row in after["suppressions"]] == ["erased"]
     assert site.post(link).status_code == 404
     assert site.get(preference_link(parts, reader)).status_code == 200
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_who_is_about_to_be_erased_is_told_that_the_log_of_changes_keeps_its_entries(
+    site, parts, reader, change, fresh_link, language
+):
+    change("text", text_only="1")
+    link = f"{fresh_link('erase')}?lang={language}"
+    assert LOG_OF_CHANGES[language] in site.get(link).text.replace("\u00a0", " ")
+    before = dump(parts)["audit"]
+    site.post(link)
+    *kept, last = dump(parts)["audit"]
+    assert kept == before
+    assert [(one.action, one.subject) for one in (*kept, last)] == [
+        ("subscriber.text", public_id(reader)),
+        ("subscriber.erase", public_id(reader)),
+    ]
 
 
 # Another address

@@ -15,6 +15,7 @@ from service.domain.weeks import Week
 from service.render.templates import load_templates
 from service.store import bounces, issues, mailings
 from service.store import publication as publications
+from service.web.pages import every_language
 from tests.unit.render import samples
 from tests.unit.web.parts import NOW, WEEK, add_reader, dump
 
@@ -515,6 +516,9 @@ def test_before_the_first_issue_each_page_says_so(site, published):
         assert "Пока ничего не опубликовано." in site.get(path).text
 
 
+LOG_OF_CHANGES = {"en": "log of changes", "be": "журнале змен", "ru": "журнале изменений"}
+
+
 @pytest.mark.parametrize("language", ["en", "be", "ru"])
 def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_erased(site, published, language):
     page = site.get(f"/{language}/privacy").text
@@ -526,6 +530,8 @@ def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_
     # The names of what leads there, as the mail and the reader's own page have them.
     for name in ("Change languages", "Erase my data now"):
         assert words(name) in told
+    # Once as what notes the changes, once as what stays of an erased reader.
+    assert told.count(LOG_OF_CHANGES[language]) == 2
 
 
 @pytest.mark.parametrize(
@@ -579,6 +585,14 @@ def test_what_is_not_there_is_said_in_the_language_of_the_browser_where_the_addr
         assert answer.status_code == 404
         assert words in answer.text
         assert answer.headers["vary"] == "Accept-Language"
+
+
+@pytest.mark.parametrize(
+    ("codes", "order"),
+    [("ru pl be de en", "en be ru de pl"), ("pl ru", "ru pl"), ("pl de", "de pl"), ("b nb ru", "ru b nb")],
+)
+def test_a_language_that_is_added_is_no_ones_first_where_no_publication_says_so(codes, order):
+    assert every_language(codes.split()) == tuple(order.split())
 
 
 def test_a_language_that_another_week_has_is_not_offered_for_this_one(site, published, parts):
