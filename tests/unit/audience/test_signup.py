@@ -419,6 +419,17 @@ def test_confirming_lifts_what_a_new_sign_up_lifts(form, reason):
     assert form.reader().status is SubscriberStatus.ACTIVE
 
 
+def test_who_was_active_and_suppressed_comes_back_with_a_new_consent(form):
+    form.active()
+    form.suppress(SuppressionReason.BOUNCED)
+    form.choose(pause=NOW.date() + 300 * DAY, text_only=True)
+    form.confirm(form.sign_up(chain=BE))
+    reader = form.reader()
+    assert (reader.status, reader.chain, reader.paused_until) == (SubscriberStatus.ACTIVE, BE, None)
+    assert reader.consent.startswith("web form")
+    assert form.rows(notices)[-1].kind == "welcome"
+
+
 @pytest.mark.parametrize("status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED])
 def test_who_left_or_bounced_is_a_reader_again(form, status):
     form.active(status=status)
