@@ -53,6 +53,7 @@ class Session:
         self._connection = connection
         self._before_commit: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []
+        self._afterwards: dict[Callable[[Session], None], None] = {}
         self._departures: list[Departure] = []
         # Readers by (week, chain, change), as `store.growth` notes them.
         self.growth: Counter[tuple[str, str, str]] = Counter()
@@ -93,6 +94,13 @@ class Session:
     def after_commit(self, call: Callable[[], None]) -> None:
         """Have `call` run once the transaction is durable; never, if it is not. It must not raise."""
         self._after_commit.append(call)
+
+    def afterwards(self, work: Callable[[Session], None]) -> None:
+        """Have `work` done in a transaction of its own, once, when all that is called after the commit is through.
+
+        To be asked for by such a call. Where the database is away by then, nothing is done.
+        """
+        self._afterwards[work] = None
 
     def depart(self, departure: Departure) -> None:
         """Have a departure written down on this host before the transaction commits, where the database has a log."""
@@ -226,6 +234,16 @@ class Database:
                     call()
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
+        if session._afterwards:  # noqa: SLF001  # the transaction's own list
+            self._follow(list(session._afterwards))  # noqa: SLF001  # the transaction's own list
+
+    def _follow(self, works: list[Callable[[Session], None]]) -> None:
+        try:
+            with self.begin() as session:
+                for work in works:
+                    work(session)
+        except DatabaseAwayError as error:
+            _log.warning("database-away", error=str(error))
 
     def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """As `Session.rows`, of one statement that is a transaction by itself; it is committed when this returns.

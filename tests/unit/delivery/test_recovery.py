@@ -279,6 +279,18 @@ def test_a_hint_that_was_lost_is_rung_again_after_a_minute(world):
     assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch] * 2
 
 
+def test_a_hint_that_is_known_to_be_lost_is_rung_again_by_the_next_sweep(world):
+    world.journal.close()
+    world.run.bell.rung.clear()
+    world.run.bell.away = True
+    assert sweep(world).run()
+
+    world.run.bell.away = False
+    release_lock(world)
+    assert sweep(world).run()
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+
+
 def test_an_error_that_one_part_did_not_foresee_stops_no_other_and_is_raised_afterwards(world, capsys):
     world.journal.close()
     world.run.bell.rung.clear()
