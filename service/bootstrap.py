@@ -376,7 +376,7 @@ def celery_application(settings: config.Settings) -> Celery:
 
     from service.queue import celery_settings
 
-    app = Celery("tydzen", include=["service.jobs"])
+    app = Celery("tydzen", include=["service.jobs"], amqp="service.hints:HintAmqp")
     app.conf.update(celery_settings(redis_url(settings)))
     return app
 
