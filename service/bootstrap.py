@@ -11,7 +11,7 @@ from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from service import config, log
-from service.clock import Clock, SystemClock
+from service.clock import Clock, CommonClock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring, Purpose
 from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
@@ -115,7 +115,13 @@ class Services:
     def _unchecked_database(self) -> Database:
         from service.store import Database
 
-        return Database(self.settings.resolved_database_url(), self.sealer, departures=self.departures)
+        url = self.settings.resolved_database_url()
+        return Database(url, self.sealer, departures=self.departures, clock=self.common_clock)
+
+    @cached_property
+    def common_clock(self) -> CommonClock:
+        """The time by which mail is delivered, on every host the same; the database tells it."""
+        return CommonClock(self.clock)
 
     @cached_property
     def departures(self) -> DepartureLog:
@@ -211,9 +217,9 @@ class Services:
         """What plans mailings."""
         from service.delivery.plan import Planner
 
-        return Planner(
-            self.database, self.press, self.bell, self.clock, self.settings.rate, batch_limit=self.settings.batch_size
-        )
+        settings = self.settings
+        parts = (self.database, self.press, self.bell, self.common_clock)
+        return Planner(*parts, settings.rate, batch_limit=settings.batch_size)
 
     @cached_property
     def sweep(self) -> Sweep:
@@ -222,9 +228,10 @@ class Services:
         from service.delivery.sweep import Sweep
 
         away = self.settings.host_away_minutes * 60
-        recovery = Recovery(self.database, self.settings.data_dir, self.clock, away)
+        recovery = Recovery(self.database, self.settings.data_dir, self.common_clock, away, self.clock)
         resend = self.settings.uncertain == "resend"
-        return Sweep(self.database, self.bell, self.blocking, self.clock, recovery, self.books, resend_uncertain=resend)
+        parts = (self.database, self.bell, self.blocking, self.common_clock, recovery, self.books)
+        return Sweep(*parts, resend_uncertain=resend)
 
     @cached_property
     def books(self) -> Reconciler:
@@ -236,7 +243,7 @@ class Services:
 
             departures.reapply(session, self.departures, actor=ACTOR, now=now)
 
-        return Reconciler(self.database, self.settings.data_dir, self.clock, reapply)
+        return Reconciler(self.database, self.settings.data_dir, self.common_clock, reapply, self.clock)
 
     @cached_property
     def proofs(self) -> Proofreader:
@@ -275,7 +282,7 @@ class Services:
         from service.mail.dkim import Signer
 
         domain = self.sender_domain()
-        signer = Signer(self.dkim_keys, domain, lambda: self.clock.now().timestamp()) if self.dkim_keys else None
+        signer = Signer(self.dkim_keys, domain, lambda: self.common_clock.now().timestamp()) if self.dkim_keys else None
         helo = self.settings.helo_name or domain
         return open_line(self.database, self.settings.data_dir, relay, helo_name=helo, signer=signer)
 
@@ -304,7 +311,7 @@ class Services:
             self.stationery,
             self.press,
             self.bell,
-            self.clock,
+            self.common_clock,
             lines,
             offload,
             stopping,
@@ -319,7 +326,7 @@ class Services:
             self.press,
             self.delivery_ids,
             NoticeLinks(self.confirmation_links, self.preference_links, self.unsubscribe_links, self.request_links),
-            self.clock,
+            self.common_clock,
             lines,
             stopping,
             limits,
@@ -369,7 +376,7 @@ def celery_application(settings: config.Settings) -> Celery:
 
     from service.queue import celery_settings
 
-    app = Celery("tydzen", include=["service.jobs"])
+    app = Celery("tydzen", include=["service.jobs"], amqp="service.hints:HintAmqp")
     app.conf.update(celery_settings(redis_url(settings)))
     return app
 

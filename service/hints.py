@@ -1,13 +1,21 @@
-"""How a worker reads hints from Redis: as Celery does, but one that is no task of ours never ends the worker."""
+"""How a worker reads hints from Redis: as Celery does, but one that is no task of ours never ends the worker.
+
+And it misses Redis for no longer than it must: Celery's own waits between two tries grow to half a minute.
+"""
 
 from __future__ import annotations
 
 from queue import Empty
 from typing import Any
 
+from celery.app.amqp import AMQP
+from kombu.connection import Connection
 from kombu.transport import redis
 
 from service import log
+
+# Seconds between two looks whether a broker that is away is back; it begins with one.
+_LOOK_EVERY = 5
 
 _log = log.get("hints")
 
@@ -27,3 +35,18 @@ class HintTransport(redis.Transport):
     """Celery's transport over Redis, with our channel; `queue.celery_settings` has it used."""
 
     Channel = HintChannel
+
+
+class HintConnection(Connection):
+    """A connection that is soon there when its broker is back."""
+
+    def ensure_connection(self, errback: Any = None, max_retries: int | None = None, **more: Any) -> Any:
+        """As Celery calls it; `errback` is called with each error and the seconds until the next try."""
+        patience = {"interval_start": 1, "interval_step": 1, "interval_max": _LOOK_EVERY}
+        return super().ensure_connection(errback, max_retries, **{**more, **patience})  # type: ignore[no-untyped-call]
+
+
+class HintAmqp(AMQP):  # type: ignore[misc]  # Celery has no types
+    """What Celery makes its connections with; `bootstrap.celery_application` has it used."""
+
+    Connection = HintConnection

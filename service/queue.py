@@ -16,7 +16,7 @@ from kombu.transport import TRANSPORT_ALIASES
 
 from service import log
 from service.domain.errors import UnavailableError
-from service.store import Session
+from service.store import Session, rings
 
 SEND_BATCH = "tydzen.send_batch"
 SEND_NOTICE = "tydzen.send_notice"
@@ -59,12 +59,16 @@ class Silence:
 
 
 def ring_after_commit(session: Session, bell: Bell, job: str, *ids: int | str) -> None:
-    """Ring once the transaction is durable, and never for one that is not."""
-    session.after_commit(lambda: _ring(bell, job, *ids))
+    """Ring once the transaction is durable, and never for one that is not.
+
+    Where the hint is lost, the next sweep rings again: nothing counts as rung then.
+    """
+    session.after_commit(lambda: _ring(session, bell, job, *ids))
 
 
-def _ring(bell: Bell, job: str, *ids: int | str) -> None:
-    bell.ring(job, *ids)
+def _ring(session: Session, bell: Bell, job: str, *ids: int | str) -> None:
+    if not bell.ring(job, *ids):
+        session.afterwards(rings.doubt)
 
 
 class CeleryBell:

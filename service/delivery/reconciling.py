@@ -77,13 +77,15 @@ class _Findings:
 class Reconciler:
     """The books of this host, held against the database; one for each process, safe beside those of others.
 
-    `reapply` sends away again the readers who left after the backup was made.
+    `reapply` sends away again the readers who left after the backup was made; `machine` is the clock by which this host
+    dates its files, where that is another.
     """
 
     database: Database
     data_dir: Path
     clock: Clock
     reapply: Callable[[Session, dt.datetime], object]
+    machine: Clock | None = None
     _sighted: Sighting | None = None
     _losses: int = 0  # of the database's connections, when it was compared last
     _begun: set[tuple[int, int]] = field(default_factory=set)
@@ -157,7 +159,7 @@ class Reconciler:
     def _compare_journals(self, look: Look, host: str, found: _Findings) -> None:
         if look is Look.NOTHING:
             return
-        since = self.clock.now() - KEEP_JOURNALS if look is Look.ALL else None
+        since = (self.machine or self.clock).now() - KEEP_JOURNALS if look is Look.ALL else None
         # The newest first: a delivery's last attempt is its last word.
         for past in reversed(list(hindsight.journals(self.data_dir, since=since))):
             try:

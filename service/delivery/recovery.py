@@ -33,12 +33,16 @@ _log = log.get("recovery")
 
 @dataclass(frozen=True, slots=True)
 class Recovery:
-    """Settles the accounts of dead workers of this host, and of hosts that stay away."""
+    """Settles the accounts of dead workers of this host, and of hosts that stay away.
+
+    `machine` is the clock by which this host dates its files, where that is another.
+    """
 
     database: Database
     data_dir: Path
     clock: Clock
     host_away_seconds: float
+    machine: Clock | None = None
 
     def settle_journals(self) -> int:
         """Settle every dead journal of this host, and tell the database that the host is there; how many were settled.
@@ -58,7 +62,7 @@ class Recovery:
                 continue  # another process settled it first
             settled += 1
         self._settle_without_journal(host)
-        autopsy.prune(self.data_dir, older_than=self.clock.now() - KEEP_JOURNALS)
+        autopsy.prune(self.data_dir, older_than=(self.machine or self.clock).now() - KEEP_JOURNALS)
         return settled
 
     def _settle(self, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -102,10 +103,13 @@ class Sweep:
         return forget
 
     def _slots(self, session: Session) -> None:
-        # The earlier of two clocks: a machine whose own runs ahead must not send a week too soon.
-        now = min(self.clock.now(), session.now())
+        now = self._earlier(session)
         slots.run_due_slots(session, self.bell, self.check, now=now)
         slots.warn_ahead(session, self.bell, self.check, now=now)
+
+    def _earlier(self, session: Session) -> dt.datetime:
+        """The earlier of two clocks: a machine whose own runs ahead must not send too soon, which is for good."""
+        return min(self.clock.now(), session.now())
 
     def _notices(self, session: Session) -> None:
         notices.ring_due(session, self.bell, now=self.clock.now())
@@ -118,7 +122,7 @@ class Sweep:
             ring_after_commit(session, self.bell, REMIND, confirmation.hex())
 
     def _release(self, session: Session) -> None:
-        release.release_due(session, self.bell, self.check, now=self.clock.now())
+        release.release_due(session, self.bell, self.check, now=self._earlier(session))
 
     def _plan(self, session: Session) -> None:
         for mailing in mailings.in_states(session, [MailingState.PLANNING]):

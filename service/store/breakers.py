@@ -24,6 +24,7 @@ from service.store.batches import add_counts, hold, settle
 from service.store.database import Session
 from service.store.departures import Departure, Step
 from service.store.engine_tables import breakers
+from service.store.errors import SpoiledAddressError, UnknownKeyError
 from service.store.instants import database_now, loaded, loaded_or_none, stored
 from service.store.provider_keys import provider_key, provider_of_address
 from service.store.sealing import Sealer
@@ -201,6 +202,7 @@ def _hard_refusals(session: Session, mailing: int, scope: str, since: dt.datetim
             subscribers.c.id.label("subscriber"),
             subscribers.c.address_hash,
             subscribers.c.sealed,
+            subscribers.c.provider,
         )
         .join(attempts, sa.and_(attempts.c.delivery_id == deliveries.c.id, attempts.c.number == deliveries.c.attempts))
         .join(subscribers, subscribers.c.id == deliveries.c.subscriber_id)
@@ -213,7 +215,16 @@ def _hard_refusals(session: Session, mailing: int, scope: str, since: dt.datetim
     )
     rows = session.execute(statement).all()
     sealer, name = session.sealer, scope.removeprefix(PROVIDER)
-    return [row for row in rows if provider_of_address(sealer, sealer.open(row.subscriber, row.sealed)) == name]
+    return [row for row in rows if _provider(sealer, row) == name]
+
+
+def _provider(sealer: Sealer, reader: sa.Row[tuple[object, ...]]) -> str | None:
+    """By the address; where that does not open here (another host may have its key), as it was noted, if it was."""
+    try:
+        return provider_of_address(sealer, sealer.open(reader.subscriber, reader.sealed))
+    except (UnknownKeyError, SpoiledAddressError):
+        noted: str | None = reader.provider
+        return noted
 
 
 def _defer(session: Session, delivery: int, attempt: int, due: dt.datetime, now: dt.datetime) -> bool:

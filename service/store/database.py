@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from sqlalchemy.pool import PoolProxiedConnection
 
 from service import log
+from service.clock import CommonClock
 from service.domain.errors import ConfigurationError
 from service.store.departures import Departure, DepartureLog
 from service.store.errors import DatabaseAwayError, DuplicateError
@@ -52,6 +53,7 @@ class Session:
         self._connection = connection
         self._before_commit: list[Callable[[], None]] = []
         self._after_commit: list[Callable[[], None]] = []
+        self._afterwards: dict[Callable[[Session], None], None] = {}
         self._departures: list[Departure] = []
         # Readers by (week, chain, change), as `store.growth` notes them.
         self.growth: Counter[tuple[str, str, str]] = Counter()
@@ -92,6 +94,13 @@ class Session:
     def after_commit(self, call: Callable[[], None]) -> None:
         """Have `call` run once the transaction is durable; never, if it is not. It must not raise."""
         self._after_commit.append(call)
+
+    def afterwards(self, work: Callable[[Session], None]) -> None:
+        """Have `work` done in a transaction of its own, once, when all that is called after the commit is through.
+
+        To be asked for by such a call. Where the database is away by then, nothing is done.
+        """
+        self._afterwards[work] = None
 
     def depart(self, departure: Departure) -> None:
         """Have a departure written down on this host before the transaction commits, where the database has a log."""
@@ -184,13 +193,23 @@ def _driver_translated() -> Iterator[None]:
 class Database:
     """The engine of one process, with the keys that open what it holds.
 
-    `departures` is where readers whom a relay sends away are written down, beside the database.
+    `departures` is where readers whom a relay sends away are written down, beside the database. `clock` is told the
+    server's time whenever it is time for that and a transaction begins; SQLite has no other than this machine's.
     """
 
-    def __init__(self, url: str, sealer: Sealer, *, pool_size: int = 5, departures: DepartureLog | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        sealer: Sealer,
+        *,
+        pool_size: int = 5,
+        departures: DepartureLog | None = None,
+        clock: CommonClock | None = None,
+    ) -> None:
         self.url = checked_url(url)
         self.sealer = sealer
         self._departures = departures
+        self._clock = clock
         # How many connections of this process were found dead. A pool takes new ones in silence, and what answers them
         # may be another server, which knows less than the one before (see `delivery.reconciling`).
         self.losses = 0
@@ -208,13 +227,23 @@ class Database:
         """A transaction that writes: committed at the end of the block, rolled back by an exception."""
         with translated(), self.engine.connect() as connection:
             with connection.begin():
-                session = Session(connection, self.sealer)
+                session = self._session(connection)
                 yield session
                 self._write_down(session._departures)  # noqa: SLF001  # the transaction's own list
                 for call in session._before_commit:  # noqa: SLF001  # the transaction's own list
                     call()
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
+        if session._afterwards:  # noqa: SLF001  # the transaction's own list
+            self._follow(list(session._afterwards))  # noqa: SLF001  # the transaction's own list
+
+    def _follow(self, works: list[Callable[[Session], None]]) -> None:
+        try:
+            with self.begin() as session:
+                for work in works:
+                    work(session)
+        except DatabaseAwayError as error:
+            _log.warning("database-away", error=str(error))
 
     def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """As `Session.rows`, of one statement that is a transaction by itself; it is committed when this returns.
@@ -250,7 +279,13 @@ class Database:
     def read(self) -> Iterator[Session]:
         """A transaction that only reads: on SQLite it takes no write lock."""
         with translated(), self.engine.connect().execution_options(tydzen_read=True) as connection, connection.begin():
-            yield Session(connection, self.sealer)
+            yield self._session(connection)
+
+    def _session(self, connection: Connection) -> Session:
+        session = Session(connection, self.sealer)
+        if self._clock is not None and session.postgresql and self._clock.stale:
+            self._clock.tell(session.now())
+        return session
 
     @property
     def engine(self) -> Engine:

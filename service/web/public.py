@@ -32,7 +32,7 @@ def leave(request: Request, token: str, parts: Parts) -> HTMLResponse:
     with parts.database.begin() as session:
         publication = publications.find(session)
         outcome = unsubscribe(
-            session, parts.bell, parts.unsubscribe_links, parts.departures, token, now=parts.clock.now()
+            session, parts.bell, parts.unsubscribe_links, parts.departures, token, now=parts.common_clock.now()
         )
     if outcome is Outcome.NOT_A_LINK:
         raise NotFoundError("not a link of ours")

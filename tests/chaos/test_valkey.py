@@ -7,10 +7,14 @@ import time
 
 import pytest
 
+from service.clock import SystemClock
+from service.delivery.plan import Planner
 from service.queue import PLAN_MAILING, SEND_BATCH, SEND_NOTICE, CeleryBell
+from service.store import tables
 from tests.chaos.run import hurried
 from tests.chaos.test_faults import is_sent, url_of
 from tests.installation import audit, installed
+from tests.unit.delivery.parts import PRESS
 
 pytestmark = pytest.mark.slow
 
@@ -92,6 +96,27 @@ def test_whatever_becomes_of_valkey_costs_only_time(postgresql_database, tmp_pat
         assert found.taken == readers
         # A bucket that was forgotten starts empty, and letters that had their tokens may come together.
         assert most_in_a_second(made) <= 2 * rate
+
+
+def test_what_was_rung_for_while_valkey_was_away_is_rung_for_again_once_it_is_back(postgresql_database, tmp_path):
+    with installed(tmp_path / "run", url_of(postgresql_database), own_process=True) as made:
+        made.fill(30)
+        worker = made.start_worker(concurrency=2)
+        made.wait_for(worker.sweeps, 60)
+        made.valkey.kill()
+        mailing = made.send()
+        planner = Planner(made.database, PRESS, made._bell, SystemClock(), 0.0, batch_limit=1000)
+        assert planner.plan(mailing)
+        # Nothing is in hand, and all there is was rung for in vain. Where that counts, it counts for an hour from now on.
+        quiet = tables.batches.c.rung_at > 0
+        with made.database.begin() as session:
+            later = tables.batches.c.rung_at + 3_600_000
+            session.execute(tables.batches.update().where(quiet).values(rung_at=later))
+        made.valkey.start()
+        made.wait_for(lambda: is_sent(made, mailing), 60)
+        found = audit(made, mailing)
+        found.complain()
+        assert found.taken == 30
 
 
 @pytest.mark.parametrize("hints", [120, pytest.param(10_000, marks=pytest.mark.long)])

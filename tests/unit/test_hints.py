@@ -4,6 +4,8 @@ import pytest
 from celery import Celery
 from kombu import Consumer
 
+from service.bootstrap import celery_application
+from service.config import Settings
 from service.queue import BULK, SEND_BATCH, CeleryBell, celery_settings
 
 
@@ -28,3 +30,27 @@ def test_what_cannot_be_read_is_dropped_and_the_next_hint_is_read(valkey, forged
         while not read:
             connection.drain_events(timeout=30)
     assert read == [SEND_BATCH]
+
+
+class EnoughError(Exception):
+    """So often was it tried."""
+
+
+def test_a_broker_that_was_away_for_long_is_missed_for_seconds_once_it_is_back(valkey, monkeypatch):
+    monkeypatch.setattr("kombu.utils.functional.sleep", lambda _seconds: None)
+    waits = []
+
+    def away(_error, seconds):
+        waits.append(seconds)
+        if len(waits) == 30:
+            raise EnoughError
+
+    app = celery_application(Settings(redis_url=valkey.url))
+    valkey.kill()
+    with app.connection_for_read() as connection:
+        with pytest.raises(EnoughError):
+            connection.ensure_connection(away, None)
+        valkey.start()
+        assert connection.ensure_connection(away, None).connected
+    assert waits[0] == 1
+    assert max(waits) == 5

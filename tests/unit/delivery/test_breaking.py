@@ -13,8 +13,9 @@ from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import breakers, mailings, publication, suppressions, tables
+from service.store import Sealer, breakers, mailings, publication, suppressions, tables
 from service.store.instants import loaded, stored
+from tests.conftest import KEYRING
 from tests.factories import MADE_AT, OPERATORS, add_readers
 from tests.growth import astray, sums
 from tests.installation import miscounted
@@ -303,6 +304,32 @@ def test_what_is_taken_back_is_only_what_the_refusals_did(database):
     assert sum(readers for change, readers in counted if change == "lifted") == 4
     with database.read() as session:
         assert astray(session) == {}
+
+
+@pytest.mark.parametrize("key", [2, 1], ids=["its-key-is-missing-here", "damaged"])
+def test_a_refused_reader_whose_address_does_not_open_here_does_not_break_the_breaker(database, tmp_path, sink, key):
+    run, _ = planned(database, away=150)
+    run.now = dt.datetime.now(dt.UTC)
+    # Another host, which has the newest key, was refused a moment ago.
+    claim = run.claim()
+    (refused,) = run.gate(claim, run.due(claim)[:1]).recipients
+    run.record(
+        result(refused, DeliveryState.REFUSED, outcome=ReplyClass.HARD.value, reason="hard", code=550, suppress=True)
+    )
+    run.give_back(claim)
+    with database.begin() as session:
+        sealed = bytes((key,)) + Sealer(KEYRING).seal(refused.subscriber, refused.address)[1:-1] + b"?"
+        his = tables.subscribers.c.id == refused.subscriber
+        session.execute(tables.subscribers.update().where(his).values(sealed=sealed))
+    sink.set_rules(Rule("RCPT", GONE, recipient="@gmail.com"))
+
+    send_all(run, tmp_path, sink)
+
+    # His provider is known without his address.
+    assert run.counts() == {"deferred": 150}
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+    assert held(run)["provider:gmail"].trips == 1
+    assert not miscounted(run.database, run.mailing)
 
 
 def relay_row(run, sink):

@@ -15,13 +15,14 @@ from service.delivery.recovery import Recovery
 from service.delivery.sweep import Sweep
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
+from service.domain.mailing import MailingState
 from service.domain.replies import Reply, ReplyClass
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
 from service.mail import autopsy, journal
 from service.mail.host import boot_id, host_id
 from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH
-from service.store import confirmations, issues, locks, outcomes, signups, subscribers, tables, uncertain
+from service.store import confirmations, issues, locks, mailings, outcomes, signups, subscribers, tables, uncertain
 from service.store.outcomes import Result
 from tests.factories import MADE_AT
 from tests.installation import miscounted
@@ -278,6 +279,18 @@ def test_a_hint_that_was_lost_is_rung_again_after_a_minute(world):
     assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch] * 2
 
 
+def test_a_hint_that_is_known_to_be_lost_is_rung_again_by_the_next_sweep(world):
+    world.journal.close()
+    world.run.bell.rung.clear()
+    world.run.bell.away = True
+    assert sweep(world).run()
+
+    world.run.bell.away = False
+    release_lock(world)
+    assert sweep(world).run()
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+
+
 def test_an_error_that_one_part_did_not_foresee_stops_no_other_and_is_raised_afterwards(world, capsys):
     world.journal.close()
     world.run.bell.rung.clear()
@@ -299,6 +312,21 @@ def test_an_error_that_one_part_did_not_foresee_stops_no_other_and_is_raised_aft
     assert (line["part"], line["error"]) == ("release", "ZeroDivisionError")
     assert "in check" in line["exception"]
     assert "canary" not in line["exception"]
+
+
+def test_a_host_whose_clock_is_ahead_releases_nothing_before_its_time(world):
+    with world.run.database.begin() as session:
+        issues.save(session, samples.issue(week=Week.parse("2019-W23")), MADE_AT)
+        now = session.now()
+        at = now + dt.timedelta(hours=20)
+        later = release.send(session, "2019-W23", world.run.bell, lambda *_: [], actor="test", now=now, at=at)
+    world.clock.set(now + dt.timedelta(days=1))
+
+    assert sweep(world).run()
+
+    assert later not in world.run.bell.heard(PLAN_MAILING)
+    with world.run.database.read() as session:
+        assert mailings.get(session, later).state is MailingState.SCHEDULED
 
 
 def test_one_sweep_at_a_time_does_the_common_part_and_each_settles_its_hosts_journals(world):

@@ -74,12 +74,12 @@ class Troubled:
 class Worker:
     """One sending process in this one; it sends no batch that it is not told of, unless it may for `follow` seconds."""
 
-    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0, urls=None, connections=2, follow=0.0):
+    def __init__(self, run, data_dir, sink, *, rate=0.0, lease=60.0, urls=None, connections=2, follow=0.0, clock=None):
         self.run = run
         self.database = Troubled(run.database)
         self.pace = FakePace()
         self.stop = False
-        self.clock = Clock()
+        self.clock = clock or Clock()
         self.data_dir = data_dir
         relays = parse_relays(urls or f"smtp://127.0.0.1:{sink.port}?tls=none&connections={connections}")
         open_lines = [partial(open_line, run.database, data_dir, one, helo_name="sender.example.org") for one in relays]

@@ -1,4 +1,5 @@
 import pytest
+import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
@@ -6,7 +7,7 @@ from alembic.script import ScriptDirectory
 
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring
-from service.store import Database, DuplicateError, Sealer, schema
+from service.store import Database, DatabaseAwayError, DuplicateError, Sealer, schema
 from service.store.tables import meta, metadata
 from tests.conftest import KEYRING
 
@@ -59,6 +60,36 @@ def _ring_and_fail(database, rung):
     with database.begin() as session:
         session.after_commit(lambda: rung.append("second"))
         raise ZeroDivisionError
+
+
+def test_what_is_to_follow_is_done_once_in_a_transaction_of_its_own_when_all_calls_are_through(database):
+    told = []
+
+    def follow(session):
+        told.append("follows")
+        session.execute(meta.insert().values(key="followed", value=""))
+
+    def call(session):
+        told.append("called")
+        session.afterwards(follow)
+
+    with database.begin() as session:
+        for _ in range(2):
+            session.after_commit(lambda: call(session))
+    assert told == ["called", "called", "follows"]
+    with database.read() as session:
+        assert session.scalar(sa.select(meta.c.value).where(meta.c.key == "followed")) == ""
+
+
+def test_what_is_to_follow_is_left_undone_where_the_database_is_away_by_then(database):
+    def away(_session):
+        raise DatabaseAwayError("away")
+
+    with database.begin() as session:
+        session.after_commit(lambda: session.afterwards(away))
+        session.execute(meta.insert().values(key="committed", value=""))
+    with database.read() as session:
+        assert session.scalar(sa.select(meta.c.value).where(meta.c.key == "committed")) == ""
 
 
 def test_the_newest_revision_is_the_one_of_the_migrations():

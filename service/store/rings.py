@@ -1,0 +1,31 @@
+"""What was rung for lately, when hints are known to be lost: the next sweep rings again, and waits for nothing."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from service.domain.delivery import DeliveryState
+from service.store.database import Session
+from service.store.instants import database_now
+from service.store.tables import batches, notices, signups
+
+
+def doubt(session: Session) -> None:
+    """Let all that nobody has taken up since it was rung be rung again at once.
+
+    A broker that lost one hint may have lost whatever it held. A hint that was not lost after all does nothing when it
+    is heard twice. Rows that others hold are in hand, and left alone.
+    """
+    clock = database_now(postgresql=session.postgresql)
+    unheld = sa.and_(batches.c.open, batches.c.rung_at > 0, batches.c.lease_until <= clock)
+    _update(session, batches, unheld, rung_at=0)
+    pending = notices.c.state == int(DeliveryState.PENDING)
+    _update(session, notices, sa.and_(pending, notices.c.due_at > clock, notices.c.lease_until <= clock), due_at=clock)
+    _update(session, signups, signups.c.due_at > clock, due_at=clock)
+
+
+def _update(session: Session, table: sa.Table, chosen: sa.ColumnElement[bool], **values: object) -> None:
+    found = sa.select(table.c.id).where(chosen)
+    if session.postgresql:
+        found = found.with_for_update(skip_locked=True)
+    session.execute(table.update().where(table.c.id.in_(found)).values(**values))
