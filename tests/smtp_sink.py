@@ -383,7 +383,8 @@ class Session(asyncio.Protocol):
             return False
         verb = line[:4].upper()
         self.sink.commands.append(line.decode("latin-1") if verb != b"AUTH" else "AUTH")
-        if verb in {b"MAIL", b"RCPT", b"DATA", b"BDAT"} and not self._authenticated:
+        # A chunk is read, and refused, whoever it comes from: RFC 3030 §2.
+        if verb in {b"MAIL", b"RCPT", b"DATA"} and not self._authenticated:
             self._say("530 5.7.0 authentication required")
         else:
             steps = {

@@ -112,7 +112,7 @@ def printable(text: bytes) -> str:
 
 
 _SESSION = frozenset({Phase.CONNECT, Phase.GREETING, Phase.TLS, Phase.EHLO, Phase.AUTH})
-_AUTHENTICATION = frozenset({530, 534, 535, 538})
+_AUTHENTICATION = frozenset({524, 525, 530, 534, 535, 538})
 _HARD = frozenset({"5.1.1", "5.1.2", "5.1.3", "5.1.6", "5.1.10"})
 _SENDER = frozenset({"5.1.7", "5.1.8", "5.1.9"})
 _SIZE = frozenset({"5.2.3", "5.3.4"})
@@ -123,6 +123,8 @@ _POLICY_WORDS = re.compile(
     r"|not (allowed|permitted|authori[sz]ed)|unable to relay|relaying",
     re.IGNORECASE,
 )
+# Before a body only: after it "authentication" is mostly that of the letter.
+_LOGIN_WORDS = re.compile(r"not logged in|log ?in (is )?required|smtp auth\w* (is )?required", re.IGNORECASE)
 _UNKNOWN_WORDS = re.compile(
     r"(user|mailbox|recipient|address|account|domain)[^.;]{0,60}"
     r"(unknown|not found|does(n't| not) exist|not exist|invalid|no longer|doesn't have)"
@@ -179,7 +181,9 @@ def _session_refusal(code: int, phase: Phase) -> ReplyClass:
 
 
 def _permanent(reply: Reply, phase: Phase) -> ReplyClass:
-    if reply.code in _AUTHENTICATION:
+    if reply.code in _AUTHENTICATION or reply.enhanced == "5.7.8":
+        return ReplyClass.RELAY
+    if phase in {Phase.MAIL, Phase.RCPT} and _LOGIN_WORDS.search(reply.text):
         return ReplyClass.RELAY
     by_enhanced = _by_enhanced(reply.enhanced) if reply.enhanced else None
     return by_enhanced or _by_words(reply.text) or _by_code(reply.code, phase)

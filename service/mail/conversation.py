@@ -20,7 +20,7 @@ from service.mail.manner import Manner
 from service.mail.pen import Pen
 from service.mail.replyreader import RawReply
 from service.mail.tempo import Tempo
-from service.mail.transaction import Pool, Transaction
+from service.mail.transaction import LoginWanted, Pool, Transaction
 
 _RSET, _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
 _LONG_IDLE = 1.0  # seconds
@@ -44,6 +44,7 @@ class Conversation:
         self.under_way = self._pipeline  # for the owner to read
         self._must_reset = self._retiring = False
         self._farewell: Reply | None = None
+        self._login: LoginWanted | None = None
         self._fault = False  # something was said or missed that speaks against the relay
         self.leaving = False  # takes no more letters, and ends after those under way
         self.over = False
@@ -121,13 +122,12 @@ class Conversation:
     def quit(self) -> None:
         """Say goodbye on an idle session."""
         self.over = True
-        self._pool.over("", setback=False)
+        self._pool.over("", setback=False, login=self._login)
         self._pool.farewell(self._channel)
 
     def drop_if_stale(self) -> bool:
         """Whether an idle session has ended, or is about to, as far as this machine knows; then it is dropped."""
-        stale = self._channel.is_stale()
-        if stale:
+        if stale := self._channel.is_stale():
             self._channel.abort("the relay ended the idle session")
         return stale
 
@@ -174,7 +174,7 @@ class Conversation:
         if pipeline and self._channel.ended_by_relay:
             self._manner.lost()
         # A session that was good and died idle, before it could answer anything new, accuses nobody.
-        blamed = self._farewell is None and (self._answered > 0 or not self._manner.answered)
+        blamed = self._farewell is None and self._login is None and (self._answered > 0 or not self._manner.answered)
         setback = self._fault or (blamed and any(not transaction.settled for transaction in pipeline))
         while pipeline:
             transaction = pipeline.popleft()
@@ -185,7 +185,7 @@ class Conversation:
                 self._pool.give_back(transaction, f"{text} ({transaction.phase.value})", blamed=blamed)
             blamed = False
         self._pen.discard()
-        self._pool.over(text, setback=setback)
+        self._pool.over(text, setback=setback, login=self._login)
 
     # Replies
 
@@ -274,10 +274,21 @@ class Conversation:
     def _refuse(self, transaction: Transaction, lines: list[bytes], phase: Phase) -> None:
         """Settle by a reply that is not the one wanted, if nothing settled it before."""
         reply = parse_reply(lines)
-        out_of_step = not 400 <= reply.code < 600
         if not transaction.settled:
-            self._settle(transaction, reply, transaction.judged(reply, phase), phase)
-        self._heed(reply, nonsense=out_of_step)
+            outcome = transaction.judged(reply, phase)
+            if outcome is ReplyClass.RELAY and not self._pool.suspects(transaction):
+                self._want_login(transaction, reply, phase)
+                return
+            self._settle(transaction, reply, outcome, phase)
+        self._heed(reply, nonsense=not 400 <= reply.code < 600)
+
+    def _want_login(self, transaction: Transaction, reply: Reply, phase: Phase) -> None:
+        """End a session on which nothing is taken, after the replies to what is past its dot; no letter's fault."""
+        self._login = transaction.login_wanted(reply, phase, proven=self._manner.answered > 0)
+        if transaction.past_dot:  # by BDAT, which is void after this refusal
+            self._settle(transaction, reply, ReplyClass.NOT_SENT, phase)
+        self._retiring = self.leaving = True
+        self._end_if_retired()
 
     def _heed(self, reply: Reply, *, nonsense: bool) -> None:
         """End the session on what makes no sense, or where the relay wants it ended."""
@@ -297,7 +308,7 @@ class Conversation:
         if not self._retiring or self.over or self.past_dot:
             return
         if self._pipeline or self._farewell is not None:
-            self._channel.abort(f"the relay said {self._farewell.code}" if self._farewell else "the worker is stopping")
+            self._channel.abort(f"the relay said {self._farewell.code}" if self._farewell else "the session had to end")
         else:
             self.quit()
 
@@ -348,29 +359,19 @@ class Conversation:
             self._settle(transaction, error.reply, error.reply_class, _RCPT)
             return
         self._must_reset = False
-        if not self._manner.pipelining:
-            transaction.commands = (mail, rcpt)
-            self._pen.put(b"RSET\r\n" if reset else mail)
-            return
-        self._pen.put((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if chunked else b"DATA\r\n"))
-        if chunked:
-            self._pen.put_letter(transaction)
+        self._pen.put_envelope(transaction, mail, rcpt, reset=reset, pipelining=self._manner.pipelining)
 
     def _next_command(self, transaction: Transaction) -> None:
         """Go on in lockstep, one command after the reply to the last."""
         if self._manner.pipelining:
             return
-        if transaction.phase is _MAIL:
-            self._pen.put(transaction.commands[0])
-        elif transaction.settled:
+        if transaction.settled and transaction.phase is not _MAIL:
             self._must_reset = True
             self._done(transaction)
-        elif transaction.phase is _RCPT:
-            self._pen.put(transaction.commands[1])
-        elif transaction.chunked:
+        elif transaction.chunked and transaction.phase is _DATA:
             self._pass_gate(transaction)
         else:
-            self._pen.put(b"DATA\r\n")
+            self._pen.put_next(transaction)
 
     # Bodies
 

@@ -11,6 +11,7 @@ from service.mail.channel import Channel, SessionError
 from service.mail.letter import Timeouts
 from service.mail.relay import Relay
 from service.mail.session import Capabilities, open_session
+from service.mail.transaction import LoginWanted
 
 _BACK_OFF = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds; the last repeats
 _LOCKED_OUT = (60.0, 120.0, 300.0, 600.0)  # seconds after a login that was refused: accounts get locked
@@ -20,8 +21,8 @@ _ENOUGH = 30.0  # seconds for which a relay that refuses one session more is not
 class Opener:
     """Calls `opened` with each new session, and `ended` when a try is over. `present` tells how many there are.
 
-    `trouble` says why the relay cannot be used at present; then one session at a time is tried. `setbacks` since the
-    relay last answered as it should are counted by `set_back`, and set to 0 by the owner.
+    `trouble` says why the relay cannot be used at present; then one session at a time is tried. Setbacks are counted
+    until the owner says that the relay `answered` a letter as it should.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Opener:
         ended: Callable[[], None],
     ) -> None:
         self.trouble: str | None = None
-        self.trouble_phase = Phase.CONNECT
+        self._trouble_phase = Phase.CONNECT
         self.tries: set[asyncio.Task[None]] = set()
         self._relay = relay
         self._helo_name = helo_name
@@ -44,11 +45,18 @@ class Opener:
         self._present = present
         self._opened = opened
         self._ended = ended
-        self.setbacks = 0
+        self._setbacks = 0
+        self._login_wanted: str | None = None  # for a letter; who is let in has not been heard yet
+        self._suspect = 0
         self._refused_logins = 0
         self._locked_out_until = 0.0
         self._retry_at = 0.0
         self._enough_until = 0.0
+
+    @property
+    def trouble_kind(self) -> str:
+        """Of `trouble`, in a word: auth, tls or down."""
+        return {Phase.AUTH: "auth", Phase.TLS: "tls"}.get(self._trouble_phase, "down")
 
     def open(self, wanted: int, *, most: int) -> None:
         """Begin to open `wanted` sessions more, counting those that are being opened, up to `most` in all."""
@@ -64,11 +72,36 @@ class Opener:
 
     def set_back(self, phase: Phase, text: str) -> None:
         """Wait before the next session; a relay that lets in but takes nothing counts like one that is away."""
-        self.setbacks += 1
-        self._retry_at = asyncio.get_running_loop().time() + _BACK_OFF[min(self.setbacks, len(_BACK_OFF)) - 1]
-        self.trouble_phase = phase
+        self._setbacks += 1
+        self._retry_at = asyncio.get_running_loop().time() + _BACK_OFF[min(self._setbacks, len(_BACK_OFF)) - 1]
+        self._trouble_phase = phase
         if not self._present():
             self.trouble = text
+
+    def login_wanted(self, wanted: LoginWanted) -> None:
+        """Treat it as a login that was refused, and not as mended before a letter is answered as it should be.
+
+        A login that ran out in a session that was proven is repeated at once.
+        """
+        text = f"{self._relay.name}: {wanted.text}"
+        if not wanted.proven:
+            if self._lock_out(asyncio.get_running_loop().time()):
+                self._suspect = wanted.delivery_id
+            if not self._present():
+                self._login_wanted = text
+        self.set_back(Phase.AUTH, text)
+        self._retry_at = max(self._retry_at, self._locked_out_until)
+
+    def suspects(self, delivery_id: int) -> bool:
+        """Whether the last wait for a login began with this very letter, and is over."""
+        return delivery_id == self._suspect and asyncio.get_running_loop().time() >= self._locked_out_until
+
+    def answered(self) -> None:
+        """A letter had an answer, whatever it was, that says nothing against the relay."""
+        self._setbacks = 0
+        if self._login_wanted is not None:
+            self._login_wanted = self.trouble = None
+            self._refused_logins = 0
 
     async def close(self) -> None:
         """Give up what is being opened."""
@@ -84,22 +117,31 @@ class Opener:
         except SessionError as error:
             self._not_let_in(error)
             return
-        self.trouble = None
-        self._refused_logins = 0
+        self.trouble = self._login_wanted
+        if self.trouble is None:
+            self._refused_logins = 0
+        else:
+            self._trouble_phase = Phase.AUTH
         self._opened(channel, capabilities)
 
     def _not_let_in(self, error: SessionError) -> None:
         """Wait before the next session: longer where a login was refused."""
         now = asyncio.get_running_loop().time()
-        # Those that were tried at the same time say it once.
-        if error.phase is Phase.AUTH and now >= self._locked_out_until:
-            self._locked_out_until = now + _LOCKED_OUT[min(self._refused_logins, len(_LOCKED_OUT) - 1)]
-            self._refused_logins += 1
+        if error.phase is Phase.AUTH:
+            self._lock_out(now)
         if self._present():
             self._enough_until = max(now + _ENOUGH, self._locked_out_until)
         else:
             self.set_back(error.phase, f"{self._relay.name}: {cut_addresses(error.text)} ({error.phase.value})")
         self._retry_at = max(self._retry_at, self._locked_out_until)
+
+    def _lock_out(self, now: float) -> bool:
+        """Begin a longer wait; not one for each of those that were tried at the same time."""
+        if now < self._locked_out_until:
+            return False
+        self._locked_out_until = now + _LOCKED_OUT[min(self._refused_logins, len(_LOCKED_OUT) - 1)]
+        self._refused_logins += 1
+        return True
 
     def _done(self, task: asyncio.Task[None]) -> None:
         self.tries.discard(task)

@@ -43,6 +43,23 @@ class Pen:
         """Write `octets` with the next `flush`."""
         self._out.append(octets)
 
+    def put_envelope(
+        self, transaction: Transaction, mail: bytes, rcpt: bytes, *, reset: bool, pipelining: bool
+    ) -> None:
+        """Write what precedes a body with the next `flush`, and by BDAT the body too; in lockstep the first command."""
+        if not pipelining:
+            transaction.commands = {Phase.MAIL: mail, Phase.RCPT: rcpt, Phase.DATA: b"DATA\r\n"}
+            self.put(b"RSET\r\n" if reset else mail)
+            return
+        self.put((b"RSET\r\n" if reset else b"") + mail + rcpt + (b"" if transaction.chunked else b"DATA\r\n"))
+        if transaction.chunked:
+            self.put_letter(transaction)
+
+    def put_next(self, transaction: Transaction) -> None:
+        """In lockstep, write the command of the transaction's phase with the next `flush`."""
+        assert transaction.commands is not None
+        self.put(transaction.commands[transaction.phase])
+
     def put_letter(self, transaction: Transaction) -> None:
         """Write a whole letter with the next `flush`, as BDAT, or as a body with its dot.
 

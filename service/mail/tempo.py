@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+_SOON = 0.5  # seconds within which a letter should leave the queue: half the life of its gate
 _UNKNOWN = 0.6  # seconds, on a session that has not sent a letter yet: it gets no more than one at first
 _WEIGHT = 0.1
 _SLOW = 0.5  # seconds
@@ -41,6 +42,10 @@ class Tempo:
     def seconds(self, *, busy: bool) -> float:
         """What the next letter will probably take; of a busy session no less than the present one has taken so far."""
         return max(self._mean, self.waited()) if busy else self._mean
+
+    def letters_soon(self, *, busy: bool) -> int:
+        """How many more letters will probably be taken up before their gates are half over."""
+        return int(_SOON / max(self.seconds(busy=busy), 1e-6))
 
 
 def patience(tempos: Iterable[Tempo]) -> float:

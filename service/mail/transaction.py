@@ -6,13 +6,26 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from service.domain.replies import Phase, Reply, ReplyClass, classify
+from service.log import cut_addresses
 from service.mail.channel import Channel
 from service.mail.dkim import Signed
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Segments
+
+
+class LoginWanted(NamedTuple):
+    """The relay wants a login, or another one, before it takes this letter, which is provably unsent.
+
+    `proven` says that letters of the same session were answered before: then that session's login has run out.
+    """
+
+    delivery_id: int
+    text: str
+    proven: bool
+
 
 Regate = Callable[[Letter], Awaitable[float | None]]
 OnOutcome = Callable[[Outcome], None]
@@ -26,7 +39,7 @@ class Transaction:
     on_outcome: OnOutcome
     regate: Regate | None
     good_until: float
-    commands: tuple[bytes, bytes] = (b"", b"")
+    commands: dict[Phase, bytes] | None = None  # in lockstep, by the phase in which each is to be said
     segments: Segments | Signed | None = None
     chunked: bool = False  # its body goes by BDAT
     phase: Phase = Phase.MAIL
@@ -59,6 +72,11 @@ class Transaction:
             return classify(reply, phase)
         # With BDAT the body is gone already, so only a clear refusal says that it was not taken.
         return ReplyClass.UNCERTAIN if self.past_dot else ReplyClass.TRANSIENT
+
+    def login_wanted(self, reply: Reply, phase: Phase, *, proven: bool) -> LoginWanted:
+        """What its session ends with when the relay wants a login, in this `reply`."""
+        text = f"the relay wants a login: {reply.code} {cut_addresses(reply.text)} ({phase.value})"
+        return LoginWanted(self.letter.delivery_id, text, proven)
 
     def abandoned(self, text: str, farewell: Reply | None) -> tuple[Reply, ReplyClass, Phase]:
         """What became of this letter, past its dot, when its connection broke, after a 421 if there is a `farewell`."""
@@ -107,5 +125,8 @@ class Pool(Protocol):
     def farewell(self, channel: Channel) -> None:
         """See a channel off whose conversation is over in good order."""
 
-    def over(self, text: str, *, setback: bool) -> None:
-        """Learn that a conversation is `over`; a `setback` speaks against the relay."""
+    def suspects(self, transaction: Transaction) -> bool:
+        """Whether it may be this letter alone that wants a login: the last wait for one began with it, and is over."""
+
+    def over(self, text: str, *, setback: bool, login: LoginWanted | None = None) -> None:
+        """Learn that a conversation is `over`; a `setback`, and a `login` that the relay wants, speak against it."""

@@ -25,13 +25,13 @@ from service.mail.relay import Relay
 from service.mail.session import Capabilities
 from service.mail.shares import Shares
 from service.mail.tempo import patience
-from service.mail.transaction import OnOutcome, Regate, Transaction
+from service.mail.transaction import LoginWanted, OnOutcome, Regate, Transaction
 
-_TAKE_UP = 0.5  # seconds within which a letter should leave the queue: half the life of its gate
 _QUEUE_LIMIT = 400  # letters
 _TICK = 0.5  # seconds
 _EARLY = 0.6  # seconds before the end of its gate at which a letter is given back that found no session: over a tick
 _NAMED = frozenset({Phase.RCPT, Phase.DATA, Phase.DOT})  # where a refusal may speak of the recipient's provider
+_NO_ANSWER = frozenset({ReplyClass.RELAY, ReplyClass.NOT_SENT})  # to a letter, as a relay should give one
 
 
 class Wire:
@@ -87,9 +87,7 @@ class Wire:
     @property
     def trouble_kind(self) -> str:
         """Of `trouble`, in a word: disk, auth, tls or down."""
-        if self._disk_trouble:
-            return "disk"
-        return {Phase.AUTH: "auth", Phase.TLS: "tls"}.get(self._opener.trouble_phase, "down")
+        return "disk" if self._disk_trouble else self._opener.trouble_kind
 
     @property
     def connected(self) -> bool:
@@ -183,8 +181,7 @@ class Wire:
 
     def take(self, under_way: deque[Transaction]) -> Transaction | None:
         """The next letter whose gate is still good; the others are given back."""
-        queue = self._queue
-        shares = self._shares
+        queue, shares = self._queue, self._shares
         now = suspended_monotonic()
         while queue or shares.careful:
             transaction = shares.choose(queue, under_way) if shares.careful else queue.popleft()
@@ -204,8 +201,8 @@ class Wire:
         """Tell the caller."""
         if self._shares.watched or reply_class is ReplyClass.TRANSIENT:
             self._learn(transaction.letter.provider, reply, reply_class, phase)
-        if 200 <= reply.code < 600 and reply.code != 421:
-            self._opener.setbacks = 0
+        if 200 <= reply.code < 600 and reply.code != 421 and reply_class not in _NO_ANSWER:
+            self._opener.answered()
         letter = transaction.letter
         self.in_flight -= 1
         outcome = Outcome.of(
@@ -235,10 +232,16 @@ class Wire:
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    def over(self, text: str, *, setback: bool) -> None:
+    def suspects(self, transaction: Transaction) -> bool:
+        """Whether a login was wanted for this very letter before, and the relay has had time since."""
+        return self._opener.suspects(transaction.letter.delivery_id)
+
+    def over(self, text: str, *, setback: bool, login: LoginWanted | None = None) -> None:
         """A conversation has ended: go on with the others, or a new one."""
         self._conversations = {conversation for conversation in self._conversations if not conversation.over}
-        if setback:
+        if login is not None:
+            self._opener.login_wanted(login)
+        elif setback:
             self._opener.set_back(Phase.MAIL, text)
         self._shares.sessions = [conversation.under_way for conversation in self._conversations]
         if self._queue or self._shares.waiting:
@@ -282,21 +285,19 @@ class Wire:
 
     def _journal_has_room(self, letters: int) -> bool:
         """Whether letters can be recorded; asked before they are gated, so that a full disk costs no attempts."""
+        self._disk_trouble = None
         try:
             self._journal.prepare(letters)
         except UnavailableError as error:
             self._disk_trouble = str(error)
-        else:
-            self._disk_trouble = None
         return self._disk_trouble is None
 
     def _depth(self) -> int:
         """How many letters the present sessions will take up soon enough."""
         depth = 0
-        for conversation in self._conversations:
-            busy = bool(conversation.under_way)
-            soon = int(_TAKE_UP / max(conversation.tempo.seconds(busy=busy), 1e-6))
-            depth += max(1, soon) if conversation.idle else soon
+        for each in self._conversations:
+            soon = each.tempo.letters_soon(busy=bool(each.under_way))
+            depth += max(1, soon) if each.idle else soon
         return min(depth, _QUEUE_LIMIT)
 
     # Sessions
@@ -304,8 +305,7 @@ class Wire:
     def _open_sessions(self, want: int) -> None:
         self._tick_soon()
         if not self._stopping:
-            idle = sum(1 for conversation in self._conversations if conversation.idle)
-            self._opener.open(want - idle, most=self._shares.connections)
+            self._opener.open(want - sum(each.idle for each in self._conversations), most=self._shares.connections)
 
     def _opened(self, channel: Channel, capabilities: Capabilities) -> None:
         if self._stopping or len(self._conversations) >= self._shares.connections:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import time
 
 import pytest
@@ -18,6 +20,8 @@ from service.queue import (
     waiting,
 )
 from tests.fakes import FakeBell
+
+PROMISED = 0.2  # seconds
 
 
 @pytest.fixture(params=["fake", "celery"])
@@ -48,6 +52,48 @@ def test_a_lost_ring_says_so_raises_nothing_and_takes_no_time(broken):
     started = time.monotonic()
     assert [broken.ring(SEND_NOTICE, number) for number in range(20)] == [False] * 20
     assert time.monotonic() - started < 5
+
+
+def bells(url, count=20):
+    for _ in range(count):
+        app = Celery("tydzen")
+        app.conf.update(celery_settings(url))
+        yield CeleryBell(app)
+
+
+def quickest(silent):
+    """The shortest time that it takes a bell to find that nobody answers: what it waits, however busy the machine."""
+    shortest = float("inf")
+    for bell in silent:
+        started = time.monotonic()
+        assert bell.ring(SEND_NOTICE, 7) is False
+        shortest = min(shortest, time.monotonic() - started)
+        if shortest < PROMISED:
+            break
+    return shortest
+
+
+@pytest.mark.parametrize("connected", [True, False], ids=["connected before", "new connection"])
+def test_a_broker_that_stands_still_holds_nobody_up_for_longer_than_is_promised(valkey, connected):
+    made = list(bells(valkey.url))
+    if connected:
+        assert all(bell.ring(SEND_NOTICE, 7) for bell in made)
+    valkey.freeze()
+    try:
+        assert quickest(made) < PROMISED
+    finally:
+        valkey.thaw()
+
+
+def test_a_broker_to_which_no_packet_comes_through_holds_nobody_up_for_longer_than_is_promised():
+    with contextlib.ExitStack() as stack:
+        listening = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        # Once its queue is full, the kernel drops what knocks, as a firewall does.
+        for _ in range(4):
+            filling = stack.enter_context(socket.socket())
+            filling.setblocking(False)
+            filling.connect_ex(listening.getsockname())
+        assert quickest(bells(f"redis://127.0.0.1:{listening.getsockname()[1]}/0")) < PROMISED
 
 
 def test_ringing_after_commit_survives_a_lost_hint(sqlite_database, broken):

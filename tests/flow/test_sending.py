@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 
 import pytest
 import sqlalchemy as sa
@@ -43,9 +45,12 @@ def send_by_command(made, week, prefix, count, *words):
 
 
 def test_everybody_gets_one_mail_and_ledger_status_and_explain_agree(running, week):
+    log = running.workers[0].log
+    before = len(log.read_text())
     addresses, mailing = send_by_command(running, week, "all-", 300)
 
     running.wait_until_sent(mailing)
+    one_line_for_each_batch(running, mailing, log, before)
 
     found = audit(running, mailing, only="all-")
     found.complain()
@@ -65,6 +70,30 @@ def test_everybody_gets_one_mail_and_ledger_status_and_explain_agree(running, we
     assert told["state"] == line["state"] == "accepted"
     assert told["edition"] == line["edition"] == "be,ru"
     assert told["batch"] == line["batch"]
+
+
+def one_line_for_each_batch(made, mailing, log, before):
+    """Each batch has its line when it is done, which counts its letters, and else there is hardly any."""
+    with made.database.read() as session:
+        sizes = sa.select(tables.deliveries.c.batch_id, sa.func.count()).group_by(tables.deliveries.c.batch_id)
+        expected = dict(session.execute(sizes.where(tables.deliveries.c.mailing_id == mailing)).all())
+
+    def lines():
+        return log.read_text()[before:].splitlines()
+
+    def told():
+        letters = Counter()
+        for line in lines():
+            if "batch-sent" in line and f"mailing={mailing} " in line:
+                found = dict(re.findall(r"(batch|letters)=(\d+)", line))
+                letters[int(found["batch"])] += int(found["letters"])
+        return letters
+
+    # The line follows the commit that others see.
+    made.wait_for(lambda: told() == expected, why=f"{told()}, not {expected}")
+    # Some more for what a worker has to say of itself, with Celery's greeting; far from one for each letter.
+    assert len(lines()) <= len(expected) + 50 < sum(expected.values()) / 5
+    assert not [line for line in lines() if "@example.test" in line]
 
 
 def test_a_pause_stops_within_a_second_and_resume_goes_on(running, week):

@@ -37,6 +37,7 @@ _RCPT_TROUBLE = (
     b"550 5.7.1 blocked",
     b"552 5.2.2 over quota",
     b"421 4.7.0 too much",
+    b"535 5.7.8 your login has expired",
     b"drop",
     b"hang",
     b"garble",
@@ -111,6 +112,7 @@ class Whims:
     extensions: tuple[bytes, ...] = (b"PIPELINING", b"8BITMIME")
     strict: bool = False
     policy_storm: float = 0.0
+    login: float = 0.0  # how likely a session needs one from some letter on
 
 
 @dataclass
@@ -164,6 +166,7 @@ class SmtpSession:
         self._recipient: bytes | None = None
         self._shadow = False  # reads what never arrived
         self._delay = 0.0
+        self._logged_out = False
         self._endless = False  # a reply was begun that goes on with whatever is said next
 
     # The connection
@@ -301,7 +304,7 @@ class SmtpSession:
             self._reply(b"503 5.5.1 nested")
             return
         sender = self._named = _PATH.search(line)[1]
-        if self._reply(b"250 2.1.0 ok", self.relay.whim(_MAIL_TROUBLE)):
+        if self._reply(b"250 2.1.0 ok", self._wants_login() or self.relay.whim(_MAIL_TROUBLE)):
             self._sender = sender
 
     def _rcpt(self, line: bytes) -> None:
@@ -312,8 +315,15 @@ class SmtpSession:
         whim = self.relay.whim(_RCPT_TROUBLE)
         if storm and self.world.rng.random() < storm:
             whim = b"550 5.7.1 blocked"
+        whim = self._wants_login() or whim
         if self._reply(b"250 2.1.5 ok", whim):
             self._recipient = _PATH.search(line)[1]
+
+    def _wants_login(self) -> bytes | None:
+        """What is said in a session whose login is missing, or has run out at some moment."""
+        login = self.relay.whims.login
+        self._logged_out = bool(login) and (self._logged_out or self.world.rng.random() < login)
+        return b"530 5.7.0 log in first" if self._logged_out else None
 
     def _data(self) -> None:
         if self._recipient is None:

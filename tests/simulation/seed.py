@@ -8,6 +8,7 @@ import traceback
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import sqlalchemy as sa
@@ -119,6 +120,8 @@ class Run:
             ),
             policy_storm=rng.choice((0.0,) * 9 + (0.7,)),
         )
+        # By a die of its own, so that the stories of most seeds are what they were.
+        self.relay.whims.login = Random(f"login {self.world.seed}").choice((0.0,) * 7 + (0.03, 0.2, 0.9))
         site.window = rng.choice((4, 4, 0))
         site.relays = rng.choice((("relay1.test",),) * 3 + (("relay1.test", "relay2.test"),))
         site.weight = rng.choice((None, 1))
@@ -357,6 +360,7 @@ class Run:
         self.world.tell("site", "calm")
         site, whims = self.site, self.relay.whims
         whims.trouble = whims.at_dot = whims.refusal = whims.full_buffer = whims.policy_storm = 0.0
+        whims.login = 0.0
         site.hint_loss = site.hint_copies = site.database_trouble = 0.0
         site.database_away = site.pace.away = self.relay.away = False
         for host in site.hosts:

@@ -7,6 +7,7 @@ import datetime as dt
 import time
 
 import pytest
+import structlog
 
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
@@ -43,6 +44,24 @@ def test_a_batch_goes_out_and_the_mailing_is_sent(database, tmp_path, sink):
     assert run.counts() == {"accepted": 20}
     assert run.state() == "sent"
     assert not list((tmp_path / "journals").glob("*.journal"))
+
+
+def test_a_batch_is_one_line_of_the_log_whatever_becomes_of_its_letters(sqlite_database, tmp_path, sink):
+    run = Run(sqlite_database, readers=200)
+    sink.settings.hide = frozenset({"CHUNKING"})
+    sink.set_rules(
+        Rule("RCPT", "550 5.1.1 no such user", recipient="reader1@"),
+        Rule("RCPT", "552 5.2.2 mailbox full", recipient="2@"),
+        Rule("RCPT", "451 4.7.1 later", recipient="3@"),
+        Rule("DATA", "554 5.6.0 not this", recipient="4@"),
+        Rule("DOT", "450 4.2.1 busy", recipient="5@"),
+    )
+    with structlog.testing.capture_logs() as lines:
+        assert Worker(run, tmp_path, sink).send()
+    assert run.counts() == {"accepted": 119, "refused": 21, "deferred": 60}
+    (batch,) = [line for line in lines if line["event"] == "batch-sent"]
+    assert batch["letters"] == 200
+    assert len(lines) <= 5, lines
 
 
 def test_a_letter_whose_key_is_missing_waits_for_it_while_the_others_go_out(database, tmp_path, sink):

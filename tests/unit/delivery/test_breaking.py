@@ -365,6 +365,45 @@ def test_a_password_that_is_refused_costs_no_reader_and_is_not_tried_again_and_a
     assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
 
 
+def test_a_login_that_is_wanted_before_the_first_letter_uses_nothing_up_and_is_mended_by_itself(
+    database, tmp_path, sink, monkeypatch
+):
+    monkeypatch.setattr("service.mail.opener._LOCKED_OUT", (1.0, 2.0))
+    monkeypatch.setattr("service.delivery.breaking.RELAYS_DOWN", dt.timedelta(seconds=1))
+    run, _ = planned(database, readers=60)
+    # It lets in, and then wants a login for each letter.
+    sink.set_rules(Rule("MAIL", "530 5.7.0 authentication required"))
+    worker = Worker(run, tmp_path, sink)
+    seen = []
+
+    def meanwhile():
+        # After each wait one letter is tried, and all that time the relay is in trouble.
+        wait_for(lambda: problems(run), 20)
+        tried = sum(command.startswith("MAIL") for command in list(sink.commands))
+        wait_for(lambda: sum(command.startswith("MAIL") for command in list(sink.commands)) > tried, 20)
+        seen.append((relay_row(run, sink), run.counts(), attempts_made(run)))
+        sink.set_rules()
+
+    worker.send(meanwhile=meanwhile)
+
+    row, counts, made = seen[0]
+    assert row.kind == "auth"
+    assert "the relay wants a login: 530" in row.reason
+    assert set(counts) <= {"pending", "attempting"}
+    assert made == 0
+    (problem,) = problems(run)
+    assert problem.startswith("no relay takes mail since")
+    assert run.counts() == {"accepted": 60}
+    assert run.state() == "sent"
+    assert attempts_made(run) == 0
+    assert relay_row(run, sink) is None
+
+
+def attempts_made(run):
+    with run.database.read() as session:
+        return session.execute(sa.select(sa.func.count()).select_from(tables.attempts)).scalar_one()
+
+
 def test_while_no_relay_takes_mail_the_letters_wait_and_the_operators_are_told_once(
     database, tmp_path, sink, monkeypatch
 ):

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from service.delivery import pacing
 from service.delivery.limits import merged
 from service.domain.limits import INSTALLATION, Limit, midnight_after, relay_scope
-from service.store import limits, tables
+from service.store import breakers, limits, tables
 from service.store.instants import loaded, stored
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
@@ -99,6 +99,45 @@ def test_a_relay_that_is_down_is_left_for_the_next_and_used_again_when_it_is_bac
     assert states["accepted"] + states.get("uncertain", 0) + states.get("deferred", 0) == 400
     assert states.get("uncertain", 0) <= 8
     assert not miscounted(run.database, run.mailing)
+
+
+def told(run, relays, number=0):
+    """What status says of a relay that is in trouble."""
+    with run.database.read() as session:
+        return breakers.every(session).get(relays.scope(number))
+
+
+def attempts(run):
+    with run.database.read() as session:
+        return session.execute(sa.select(sa.func.count()).select_from(tables.attempts)).scalar_one()
+
+
+@pytest.mark.parametrize(
+    ("after", "hide"),
+    [(0, set()), (30, set()), (30, {"CHUNKING", "PIPELINING"})],
+    ids=["from the start", "in mid-session", "in mid-session, in lockstep"],
+)
+def test_a_relay_that_wants_a_login_before_it_takes_a_letter_is_left_for_the_next(sqlite_database, relays, hide, after):
+    run = Run(sqlite_database, readers=200)
+    first, second = relays.sinks
+    first.settings.hide = second.settings.hide = frozenset(hide)
+    # From then on it wants one of all sessions, and this worker has none.
+    first.set_rules(Rule("MAIL", "530 5.7.0 authentication required", skip=after))
+    # There is still something left when the first is told of.
+    second.set_rules(Rule("DOT", delay=0.02))
+    seen = []
+
+    def look():
+        wait_for(lambda: told(run, relays))
+        seen.append(told(run, relays))
+
+    assert relays.worker(run).send(meanwhile=look)
+    assert seen[0].kind == "auth"
+    assert "the relay wants a login: 530" in seen[0].reason
+    assert relays.taken() == [after, 200 - after]
+    assert max(Counter(relays.recipients()).values()) == 1
+    assert attempts(run) == 0
+    complete(run, relays)
 
 
 def test_attempts_name_the_relay_by_the_sender_that_gated_them(sqlite_database, relays):

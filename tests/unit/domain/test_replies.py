@@ -68,6 +68,8 @@ def said(line: str, phase: Phase) -> ReplyClass:
         ("503 need RCPT", ReplyClass.PROTOCOL),
         ("530 5.7.0 authentication required", ReplyClass.RELAY),
         ("535 authentication failed", ReplyClass.RELAY),
+        ("525 5.7.13 account disabled", ReplyClass.RELAY),
+        ("554 5.7.8 credentials invalid", ReplyClass.RELAY),
         ("550 4.1.1 whose class is not its code's", ReplyClass.SOFT),
     ],
 )
@@ -75,6 +77,24 @@ def test_the_table(line: str, phase: Phase, expected: ReplyClass) -> None:
     if line.startswith("550 4.1.1") and phase is not Phase.RCPT:
         expected = ReplyClass.POLICY
     assert said(line, phase) is expected
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "553 5.7.1 <news@example.org>: Sender address rejected: not logged in",
+        "550 SMTP authentication is required",
+        "503 5.5.1 login required",
+    ],
+)
+@pytest.mark.parametrize("phase", TRANSACTION)
+def test_a_login_that_is_wanted_in_words_is_the_relays_trouble_before_the_body(line: str, phase: Phase) -> None:
+    assert (said(line, phase) is ReplyClass.RELAY) == (phase in {Phase.MAIL, Phase.RCPT})
+
+
+def test_an_authentication_of_the_letter_is_no_login() -> None:
+    for line in ("550 5.7.26 Unauthenticated email is not accepted", "554 5.7.9 not accepted for policy reasons"):
+        assert said(line, Phase.RCPT) is ReplyClass.POLICY
 
 
 @pytest.mark.parametrize("line", ["550 no", "551 no", "553 no", "552 no"])

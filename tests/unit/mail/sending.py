@@ -76,6 +76,7 @@ class Run:
     doubles: int = 0
     contents: autopsy.JournalContents | None = None
     trouble: str | None = None
+    kind: str = ""
 
     def note(self, outcome: Outcome) -> None:
         self.doubles += outcome.delivery_id in self.outcomes
@@ -142,7 +143,7 @@ def using(
         )
         try:
             await work(wire, run)
-            run.trouble = wire.trouble
+            run.trouble, run.kind = wire.trouble, wire.trouble_kind
         finally:
             await wire.close()
         assert wire.in_flight == 0
