@@ -87,8 +87,7 @@ class Conversation:
         if not self._pipeline:
             self.quit()
             return
-        head = self._pipeline[0]
-        text, fault = head.silence()
+        text, fault = (head := self._pipeline[0]).silence()
         if not head.past_dot and not head.settled:
             self._settle(head, Reply(0, None, text), fault, head.phase)
         self._channel.abort(text)
