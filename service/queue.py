@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Callable
+from time import monotonic
 from typing import Any, Protocol
 
 from celery import Celery
@@ -48,6 +50,10 @@ class Bell(Protocol):
         """Hint that `job` has work for these ids; False where the hint was lost. Never raises."""
         ...
 
+    def empty(self) -> bool:
+        """Whether no hint waits: what was rung for and is not taken up was lost. False where that cannot be known."""
+        ...
+
 
 class Silence:
     """A bell for those who must not open a connection to the broker: the sweep finds what they would have rung for."""
@@ -55,6 +61,10 @@ class Silence:
     def ring(self, job: str, *ids: int | str) -> bool:
         """As `Bell.ring`, of a hint that is lost."""
         _log.debug("hint-kept-back", job=job, ids=list(ids))
+        return False
+
+    def empty(self) -> bool:
+        """As `Bell.empty`, of one who does not ask."""
         return False
 
 
@@ -81,29 +91,45 @@ class CeleryBell:
 
     def ring(self, job: str, *ids: int | str) -> bool:
         """As `Bell.ring`; after a failure the broker is left alone for a second, so that loops are not slowed."""
-        from time import monotonic
 
+        def send(connection: Any) -> bool:
+            queue = NOTICES if job in _PROMPT else BULK
+            self._app.send_task(job, args=list(ids), queue=queue, connection=connection, retry=False)
+            return True
+
+        return self._asked(send, "hint-lost", job=job, ids=list(ids))
+
+    def empty(self) -> bool:
+        """As `Bell.empty`, as far as the queues know; a worker may hold one hint for each of its processes."""
+        return self._asked(
+            lambda connection: not any(_length(connection.default_channel, name) for name in (NOTICES, BULK)),
+            "hints-not-counted",
+        )
+
+    def _asked(self, ask: Callable[[Any], bool], failure: str, **said: Any) -> bool:
+        """What `ask` says of a connection to the broker; False, with a line in the log, where nobody answers."""
         if monotonic() < self._silent_until:
             return False
         try:
             if self._connection is None:
-                self._connection = self._app.connection_for_write(
-                    connect_timeout=_RING_SECONDS,
-                    transport_options={
-                        **self._app.conf.broker_transport_options,
-                        "socket_connect_timeout": _RING_SECONDS,
-                        "socket_timeout": _RING_SECONDS,
-                        "max_retries": 0,
-                    },
-                )
-            queue = NOTICES if job in _PROMPT else BULK
-            self._app.send_task(job, args=list(ids), queue=queue, connection=self._connection, retry=False)
+                self._connection = self._connect()
+            return ask(self._connection)
         except (OperationalError, OSError, *self._app.connection_for_write().transport.connection_errors) as error:
             self._silent_until = monotonic() + 1.0
             self._forget_connection()
-            _log.warning("hint-lost", job=job, ids=list(ids), error=type(error).__name__)
+            _log.warning(failure, error=type(error).__name__, **said)
             return False
-        return True
+
+    def _connect(self) -> Any:
+        return self._app.connection_for_write(
+            connect_timeout=_RING_SECONDS,
+            transport_options={
+                **self._app.conf.broker_transport_options,
+                "socket_connect_timeout": _RING_SECONDS,
+                "socket_timeout": _RING_SECONDS,
+                "max_retries": 0,
+            },
+        )
 
     def _forget_connection(self) -> None:
         connection, self._connection = self._connection, None

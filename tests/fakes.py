@@ -20,6 +20,10 @@ class FakeBell:
         self.rung.append((job, *ids))
         return True
 
+    def empty(self) -> bool:
+        """Nobody takes up its hints; a test may forget them, as a broker does that is emptied."""
+        return not self.away and not self.rung
+
     def heard(self, job: str) -> list:
         """The first id of every ring of that job, in order."""
         return [ids[0] for name, *ids in self.rung if name == job]

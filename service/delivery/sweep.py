@@ -24,14 +24,18 @@ from service.store import (
     confirmations,
     locks,
     mailings,
+    rings,
     signups,
 )
 from service.store.instants import stored
 
-# Shorter than the tick, so that a sweep that died is missed by one tick at the most.
-_LOCK_SECONDS = 14
+# Shorter than the tick, so that a sweep that died is missed by one tick at the most; by as much as the first of a
+# process takes longer to come to it, or the second would find it held.
+_LOCK_SECONDS = 10
 # A few at a time: each batch that ends rings the next, so these only restart the chain where all hints were lost.
 _RINGS = 8
+# A worker that has nothing else to do takes up a hint within this time.
+_TAKEN_UP_SECONDS = 5
 # What is kept for days is looked at a few times a day.
 _FORGET_SECONDS = 6 * 3600
 
@@ -67,6 +71,8 @@ class Sweep:
                 return False
         faults.point("sweep-locked")
         self.recovery.give_up_lost_hosts()
+        if self.bell.empty():
+            self._done(self._doubt)
         unforeseen = [error for part in self._parts() if (error := self._done(part))]
         if unforeseen:
             raise unforeseen[0]
@@ -132,6 +138,10 @@ class Sweep:
         due = batches.to_ring(session, now_ms=stored(self.clock.now()), quiet_seconds=RING_QUIET_SECONDS, limit=_RINGS)
         for batch in due:
             ring_after_commit(session, self.bell, SEND_BATCH, batch)
+
+    def _doubt(self, session: Session) -> None:
+        # A broker that was emptied, or died with what it held, tells nobody.
+        rings.doubt(session, older_than_seconds=_TAKEN_UP_SECONDS)
 
     def _tidy(self, session: Session) -> None:
         progress.tidy(session, now=self.clock.now())

@@ -7,21 +7,27 @@ import sqlalchemy as sa
 from service.domain.delivery import DeliveryState
 from service.store.database import Session
 from service.store.instants import database_now
+from service.store.notices import RING_QUIET_SECONDS
 from service.store.tables import batches, notices, signups
 
 
-def doubt(session: Session) -> None:
-    """Let all that nobody has taken up since it was rung be rung again at once.
+def doubt(session: Session, *, older_than_seconds: int = 0) -> None:
+    """Let all that nobody has taken up since it was rung, so long ago, be rung again at once.
 
     A broker that lost one hint may have lost whatever it held. A hint that was not lost after all does nothing when it
     is heard twice. Rows that others hold are in hand, and left alone.
     """
     clock = database_now(postgresql=session.postgresql)
-    unheld = sa.and_(batches.c.open, batches.c.rung_at > 0, batches.c.lease_until <= clock)
-    _update(session, batches, unheld, rung_at=0)
+    age = older_than_seconds * 1000
+    rung = sa.and_(batches.c.rung_at > 0, batches.c.rung_at <= clock - age)
+    _update(session, batches, sa.and_(batches.c.open, rung, batches.c.lease_until <= clock), rung_at=0)
+    due_at = notices.c.due_at
+    quiet = sa.and_(due_at > clock, due_at <= clock + RING_QUIET_SECONDS * 1000 - age)
     pending = notices.c.state == int(DeliveryState.PENDING)
-    _update(session, notices, sa.and_(pending, notices.c.due_at > clock, notices.c.lease_until <= clock), due_at=clock)
-    _update(session, signups, signups.c.due_at > clock, due_at=clock)
+    _update(session, notices, sa.and_(pending, quiet, notices.c.lease_until <= clock), due_at=clock)
+    due_at = signups.c.due_at
+    quiet = sa.and_(due_at > clock, due_at <= clock + RING_QUIET_SECONDS * 1000 - age)
+    _update(session, signups, quiet, due_at=clock)
 
 
 def _update(session: Session, table: sa.Table, chosen: sa.ColumnElement[bool], **values: object) -> None:

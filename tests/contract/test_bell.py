@@ -48,6 +48,26 @@ def test_a_ring_that_was_heard_says_so(bell):
     assert bell.ring(SEND_BATCH, 1, 2) is True
 
 
+@pytest.mark.parametrize("job", [SEND_BATCH, SEND_NOTICE])
+def test_it_is_empty_until_something_is_rung(bell, job):
+    assert bell.empty() is True
+    bell.ring(job, 7)
+    assert bell.empty() is False
+
+
+def test_one_that_is_emptied_is_empty(bell, request):
+    bell.ring(SEND_BATCH, 7)
+    if isinstance(bell, FakeBell):
+        bell.rung.clear()
+    else:
+        request.getfixturevalue("valkey").flushall()
+    assert bell.empty() is True
+
+
+def test_whether_one_is_empty_whose_broker_is_gone_cannot_be_known(broken):
+    assert broken.empty() is False
+
+
 def test_a_lost_ring_says_so_raises_nothing_and_takes_no_time(broken):
     started = time.monotonic()
     assert [broken.ring(SEND_NOTICE, number) for number in range(20)] == [False] * 20

@@ -265,6 +265,10 @@ class Lone:
     def ring(self, job: str, *ids: int | str) -> bool:
         return self.site.ring(job, int(ids[0]))
 
+    def empty(self) -> bool:
+        """As far as the queue knows: what is under way is not in it."""
+        return not self.site.hints
+
     def run(self, job: Callable[[], Any]) -> bool:
         substitutes.now.host = self.host
         self.site.lone = self

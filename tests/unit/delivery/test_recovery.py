@@ -291,6 +291,24 @@ def test_a_hint_that_is_known_to_be_lost_is_rung_again_by_the_next_sweep(world):
     assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
 
 
+def test_where_no_hint_waits_what_was_rung_seconds_ago_and_not_taken_up_is_rung_again(world):
+    world.journal.close()
+    world.run.bell.rung.clear()
+    assert sweep(world).run()
+
+    # The broker is emptied: whose hint was rung at this moment may be in a worker's hand.
+    world.run.bell.rung.clear()
+    release_lock(world)
+    assert sweep(world).run()
+    assert not world.run.bell.rung
+
+    with world.run.database.begin() as session:
+        session.execute(tables.batches.update().values(rung_at=tables.batches.c.rung_at - 6_000))
+    release_lock(world)
+    assert sweep(world).run()
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+
+
 def test_an_error_that_one_part_did_not_foresee_stops_no_other_and_is_raised_afterwards(world, capsys):
     world.journal.close()
     world.run.bell.rung.clear()

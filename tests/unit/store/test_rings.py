@@ -7,7 +7,7 @@ import pytest
 from service.delivery import notices as delivery_notices
 from service.domain.chains import Chain
 from service.queue import ANSWER_SIGNUP, SEND_BATCH, ring_after_commit
-from service.store import batches, notices, signups, tables
+from service.store import batches, notices, rings, signups, tables
 from service.store.instants import stored
 from tests.fakes import FakeBell
 from tests.unit.delivery.parts import Run
@@ -74,6 +74,24 @@ def test_what_was_rung_in_vain_is_rung_again_at_once(world):
     # Now somebody has heard of it.
     assert world.ring() == []
     assert world.due() == ([], [])
+
+
+def test_what_was_rung_a_moment_ago_is_doubted_a_moment_later(world):
+    def doubt():
+        with world.database.begin() as session:
+            rings.doubt(session, older_than_seconds=5)
+
+    rung = world.ring()
+    posted = world.post()
+    doubt()
+    assert world.ring() == []
+    assert world.due() == ([], [])
+    with world.database.begin() as session:
+        for table, column in ((tables.batches, "rung_at"), (tables.notices, "due_at"), (tables.signups, "due_at")):
+            session.execute(table.update().values({column: table.c[column] - 5_000}))
+    doubt()
+    assert world.ring() == rung
+    assert world.due() == posted
 
 
 def test_a_broker_that_lost_one_hint_may_have_lost_what_it_held_and_what_is_in_hand_is_left_alone(world):
