@@ -438,7 +438,7 @@ def test_stopping_while_sessions_start(loop, sink, tmp_path):
 @contextlib.contextmanager
 def full_disk(journal):
     """The journal's file may not grow, and is nearly full."""
-    while journal.records < 32_510:
+    while journal.records < 31_742:
         journal.dot(999, journal.records)
         journal.reply(999, journal.records, Reply(250, None, ""), ReplyClass.ACCEPTED)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
