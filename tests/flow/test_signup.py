@@ -110,13 +110,18 @@ def test_a_sign_up_while_the_broker_is_away_is_answered_when_it_is_back(house):
     made.wait_for(came, why="no confirmation came")
 
 
+def link_to_leave(made, address, language):
+    """That of a new reader, who is active."""
+    with made.database.begin() as session:
+        chain, active = Chain((language,)), SubscriberStatus.ACTIVE
+        reader = subscribers.add(session, address, chain, status=active, consent="test", week=JOINED)
+    return f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}"
+
+
 def test_one_click_waits_for_a_migration_and_works(house):
     made, site = house
     address = "leaving-meanwhile@reader.test"
-    with made.database.begin() as session:
-        chain, active = Chain(("be",)), SubscriberStatus.ACTIVE
-        reader = subscribers.add(session, address, chain, status=active, consent="test", week=JOINED)
-    link = f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}"
+    link = link_to_leave(made, address, "be")
     with ThreadPoolExecutor(1) as other:
         with made.database.engine.connect() as migrating, migrating.begin() as transaction:
             migrating.execute(sa.text("ALTER TABLE subscribers ADD COLUMN note VARCHAR(8)"))
@@ -134,10 +139,7 @@ def test_one_click_waits_for_a_migration_and_works(house):
 def test_one_click_works_while_the_broker_is_away_and_the_goodbye_comes_later(house):
     made, site = house
     address = "leaving@reader.test"
-    with made.database.begin() as session:
-        chain, active = Chain(("ru",)), SubscriberStatus.ACTIVE
-        reader = subscribers.add(session, address, chain, status=active, consent="test", week=JOINED)
-    link = f"/u/{LinkSigner(KEYRING, Purpose.UNSUBSCRIBE).sign(reader.id)}"
+    link = link_to_leave(made, address, "ru")
     made.valkey.kill()
     try:
         answers = [site.post(link, **{"List-Unsubscribe": "One-Click"}) for _ in range(2)]
