@@ -7,7 +7,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -234,10 +234,11 @@ class Database:
                     call()
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
-        if session._afterwards:  # noqa: SLF001  # the transaction's own list
-            self._follow(list(session._afterwards))  # noqa: SLF001  # the transaction's own list
+        self._follow(session._afterwards)  # noqa: SLF001  # the transaction's own list
 
-    def _follow(self, works: list[Callable[[Session], None]]) -> None:
+    def _follow(self, works: Collection[Callable[[Session], None]]) -> None:
+        if not works:
+            return
         try:
             with self.begin() as session:
                 for work in works:
