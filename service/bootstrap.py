@@ -372,11 +372,10 @@ def redis_url(settings: config.Settings) -> str:
 
 def celery_application(settings: config.Settings) -> Celery:
     """Celery's app over these settings."""
-    from celery import Celery
-
+    from service.hints import HintCelery
     from service.queue import celery_settings
 
-    app = Celery("tydzen", include=["service.jobs"], amqp="service.hints:HintAmqp")
+    app: Celery = HintCelery("tydzen", include=["service.jobs"], amqp="service.hints:HintAmqp")
     app.conf.update(celery_settings(redis_url(settings)))
     return app
 
