@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 import email
 import email.policy
 import email.utils
@@ -15,7 +16,9 @@ import sqlalchemy as sa
 from service.clock import SystemClock
 from service.delivery import release
 from service.domain.delivery import DeliveryState
-from service.store import tables
+from service.domain.schedule import Schedule, WeekMode
+from service.domain.weeks import Week
+from service.store import mailings, slots, tables
 from service.store.instants import loaded, stored
 from tests.chaos.clocks import WallClock, hindrance
 from tests.chaos.run import hurried
@@ -166,3 +169,33 @@ def everybody_has_one_of(made, mailing, readers):
     found = audit(made, mailing)
     assert [found.twice, found.lost, found.unfinished, found.miscounted] == [[], [], [], []]
     assert found.states == {DeliveryState.ACCEPTED: readers}
+
+
+def set_slot(made):
+    """A schedule whose slot is the next full minute but for one that is near; that instant, and the week it is for."""
+    now = SystemClock().now()
+    slot = (now + dt.timedelta(seconds=80)).replace(second=0, microsecond=0)
+    schedule = Schedule(slot.weekday(), slot.hour * 60 + slot.minute, "UTC", WeekMode.CURRENT, 6, now)
+    with made.database.begin() as session:
+        slots.set_schedule(session, schedule, warned_at=now)
+    return slot, Week.of(slot.date())
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("step", ["a-day-on", "a-day-back", "standing-still"])
+def test_a_slot_of_the_schedule_fires_once_and_then(postgresql_database, tmp_path, step):
+    with two_hosts(tmp_path, url_of(postgresql_database), own_process=True) as (made, clock, _):
+        made.fill(60)
+        slot, week = set_slot(made)
+        made.fill(0, week=str(week))
+        STEPS[step](clock)
+        made.wait_for(made.taken, 140)
+        # Each host sweeps once more.
+        time.sleep(SWEEP_SECONDS + 1)
+        with made.database.read() as session:
+            (mailing,) = mailings.everyone(session)
+        assert mailing.week == str(week)
+        everybody_has_one(made, mailing.id, 60)
+        at = [entry.at for entry in made.sink.entries()]
+        assert min(at) >= slot.timestamp()
+        assert max(at) <= slot.timestamp() + SWEEP_SECONDS + BUSY_SECONDS

@@ -68,7 +68,7 @@ def stall(proxy):
     [
         pytest.param("reset", 2.5, 0.0, 0, id="reset"),
         pytest.param("half_close", 2.0, 0.0, 0, id="half-closed"),
-        pytest.param("reset", 3.0, 0.05, 3, id="slow-sliced-and-reset"),
+        pytest.param("reset", 3.0, 0.03, 3, id="slow-sliced-and-reset"),
         pytest.param(stall, 10.0, 0.0, 0, id="stalled-for-forty-seconds"),
     ],
 )
