@@ -68,8 +68,7 @@ def main() -> int:
             services = made.services
             with valkey.running(made.folder):
                 assert services.planner.plan(made.release())
-                places = Places(made.folder / "places", 1)
-                places.prepare()
+                places = Places.of_new_worker(made.folder / "places", 1)
                 process = services.sending_process(places, lambda: False)
                 process.dispatcher.follow_seconds = 0  # batch by batch, to look in between
                 with services.database.read() as session:
