@@ -476,8 +476,10 @@ class Run:
         left = self._rows(sa.select(lines.started_at, lines.seen_at).where(lines.settled_at.is_(None)))
         waits += [instant for begun, seen in left for instant in (begun + 600_000, seen + 3_600_000) if instant > now]
         instants += [STARTED + wait / 1000 - substitutes.MORNING.timestamp() for wait in waits]
-        # Often enough that no host that sweeps counts as away.
-        instants += [min(until, self.world.now + 1500) for until in self.asleep.values()]
+        if self.asleep:
+            # What was due before and nobody took up is the sleeper's. Often enough that no host that sweeps is away.
+            instants = [instant for instant in instants if instant > self.world.now]
+            instants += [min(until, self.world.now + 1500) for until in self.asleep.values()]
         return max(tick, min(instants, default=0.0) + 0.01)
 
     # Looking
