@@ -105,7 +105,7 @@ def largest(pid: int) -> Iterator[Callable[[], float]]:
     found, over = [0.0], threading.Event()
 
     def look() -> None:
-        while not over.wait(0.1):
+        while not over.wait(0.25):
             found.extend(usage(one).private for one in descendants(pid))
 
     thread = threading.Thread(target=look)
