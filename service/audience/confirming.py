@@ -22,10 +22,11 @@ from service.store.subscribers import Subscriber
 
 
 class Outcome(StrEnum):
-    """What a page may say: forged, expired and used links are all the same to it."""
+    """What a page may say: forged, expired and withdrawn links, and used ones of who is mailed no more, are one."""
 
     CONFIRMED = "confirmed"
     MOVED = "moved"
+    ALREADY = "already"
     STALE = "stale"
 
 
@@ -34,20 +35,22 @@ def confirm(
 ) -> Outcome:
     """Make the reader of a confirmation active in the languages that its mail named, and lift what a sign-up lifts.
 
-    Pressing again changes nothing, and is CONFIRMED as long as the reader is active: who has left since is not brought
-    back by an old link. An active reader keeps the first consent; the languages change, and a pause ends, because the
-    page and the welcome promise the next issue. Who was active and suppressed comes back as others do, with the new
-    consent: it outweighs what older logs say (`departures.reapply`).
+    Pressing again changes nothing, and is ALREADY as long as the reader is mailed there: who has left since is not
+    brought back by an old link. An active reader keeps the first consent; the languages change, and a pause ends,
+    because the page and the welcome promise the next issue. Who was active and suppressed comes back as others do, with
+    the new consent: it outweighs what older logs say (`departures.reapply`).
     """
     row_id = links.read(token, now)
     asked = None if row_id is None else confirmations.hold(session, row_id)
-    if asked is not None and asked.mover is not None:
-        return Outcome.MOVED if move(session, bell, departures, asked, now=now) else Outcome.STALE
-    reader = None if asked is None else subscribers.find_hash(session, asked.address_hash)
-    if asked is None or reader is None:
+    if asked is None:
         return Outcome.STALE
     if asked.state is not State.OPEN:
-        return Outcome.CONFIRMED if reader.status is SubscriberStatus.ACTIVE else Outcome.STALE
+        return Outcome.ALREADY if _still_so(session, asked) else Outcome.STALE
+    if asked.mover is not None:
+        return Outcome.MOVED if move(session, bell, departures, asked, now=now) else Outcome.STALE
+    reader = subscribers.find_hash(session, asked.address_hash)
+    if reader is None:
+        return Outcome.STALE
     suppression = suppressions.find(session, reader.address_hash)
     if not may_confirm(reader.status, suppression.reason if suppression else None):
         return Outcome.STALE
@@ -60,6 +63,26 @@ def confirm(
         _activate(session, bell, asked, reader, token, now=now)
     note(departures, [(reader.address_hash, Step.CONFIRMED)], Week.of(now.date()))
     return Outcome.CONFIRMED
+
+
+def already_confirmed(session: Session, row_id: bytes) -> bool:
+    """Whether `confirm` would be ALREADY with the link of that confirmation; for who only looks at it."""
+    asked = confirmations.used(session, row_id)
+    return asked is not None and _still_so(session, asked)
+
+
+def _still_so(session: Session, asked: Confirmation) -> bool:
+    """Whether the reader of a used confirmation is mailed at its address now.
+
+    One that was used with another, and never pressed itself, counts as that does: each mail said what is so now. Where
+    it asked for a move, that very reader must have come there by it.
+    """
+    reader = subscribers.find_hash(session, asked.address_hash)
+    if reader is None or reader.status is not SubscriberStatus.ACTIVE:
+        return False
+    if asked.mover is not None and asked.mover != (reader.id, reader.epoch - 1):
+        return False
+    return not suppressions.is_suppressed(session, reader.address_hash)
 
 
 def _activate(

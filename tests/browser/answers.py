@@ -94,9 +94,14 @@ def _to_who_signs_up(visitor: Visitor) -> Iterator[str]:
     page.locator("#website").fill("x" * MOST_OCTETS, force=True)
     visitor.press(status=413)
     yield "error-413"
-    visitor.open(_confirm_link(visitor, _reader(visitor.site, visitor.language, SubscriberStatus.PENDING)))
+    link = _confirm_link(visitor, _reader(visitor.site, visitor.language, SubscriberStatus.PENDING))
+    visitor.open(link)
     visitor.press()
     yield "welcome"
+    page.reload()
+    yield "confirm-again"
+    visitor.open(link)
+    yield "confirm-already"
 
 
 def _to_choices(visitor: Visitor, reader: bytes) -> Iterator[str]:

@@ -148,7 +148,22 @@ def test_whoever_signs_up_at_the_address_that_was_left_is_a_reader(mover):
     assert mover.reader(OLD).status is mover.reader(NEW).status is SubscriberStatus.ACTIVE
 
 
-def test_pressing_the_link_of_a_move_again_is_the_same(mover_on_sqlite):
+def test_pressing_the_link_of_a_move_again_changes_nothing(mover_on_sqlite):
     token = mover_on_sqlite.asked_to_move()
-    assert [mover_on_sqlite.confirm(token) for _ in range(2)] == [Outcome.MOVED] * 2
+    assert [mover_on_sqlite.confirm(token) for _ in range(3)] == [Outcome.MOVED, *[Outcome.ALREADY] * 2]
     assert len(list(mover_on_sqlite.departures.read())) == 2
+
+
+@pytest.mark.parametrize("then", [leaves, is_erased, lambda mover: mover.move(NEW, OLD)])
+def test_the_link_of_a_move_tells_nothing_once_its_reader_is_not_mailed_there(mover_on_sqlite, then):
+    token = mover_on_sqlite.asked_to_move()
+    mover_on_sqlite.confirm(token)
+    then(mover_on_sqlite)
+    assert mover_on_sqlite.confirm(token) is Outcome.STALE
+
+
+def test_the_link_of_a_move_does_not_speak_for_another_reader_who_came_to_that_address(mover_on_sqlite):
+    token = mover_on_sqlite.asked_to_move()
+    assert mover_on_sqlite.confirm(mover_on_sqlite.sign_up(NEW, now=NOW + DAY), NOW + DAY) is Outcome.CONFIRMED
+    assert mover_on_sqlite.confirm(token, NOW + DAY) is Outcome.STALE
+    assert mover_on_sqlite.reader(OLD).status is SubscriberStatus.ACTIVE

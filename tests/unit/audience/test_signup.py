@@ -224,8 +224,8 @@ def test_confirming_makes_the_reader_active_with_the_evidence_and_to_the_week(fo
 
 def test_the_welcome_is_mailed_once_however_often_the_link_is_used(form):
     token = form.sign_up()
-    for hours in (0, 1, 71):
-        assert form.confirm(token, NOW + hours * HOUR) is Outcome.CONFIRMED
+    outcomes = [form.confirm(token, NOW + hours * HOUR) for hours in (0, 1, 71)]
+    assert outcomes == [Outcome.CONFIRMED, Outcome.ALREADY, Outcome.ALREADY]
     assert [(row.kind, row.language) for row in form.rows(notices)] == [("confirm", "be"), ("welcome", "be")]
     assert len(form.rows(audit)) == 1
 
@@ -258,8 +258,18 @@ def test_a_link_confirms_what_its_own_mail_named_whatever_was_asked_for_since(fo
 def test_an_older_link_changes_nothing_once_a_newer_one_was_used(form):
     older, newer = form.sign_up(chain=BE), form.sign_up(chain=RU, now=NOW + DAY)
     form.confirm(newer, NOW + DAY)
-    assert form.confirm(older, NOW + DAY) is Outcome.CONFIRMED
+    assert form.confirm(older, NOW + DAY) is Outcome.ALREADY
     assert form.reader().chain == RU
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+def test_a_used_link_does_not_say_that_it_was_used_once_its_reader_is_suppressed(form_on_sqlite, reason):
+    form = form_on_sqlite
+    older, newer = form.sign_up(), form.sign_up(now=NOW + DAY)
+    form.confirm(newer, NOW + DAY)
+    form.suppress(reason)
+    assert form.reader().status is SubscriberStatus.ACTIVE
+    assert [form.confirm(token, NOW + DAY) for token in (older, newer)] == [Outcome.STALE] * 2
 
 
 @pytest.mark.parametrize(("hours", "outcome"), [(72, Outcome.CONFIRMED), (73, Outcome.STALE), (5000, Outcome.STALE)])

@@ -56,7 +56,9 @@ def forms(parts, reader):
     yield 429, "/be/subscribe", {"address": NEW, "language": "be"}
     yield 413, "/be/subscribe", {"address": TOO_LONG}
     yield 404, "/de/subscribe", {}
-    yield 200, confirm_link(parts, NEW), {}
+    confirm = confirm_link(parts, NEW)
+    yield 200, confirm, {}
+    yield 200, confirm, {}
     yield 404, f"/c/{FORGED}", {}
     for choice in ({"language": "be"}, {"change": "text"}, {"change": "pause", "until": "2019-06-20"}):
         yield 200, own, choice
@@ -92,7 +94,10 @@ def test_no_answer_to_a_form_leads_to_where_it_is_not_said(open_app, browser, pa
 
 
 def test_what_is_only_looked_at_is_offered_in_every_language(browser, parts, reader):
+    used = confirm_link(parts, NEW)
+    browser.post(used)
     looked_at = [
+        used,
         "/be/subscribe",
         "/be/subscribe/sent",
         "/no/such/page",
