@@ -8,9 +8,9 @@ from enum import StrEnum
 from service.audience.departures import Departures, note
 from service.audience.moving import move
 from service.audience.preferences import pause, set_chain
-from service.audience.reader_notices import WELCOME, tell
+from service.audience.reader_notices import tell
 from service.domain.chains import Chain
-from service.domain.signup import NEWEST_ISSUE, evidence, may_confirm, start_of_week
+from service.domain.signup import NEWEST_ISSUE, WELCOME, evidence, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import ConfirmationSigner
 from service.domain.weeks import Week
