@@ -145,14 +145,20 @@ def _to_who_moves(visitor: Visitor, reader: bytes) -> Iterator[str]:
 
 
 def _to_who_leaves(visitor: Visitor, reader: bytes) -> Iterator[str]:
-    visitor.open(f"/u/{visitor.site.parts.unsubscribe_links.sign(reader)}?lang={visitor.language}")
-    visitor.press()
-    yield "unsubscribed"
+    leave = f"/u/{visitor.site.parts.unsubscribe_links.sign(reader)}?lang={visitor.language}"
     # Whose address has changed since.
-    visitor.open(_own_page(visitor, reader, epoch=1))
-    yield "preferences-left"
+    own = _own_page(visitor, reader, epoch=1)
+    visitor.open(own)
+    visitor.page.request.post(f"{visitor.site.base}{leave}")
     visitor.save("languages")
     yield "preferences-left-languages"
+    visitor.open(leave)
+    visitor.press()
+    yield "unsubscribed"
+    visitor.open(own)
+    yield "preferences-left"
+    visitor.press("form:has(input[value=data])")
+    yield "preferences-left-request"
     visitor.open(_fresh_link(visitor, reader, RequestPurpose.ERASE, epoch=1))
     visitor.press()
     yield "request-erase-done"

@@ -74,6 +74,7 @@ def forms(parts, reader):
     yield 200, leave_link(parts, reader), {}
     yield 404, f"/u/{FORGED}", {}
     yield 200, preference_link(parts, reader, 1), {"language": "en"}
+    yield 200, preference_link(parts, reader, 1), {"change": "request", "purpose": "data"}
     yield 200, fresh_link(parts, reader, RequestPurpose.ERASE, 1), {}
     yield 405, "/be/privacy", {}
     yield 404, "/no/such/page/at/all", {}

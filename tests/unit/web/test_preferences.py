@@ -232,6 +232,35 @@ def test_who_has_left_is_told_so_and_shown_the_way_back(site, parts, reader):
     assert 'href="/be/subscribe"' in page
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_who_has_left_is_offered_the_data_and_the_erasure_alone(site, parts, reader, change, language):
+    change("pause", until="2019-06-20")
+    site.post(leave_link(parts, reader))
+    path = f"{preference_link(parts, reader)}?lang={language}"
+    for answer in (site.get(path), change("languages", language, language=["be"])):
+        assert answer.status_code == 200
+        fields = re.findall(r'<(?:input|select|textarea)[^>]* name="(\w+)"(?:[^>]* value="(\w+)")?', answer.text)
+        asking = [("change", "request"), ("purpose", "data"), ("change", "request"), ("purpose", "erase")]
+        assert fields == asking
+        assert answer.text.count("<form") == answer.text.count("<button") == 2
+        for of_mails in ("2019", "/u/", "canary"):
+            assert of_mails not in answer.text
+        assert answer.headers["cache-control"] == "no-store"
+
+
+def test_who_has_left_changes_nothing_by_a_page_that_was_open_before(site, parts, reader, change):
+    site.post(leave_link(parts, reader))
+    before = dump(parts)
+    forms = [("languages", {"language": ["en"]}), ("languages", {}), ("text", {"text_only": "1"}), ("resume", {})]
+    forms += [("pause", {"until": until}) for until in ("2019-07-01", "soon")]
+    for kind, fields in forms:
+        answer = change(kind, **fields)
+        assert (answer.status_code, 'role="alert"' in answer.text) == (200, False)
+    # There are no mails to come to another address.
+    assert "Вам нічога не прыходзіць" in html.unescape(change("request", purpose="address").text).replace("\xa0", " ")
+    assert dump(parts) == before
+
+
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
@@ -261,8 +290,10 @@ def test_who_has_left_is_promised_nothing(site, parts, reader, change, page, wor
 
 def test_who_has_left_may_still_ask_for_the_data(site, parts, reader, change):
     site.post(leave_link(parts, reader))
-    assert "on its way" in change("request", "en", purpose="data").text
-    assert mailed(parts)[-1][0] == "request"
+    for purpose in ("data", "erase"):
+        assert "may write to it, an email with a link is on its way" in said(change("request", "en", purpose=purpose))
+        kind, address, parameters = mailed(parts)[-1]
+        assert (kind, address, parameters["purpose"]) == ("request", ADDRESS, purpose)
 
 
 # What takes a fresh link
