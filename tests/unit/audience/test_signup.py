@@ -15,9 +15,10 @@ from service.audience.signup import answer, sign_up
 from service.audience.suppressing import suppress, unsuppress
 from service.audience.unsubscribe import unsubscribe
 from service.domain.chains import Chain
+from service.domain.errors import NotFoundError
 from service.domain.keys import Purpose
 from service.domain.signup import TEXT_VERSION
-from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.subscriber import LIFTED_BY_CONFIRMATION, SubscriberStatus, SuppressionReason
 from service.domain.tokens import ConfirmationSigner, LinkSigner, hour_of
 from service.domain.weeks import Week
 from service.queue import ANSWER_SIGNUP, SEND_NOTICE
@@ -363,6 +364,33 @@ def test_a_question_of_before_a_complaint_is_dead_when_that_is_lifted(form, reas
     assert form.confirm(older) is Outcome.STALE
     # Nothing else would forget who is asked no more.
     assert form.reader() is None
+
+
+@pytest.mark.parametrize("reason", [*SuppressionReason, None])
+def test_who_complained_signs_up_anew_once_an_operator_has_lifted_that_and_not_before(form, reason):
+    form.active(status=SubscriberStatus.COMPLAINED)
+    if reason is not None:
+        form.suppress(reason)
+    assert form.sign_up() is None
+
+    def lift():
+        with form.database.begin() as session:
+            return unsuppress(session, form.departures, ADDRESS, actor="test", now=NOW)
+
+    assert lift() is (reason or SuppressionReason.COMPLAINED)
+    if reason in LIFTED_BY_CONFIRMATION:
+        # What was lifted was another matter.
+        assert form.sign_up() is None
+        assert lift() is SuppressionReason.COMPLAINED
+    # Lifting alone has nobody mailed.
+    assert form.reader().status is SubscriberStatus.UNSUBSCRIBED
+    assert form.suppression() is None
+    assert form.confirm(form.sign_up()) is Outcome.CONFIRMED
+    reader = form.reader()
+    assert (reader.status, reader.chain) == (SubscriberStatus.ACTIVE, BE)
+    assert reader.consent.startswith("web form")
+    with pytest.raises(NotFoundError):
+        lift()
 
 
 def test_a_file_that_blocks_an_address_closes_its_question(form_on_sqlite):
