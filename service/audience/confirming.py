@@ -10,12 +10,12 @@ from service.audience.moving import move
 from service.audience.preferences import pause, set_chain
 from service.audience.reader_notices import tell
 from service.domain.chains import Chain
-from service.domain.signup import NEWEST_ISSUE, WELCOME, evidence, may_confirm, start_of_week
+from service.domain.signup import NEWEST_ISSUE, WELCOME, evidence, may_confirm
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import ConfirmationSigner
 from service.domain.weeks import Week
 from service.queue import Bell
-from service.store import Session, audit, confirmations, ledger, mailings, releases, subscribers, suppressions
+from service.store import Session, confirmations, ledger, mailings, releases, subscribers, suppressions
 from service.store.confirmations import Confirmation, State
 from service.store.departures import Step
 from service.store.subscribers import Subscriber
@@ -57,8 +57,8 @@ def confirm(
     confirmations.close(session, reader.address_hash)
     suppressions.lift(session, reader.address_hash)
     if reader.status is SubscriberStatus.ACTIVE and suppression is None:
-        set_chain(session, reader, asked.chain, actor="reader", now=now)
-        pause(session, reader, None, actor="reader", now=now)
+        set_chain(session, reader, asked.chain, actor=None, now=now)
+        pause(session, reader, None, actor=None, now=now)
     else:
         _activate(session, bell, asked, reader, token, now=now)
     note(departures, [(reader.address_hash, Step.CONFIRMED)], Week.of(now.date()))
@@ -90,15 +90,6 @@ def _activate(
 ) -> None:
     words = evidence(asked.text_version, asked.week, token)
     subscribers.activate(session, reader.id, asked.chain, consent=words, week=Week.of(now.date()))
-    audit.append(
-        session,
-        # To the week, as in the row: the hour of a sign-up is nobody's business.
-        at=start_of_week(now),
-        actor="reader",
-        action="subscriber.confirm",
-        subject=reader.public_id,
-        details={"before": reader.status.value, "languages": str(asked.chain)},
-    )
     newest = releases.newest(session)
     links = {"preferences": [reader.id.hex(), reader.epoch], "unsubscribe": [reader.id.hex(), 0]}
     address = subscribers.address(session, reader)

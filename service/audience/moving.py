@@ -6,7 +6,7 @@ import datetime as dt
 
 from service.audience.departures import Departures, note
 from service.audience.reader_notices import MOVE, MOVED, tell
-from service.domain.signup import MOST_CONFIRMATIONS, may_confirm
+from service.domain.signup import MOST_CONFIRMATIONS, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
@@ -74,7 +74,9 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
     old = subscribers.address(session, reader)
     subscribers.move(session, reader, asked.address)
     suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
-    audit.append(session, at=now, actor="reader", action="subscriber.move", subject=reader.public_id)
+    # The only deed of readers that is written down: its week tells a restored backup what came after (`departures`).
+    at = start_of_week(now)
+    audit.append(session, at=at, actor="reader", action="subscriber.move", subject=reader.public_id)
     tell(session, bell, MOVED, about=asked.id, address=old, chain=reader.chain, reader=reader.id, links={}, now=now)
     # Older programs know this step, too: they read the log of the newer ones beside them.
     note(departures, [(reader.address_hash, Step.ERASED), (asked.address_hash, Step.CONFIRMED)], week)

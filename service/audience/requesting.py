@@ -13,7 +13,7 @@ from service.audience.signup import sign_up
 from service.domain.subscriber import OF_WHO_LEFT, RequestPurpose, SubscriberStatus
 from service.domain.tokens import RequestSigner, hour_of
 from service.queue import Bell
-from service.store import Session, audit, requests, subscribers, suppressions
+from service.store import Session, requests, subscribers, suppressions
 from service.store.requests import Request
 from service.store.subscribers import Subscriber
 
@@ -65,15 +65,14 @@ def ask_new_address(
 
 def erase_now(session: Session, departures: Departures, reader: Subscriber, *, now: dt.datetime) -> None:
     """Erase the reader, with every request."""
-    erase(session, departures, reader, actor="reader", now=now)
+    erase(session, departures, reader, actor=None, now=now)
 
 
-def data(session: Session, found: Request, reader: Subscriber, *, now: dt.datetime) -> dict[str, Any] | None:
+def data(session: Session, found: Request, reader: Subscriber) -> dict[str, Any] | None:
     """All that is kept of the reader, as JSON; the link is used up, and None where it was.
 
     Once alone: whoever reads the mailbox later finds a link that gives nothing away.
     """
     if not requests.use(session, found.id):
         return None
-    audit.append(session, at=now, actor="reader", action="subscriber.data", subject=reader.public_id)
     return kept_of(session, reader)

@@ -65,5 +65,5 @@ def confirmed_in(consent: str | None, joined: Week) -> Week | None:
 
 
 def start_of_week(now: dt.datetime) -> dt.datetime:
-    """Monday's midnight, UTC: no finer time of a sign-up is written down."""
+    """Monday's midnight, UTC: no finer time of what readers do is written down for good."""
     return dt.datetime.combine(Week.of(now.date()).monday, dt.time(), dt.UTC)

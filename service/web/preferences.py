@@ -65,19 +65,18 @@ def _applied(
 ) -> None:
     """Do it, where there is a reader to whom it means anything. Raises InvalidInputError, and nothing changes."""
     now = parts.common_clock.now()
-    by_reader = {"actor": "reader"}
     if reader is not None and filled.change == "request":
         requesting.request(session, parts.bell, reader, filled.purpose, now=now)
     elif reader is None or not _mailed(reader):
         return
     elif filled.change == "languages":
         chain = Chain.parse(" ".join(filled.language), publication.languages)
-        preferences.set_chain(session, reader, chain, **by_reader, now=now)
+        preferences.set_chain(session, reader, chain, actor=None, now=now)
     elif filled.change == "text":
-        preferences.set_text_only(session, reader, text_only=filled.text_only, **by_reader, now=now)
+        preferences.set_text_only(session, reader, text_only=filled.text_only, actor=None, now=now)
     else:
         until = _day(filled.until) if filled.change == "pause" else None
-        preferences.pause(session, reader, until, **by_reader, now=now)
+        preferences.pause(session, reader, until, actor=None, now=now)
 
 
 def _day(text: str) -> dt.date:

@@ -1,5 +1,7 @@
 """A reader who moves to another address: the mailbox that was left is mailed no more, whatever is restored later."""
 
+import datetime as dt
+
 import pytest
 import sqlalchemy as sa
 
@@ -14,11 +16,12 @@ from service.domain.errors import ConflictError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.queue import ANSWER_SIGNUP
 from service.store import subscribers
+from service.store.audit import first_broken
 from service.store.departures import DepartureLog, Step
-from service.store.tables import notices
+from service.store.tables import audit, notices
 from tests.canary import assert_no_trace
 from tests.factories import save_publication
-from tests.unit.audience.test_signup import BE, DAY, LEAVING, LINKS, NOW, Form
+from tests.unit.audience.test_signup import BE, DAY, HOUR, LEAVING, LINKS, NOW, Form
 from tests.unit.delivery.parts import Time
 
 OLD, NEW = "canary-old@reader.test", "canary-new@reader.test"
@@ -125,6 +128,15 @@ def test_what_is_there_after_a_move_is_left_alone_by_the_log(mover):
     assert [one.step for one in mover.departures.read()] == [Step.ERASED, Step.CONFIRMED]
     assert mover.reapply() == Reapplied(0, 0, 0)
     assert mover.reader(NEW).status is SubscriberStatus.ACTIVE
+
+
+def test_of_a_move_the_audit_log_knows_the_week_alone(mover):
+    mover.move(now=NOW + HOUR)
+    _, moved = mover.rows(audit)
+    assert (moved.action, moved.subject) == ("subscriber.move", mover.reader(NEW).public_id)
+    assert moved.at == int(dt.datetime(2019, 6, 3, tzinfo=dt.UTC).timestamp() * 1000)
+    with mover.database.read() as session:
+        assert first_broken(session) is None
 
 
 def test_no_old_list_brings_mails_back_to_the_address_that_was_left(mover):
