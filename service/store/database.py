@@ -27,8 +27,9 @@ from service.store.sealing import Sealer
 SQLITE_BUSY_SECONDS = 30
 _TRUSTED_SECONDS = 1.0  # for so long after its last use a connection is taken to be alive
 # A server that falls silent without a word (a firewall that drops, a dead machine) is given up within half a minute, in
-# libpq's words (for each host of several; a Unix socket has no use for the last four). No `statement_timeout`: a silent
-# server would not keep it, and a living one would break off the freezing of a large audience.
+# libpq's words (for each host of several; a Unix socket has no use for the last four), and so is one that only confirms
+# what it gets (see `store.silence`). No `statement_timeout`: a silent server would not keep it, and a living one would
+# break off the freezing of a large audience.
 _SILENCE = {
     "connect_timeout": 10,  # seconds
     "keepalives_idle": 10,  # seconds until the first question whether it lives, while its answer is awaited
@@ -348,10 +349,13 @@ def _end_idle(dbapi: Any, _record: Any) -> None:
 
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "postgresql":
+        from service.store import silence
+
         # What the URL itself says holds.
         ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
         engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
         _ping_after_pause(engine)
+        silence.attend(engine)
         event.listen(engine, "connect", _end_idle)
         return engine
     engine = sa.create_engine(
