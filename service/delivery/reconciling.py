@@ -47,6 +47,8 @@ from service.store.mailings import Mailing
 
 ACTOR = "worker"
 _UNBEGUN = frozenset({MailingState.DRAFT, MailingState.SCHEDULED, MailingState.PLANNING})
+# What two clocks that were told the same time may differ by; no restore takes so short a time.
+_LEEWAY_MS = 1000
 
 _log = log.get("reconciling")
 _Value = TypeVar("_Value")
@@ -140,12 +142,12 @@ class Reconciler:
         if set_back:
             self._stop_everything(host, found)
         self._compare_journals(look, host, found)
-        if look is Look.ALL:
-            self._compare_begun(host, found)
         if found.any and look is not Look.ALL:
             # Then it may have forgotten anything: also what settled journals and `begun.log` know.
             look = Look.ALL
             self._compare_journals(look, host, found)
+        if look is Look.ALL:
+            self._compare_begun(host, found)
         behind = set_back or found.any
         if behind:
             self._stop_everything(host, found)
@@ -215,9 +217,10 @@ class Reconciler:
 
     def _settle_notice(self, past: Past, record: Record) -> None:
         with self.database.begin() as session:
-            notices.forget_letter(
-                session, -record.delivery_id, record.attempt, sender=past.sender, written_ms=int(record.at * 1000)
-            )
+            # The journal is dated by this machine, the notice by the database.
+            ahead = self.machine.now() - self.clock.now() if self.machine else dt.timedelta(0)
+            written = int((record.at - ahead.total_seconds()) * 1000) + _LEEWAY_MS
+            notices.forget_letter(session, -record.delivery_id, record.attempt, sender=past.sender, written_ms=written)
 
     def _reopen(self, past: Past) -> None:
         """A journal whose settling the database has forgotten is settled once more: letters without a dot go back."""
