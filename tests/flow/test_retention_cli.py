@@ -40,6 +40,7 @@ def test_it_says_what_it_would_forget_forgets_it_and_has_nothing_left_to_do(data
             "requests": 0,
             "pauses": 7,
             "notices": 0,
+            "senders": 0,
             "dry_run": True,
         },
     )
