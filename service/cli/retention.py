@@ -30,7 +30,7 @@ def run(
     from service.delivery import retention as forgetting
 
     parts = services()
-    now = parts.clock.now()
+    now = parts.now()
     if dry_run:
         with parts.database.read() as session:
             found = forgetting.rehearse(session, now=now)

@@ -64,7 +64,7 @@ def _applied(
     parts: Parts, session: Session, publication: Publication, reader: Subscriber | None, filled: Change
 ) -> Chain | None:
     """Do it; the chain where that was chosen. Raises InvalidInputError, and nothing changes."""
-    now = parts.common_clock.now()
+    now = parts.now()
     by_reader = {"actor": "reader"}
     if filled.change == "languages":
         chain = Chain.parse(" ".join(filled.language), publication.languages)
@@ -117,7 +117,7 @@ def _page(
     reader_id, reader = who
     chain = chain or (reader.chain if reader else None)
     chosen: Sequence[str] = chain.languages if chain else ()
-    today = parts.common_clock.now().date()
+    today = parts.now().date()
     until = reader.paused_until if reader else None
     ahead = until if until is not None and until > today else None
     places = len(publication.languages)
