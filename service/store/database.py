@@ -40,6 +40,7 @@ _SILENCE = {
 # The same from the other end: a host that dies or is cut off between two statements would hold its locks, for which the
 # other hosts wait, until the server's TCP misses it: two hours. Nothing here thinks for a minute in a transaction.
 _IDLE = "idle_in_transaction_session_timeout"
+# Have the server end a session that stays idle in a transaction; what the URL, role or server says holds.
 _END_IDLE = f"SELECT set_config('{_IDLE}', '60s', false) WHERE current_setting('{_IDLE}') = '0'"
 # Who reads row by row is as slow as whatever he feeds, and locks nothing.
 _MAY_IDLE = sa.text(f"SET LOCAL {_IDLE} = 0")
@@ -347,13 +348,6 @@ def _ping_after_pause(engine: Engine) -> None:
             raise sa.exc.InvalidatePoolError from error
 
 
-def _end_idle(dbapi: Any, _record: Any) -> None:
-    """Have the server end a session that stays idle in a transaction; what the URL, role or server says holds."""
-    dbapi.autocommit = True
-    dbapi.execute(_END_IDLE)
-    dbapi.autocommit = False
-
-
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "postgresql":
         from service.store import silence
@@ -362,8 +356,7 @@ def _engine(url: URL, pool_size: int) -> Engine:
         ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
         engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
         _ping_after_pause(engine)
-        silence.attend(engine)
-        event.listen(engine, "connect", _end_idle)
+        silence.attend(engine, _END_IDLE)
         return engine
     engine = sa.create_engine(
         url,

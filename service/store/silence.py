@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import time
-from typing import Any, TypeVar
+from typing import Any, LiteralString, TypeVar
 
 import psycopg
 from psycopg.abc import PQGen
@@ -96,8 +96,8 @@ def _answers(fileno: int) -> bool:
     return True
 
 
-def attend(engine: Engine) -> None:
-    """Have all connections of this engine be such."""
+def attend(engine: Engine, first: LiteralString) -> None:
+    """Have all connections of this engine be such; `first` is the statement that each begins with."""
     abandoned: set[int] = set()
 
     @event.listens_for(engine, "do_connect")
@@ -107,13 +107,14 @@ def attend(engine: Engine) -> None:
         return made
 
     @event.listens_for(engine, "connect")
-    def end_abandoned(dbapi: Connection, _record: Any) -> None:
+    def begin(dbapi: Connection, _record: Any) -> None:
         given_up = list(abandoned)
+        dbapi.autocommit = True
         if given_up:
-            dbapi.autocommit = True
             dbapi.execute(_END, [given_up])
-            dbapi.autocommit = False
             abandoned.difference_update(given_up)
+        dbapi.execute(first)
+        dbapi.autocommit = False
 
 
 def let_last(connection: EngineConnection) -> None:
