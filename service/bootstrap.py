@@ -123,6 +123,12 @@ class Services:
         """The time by which mail is delivered, on every host the same; the database tells it."""
         return CommonClock(self.clock)
 
+    def now(self) -> dt.datetime:
+        """What time it is by the database, for whatever a command or a page does; `clock` is this machine's."""
+        # Whoever opened it was told; nothing more is asked for.
+        assert self.database
+        return self.common_clock.now()
+
     @cached_property
     def departures(self) -> DepartureLog:
         """Where those who leave are written down, beside the database."""

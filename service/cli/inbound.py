@@ -31,7 +31,7 @@ def inbound() -> None:
 
     def take(token: str) -> None:
         with parts.database.begin() as session:
-            now = parts.clock.now()
+            now = parts.now()
             unsubscribe(session, parts.bell, parts.unsubscribe_links, parts.departures, token, now=now)
 
     async def run() -> None:
