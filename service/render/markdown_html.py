@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import nh3
 from markdown_it import MarkdownIt
@@ -24,11 +25,16 @@ _HEADING = 3  # the level in Markdown of the first heading below the article's o
 
 @dataclass(frozen=True, slots=True)
 class Dress:
-    """How tags look in one place: class and inline style by tag, and the level of the article's own heading."""
+    """How tags look in one place: class and inline style by tag, and the level of the article's own heading.
+
+    `width` is that of the text in CSS pixels where it never changes, `letters` how many bold ones of a table's head
+    stand beside each other on a phone.
+    """
 
     classes: Mapping[str, str]
     styles: Mapping[str, str]
     article_level: int
+    letters: int = 28
     width: int | None = None
 
 
@@ -56,6 +62,8 @@ MAIL = Dress(
         "img": "display:block;width:100%;height:auto;border:0",
     },
     article_level=2,
+    # Fewer: where a mail program drops the sheet, the margins stay as wide as on a desk.
+    letters=24,
     width=MAIL_WIDTH,
 )
 WEB_ISSUE = Dress(classes={}, styles={}, article_level=2)
@@ -97,6 +105,7 @@ def _dress_blocks(
     tokens: list[Token], dress: Dress, images: Mapping[str, PlacedImage], files: Mapping[str, str]
 ) -> None:
     previous = ""
+    whole = _whole_heads(tokens, dress.letters)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{_heading_level(int(token.tag[1]), dress)}"
@@ -106,9 +115,35 @@ def _dress_blocks(
             # The first paragraph of a quote or an item sits at its top edge, the first cell of a row at its start.
             flush = token.type == "paragraph_open" and previous in ("blockquote_open", "list_item_open")
             _put_on(token, dress, flush=flush, first_cell=previous == "tr_open")
+            if id(token) in whole:
+                _keep_whole(token, dress)
         if token.children:
             token.children = _inline(token.children, dress, images, files)
         previous = token.type
+
+
+def _whole_heads(tokens: list[Token], letters: int) -> set[int]:
+    """The ids of those cells of tables' heads whose words are short enough for every column to keep such words whole.
+
+    Where all may give way anywhere, a browser narrows short words as it does long ones, and cuts both.
+    """
+    whole: set[int] = set()
+    head: list[tuple[Token, int]] = []
+    for token, following in pairwise(tokens):
+        if token.type == "thead_open":
+            head = []
+        elif token.type == "th_open":
+            head.append((token, max(map(len, following.content.split()), default=0)))
+        elif token.type == "thead_close":
+            whole.update(id(cell) for cell, longest in head if longest * len(head) <= letters)
+    return whole
+
+
+def _keep_whole(token: Token, dress: Dress) -> None:
+    if dress.styles:
+        token.attrSet("style", str(token.attrGet("style")).replace("overflow-wrap:anywhere", "overflow-wrap:normal"))
+    else:
+        token.attrSet("class", " ".join(filter(None, (str(token.attrGet("class") or ""), "whole"))))
 
 
 def _heading_level(level: int, dress: Dress) -> int:
