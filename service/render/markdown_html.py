@@ -20,25 +20,22 @@ from service.render.tokens import LIGHT, MONO, SERIF
 from service.render.typography import NO_BREAK, bind
 
 MAIL_WIDTH = 536  # CSS pixels of text beside the 32 px on both sides of a 600 px column
+_HEAD = 28  # bold letters of a table's head that stand beside each other on a phone, margins and all
 _HEADING = 3  # the level in Markdown of the first heading below the article's own
 
 
 @dataclass(frozen=True, slots=True)
 class Dress:
-    """How tags look in one place: class and inline style by tag, and the level of the article's own heading.
-
-    `width` is that of the text in CSS pixels where it never changes, `letters` how many bold ones of a table's head
-    stand beside each other on a phone.
-    """
+    """How tags look in one place: class and inline style by tag, and the level of the article's own heading."""
 
     classes: Mapping[str, str]
     styles: Mapping[str, str]
     article_level: int
-    letters: int = 28
     width: int | None = None
 
 
-_CELL = "padding:8px 0 8px 10px;text-align:left;vertical-align:top;border-bottom:1px solid " + LIGHT.rule
+# Between columns as little as reads well: where a mail program drops the sheet, a phone keeps the margins of a desk.
+_CELL = "padding:8px 0 8px 6px;text-align:left;vertical-align:top;border-bottom:1px solid " + LIGHT.rule
 MAIL = Dress(
     classes={"a": "lk", "blockquote": "bq", "code": "cd", "th": "tb", "td": "tb"},
     styles={
@@ -62,8 +59,6 @@ MAIL = Dress(
         "img": "display:block;width:100%;height:auto;border:0",
     },
     article_level=2,
-    # Fewer: where a mail program drops the sheet, the margins stay as wide as on a desk.
-    letters=24,
     width=MAIL_WIDTH,
 )
 WEB_ISSUE = Dress(classes={}, styles={}, article_level=2)
@@ -105,7 +100,7 @@ def _dress_blocks(
     tokens: list[Token], dress: Dress, images: Mapping[str, PlacedImage], files: Mapping[str, str]
 ) -> None:
     previous = ""
-    whole = _whole_heads(tokens, dress.letters)
+    whole = _whole_heads(tokens)
     for token in tokens:
         if token.type in ("heading_open", "heading_close"):
             token.tag = f"h{_heading_level(int(token.tag[1]), dress)}"
@@ -122,7 +117,7 @@ def _dress_blocks(
         previous = token.type
 
 
-def _whole_heads(tokens: list[Token], letters: int) -> set[int]:
+def _whole_heads(tokens: list[Token]) -> set[int]:
     """The ids of those cells of tables' heads whose words are short enough for every column to keep such words whole.
 
     Where all may give way anywhere, a browser narrows short words as it does long ones, and cuts both.
@@ -135,7 +130,7 @@ def _whole_heads(tokens: list[Token], letters: int) -> set[int]:
         elif token.type == "th_open":
             head.append((token, max(map(len, following.content.split()), default=0)))
         elif token.type == "thead_close":
-            whole.update(id(cell) for cell, longest in head if longest * len(head) <= letters)
+            whole.update(id(cell) for cell, longest in head if longest * len(head) <= _HEAD)
     return whole
 
 
@@ -155,7 +150,7 @@ def _put_on(token: Token, dress: Dress, *, flush: bool = False, first_cell: bool
         token.attrSet("class", dress.classes[token.tag])
     style = "margin:0" if flush and dress.styles else dress.styles.get(token.tag, "")
     if first_cell:
-        style = style.replace("10px", "0", 1)
+        style = style.replace("6px", "0", 1)
     if token.tag in ("ul", "ol") and token.level > 0:
         style = style.replace("16px", "0", 1)
     # A table's cell brings its alignment; said last, it wins.

@@ -40,9 +40,9 @@ def test_tables_of_a_text_are_real_tables():
     ("heads", "whole"),
     [
         (["Вобласць", "Школ", "Шлях цяпер, км", "З верасня, км"], [False, True, True, False]),
-        (["Region", "Towns", "Now, km", "From September, km"], [True, True, True, False]),
+        (["Region", "Schools", "Now, km", "From September, km"], [True, True, True, False]),
         (["Партыйнасць", "Гадоў"], [True, True]),
-        (["2019", "2020", "2021", "2022", "2023", "2024"], [True] * 6),
+        (["2019", "2020", "2021", "2022", "2023", "2024", "2025"], [True] * 7),
         (["2018,", "2019,", "2020,", "2021,", "2022,", "2023,"], [False] * 6),
         (["[Школ](https://example.org/)", ""], [False, True]),
     ],
