@@ -18,7 +18,8 @@ from service.render.typography import bind
 
 FOLDER = Path(__file__).resolve().parents[2] / "templates"
 # `15–21`, and `15.–21.` where days are ordinals: a line may end after the dash.
-_BETWEEN_NUMBERS = re.compile(r"\d+\.?–\d+\.?")
+# In English the month stands before its day, and nothing else binds the two.
+_HELD = re.compile(r"[A-Za-z]{3,} \d{1,2}(?:–\d{1,2})?(?=,| –)|\d+\.?–\d+\.?|\d{4}-W\d\d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,13 +65,13 @@ def _bound(words: str) -> str:
 
 
 def _unbroken(words: str, *, inline: bool = False) -> Markup:
-    """The HTML of a range of dates with its numbers and the dash between them in an element that no line breaks.
+    """The HTML of `words` with numbers and the dash between them, and names of weeks, in elements that no line breaks.
 
     Not a word joiner: Outlook and many mail fonts draw it as a box. A page's policy allows no style that is `inline`,
     and a mail may come without its sheet.
     """
     how = 'style="white-space:nowrap"' if inline else 'class="unbroken"'
-    held = _BETWEEN_NUMBERS.sub(rf"<span {how}>\g<0></span>", str(escape(words)))
+    held = _HELD.sub(rf"<span {how}>\g<0></span>", str(escape(words)))
     return Markup(held)  # noqa: S704 - escaped just now, and a number holds no markup
 
 

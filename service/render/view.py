@@ -159,7 +159,7 @@ def _article(number: int, shown: ShownArticle, desk: _Desk) -> ArticleView:
         lead=text.lead,
         trend=trend_view(edition.publication, article.trend, language) if article.trend else None,
         note=words(_NOTE, **_note_values(words, text.language)) if shown.fallback else None,
-        note_html=words.html(_NOTE, **_unbroken(_note_values(words, text.language))) if shown.fallback else None,
+        note_html=_note_html(words, text.language, desk.dress) if shown.fallback else None,
         html=desk.fragments.markup(
             (text.content_hash, desk.dress, desk.images, files),
             lambda: body_html(text.body, desk.dress, desk.images, files),
@@ -187,10 +187,11 @@ def _note_values(words: Catalogue, shown: str) -> dict[str, str]:
     return {"in_own": words.in_language(words.language), "in_shown": words.in_language(shown)}
 
 
-def _unbroken(values: Mapping[str, str]) -> dict[str, Markup]:
-    # `па-руску` is one word: a line must not end after its hyphen.
-    span = Markup('<span style="white-space:nowrap">{}</span>')
-    return {name: span.format(value) for name, value in values.items()}
+def _note_html(words: Catalogue, shown: str, dress: Dress) -> Markup:
+    # `па-руску` is one word: a line must not end after its hyphen. A page's policy allows no inline style.
+    how = 'style="white-space:nowrap"' if dress is MAIL else 'class="unbroken"'
+    span = Markup(f"<span {how}>{{}}</span>")  # noqa: S704 - one of the two above
+    return words.html(_NOTE, **{name: span.format(value) for name, value in _note_values(words, shown).items()})
 
 
 def _byline(words: Catalogue, authors: tuple[str, ...]) -> str | None:

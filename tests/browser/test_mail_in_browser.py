@@ -42,6 +42,16 @@ PAIRS = """() => {
 TARGETS = """() => [...document.querySelectorAll("a")].filter(a => getComputedStyle(a).display !== "inline")
   .map(a => [a.textContent, a.getBoundingClientRect().height])"""
 
+# Each word of the heads of tables, and over how many lines it is spread.
+LINES_OF_HEADS = """() => [...document.querySelectorAll("th")].flatMap(head => {
+  const node = document.createTreeWalker(head, NodeFilter.SHOW_TEXT).nextNode();
+  return [...node.data.matchAll(/\\S+/g)].map(word => {
+    const range = document.createRange();
+    range.setStart(node, word.index); range.setEnd(node, word.index + word[0].length);
+    return [word[0], new Set([...range.getClientRects()].map(box => Math.round(box.top))).size];
+  });
+})"""
+
 HOVER = "document.querySelectorAll('*').forEach(element => element.dispatchEvent(new MouseEvent('mouseover')))"
 
 
@@ -106,6 +116,19 @@ def test_every_notice_to_a_reader_is_readable_on_a_phone(running, language):
                     found = Axe().run(page, options={"runOnly": WCAG}).response["violations"]
                     assert [each["id"] for each in found] == [], (name, look.name)
                 assert asked == []
+
+
+@pytest.mark.parametrize("kind", ["mail", "web"])
+@pytest.mark.parametrize("chain", CHAINS, ids=str)
+def test_no_short_word_of_a_tables_head_is_cut_on_a_phone(running, chain, kind):
+    made = sample_edition(chain)
+    html = opened(mail(made)) if kind == "mail" else web_page(made)
+    with shown(running, html, 360) as (page, _asked):
+        lines = page.evaluate(LINES_OF_HEADS)
+        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    short = {word: count for word, count in lines if len(word) <= 7}
+    assert len(short) >= 4
+    assert set(short.values()) == {1}, short
 
 
 @pytest.mark.parametrize("name", [*MAILS[:2], "web"])

@@ -1,5 +1,7 @@
 """A text as HTML, for the mail and for the web."""
 
+import re
+
 import pytest
 
 from service.render.inspect import read_page
@@ -32,6 +34,30 @@ def test_tables_of_a_text_are_real_tables():
     assert html.count('<th scope="col"') == 2
     assert "role" not in html
     assert html.count("text-align:right") == 2
+
+
+@pytest.mark.parametrize(
+    ("heads", "whole"),
+    [
+        (["Вобласць", "Школ", "Шлях цяпер, км", "З верасня, км"], [False, True, True, False]),
+        (["Region", "Schools", "Now, km", "From September, km"], [True, True, True, False]),
+        (["Партыйнасць", "Гадоў"], [True, True]),
+        (["2019", "2020", "2021", "2022", "2023", "2024", "2025"], [True] * 7),
+        (["2018,", "2019,", "2020,", "2021,", "2022,", "2023,"], [False] * 6),
+        (["[Школ](https://example.org/)", ""], [False, True]),
+    ],
+)
+def test_short_words_of_a_tables_head_stay_whole_and_long_ones_give_way(heads, whole):
+    def row(cells):
+        return f"| {' | '.join(cells)} |\n"
+
+    body = row(heads) + row(["--:"] * len(heads)) + row(["1"] * len(heads))
+    # Another table beside it, whose one long word is its own matter.
+    body += "\n" + row(["Сельскагаспадарчых"]) + row(["---"]) + row(["1"])
+    said = re.findall(r"<th [^>]*overflow-wrap:(\w+)", mail(body))
+    assert said == ["normal" if each else "anywhere" for each in whole] + ["normal"]
+    assert re.findall(r'<th [^>]*class="number( whole)?"', web(body)) == [" whole" if each else "" for each in whole]
+    assert web(body).count("whole") == sum(whole) + 1
 
 
 def test_a_line_break_between_two_tags_stays_a_space():

@@ -1,5 +1,7 @@
 """Notices, in every language."""
 
+import re
+
 import pytest
 
 from service.domain.errors import ConfigurationError
@@ -156,3 +158,12 @@ def test_an_unknown_kind_is_refused_with_those_that_exist():
     with pytest.raises(ConfigurationError, match=r'no notice "farewell"; there are .*issue-blocked'):
         notice("farewell", "en", {})
     assert set(PARAMS) <= set(notice_kinds())
+
+
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+@pytest.mark.parametrize("kind", ["issue-blocked", "slot-missed", "mailing-trouble"])
+def test_a_heading_keeps_the_name_of_the_week_on_one_line(kind, language):
+    html = notice(kind, language).html
+    heading = html[html.index("<h1") : html.index("</h1>")]
+    assert re.search(r'<span style="white-space:\s*nowrap">2019-W22</span>', heading)
+    assert heading.count("2019-W22") == 1

@@ -40,13 +40,16 @@ def test_what_was_escaped_is_not_escaped_twice_and_the_rest_is():
     ("words", "held"),
     [
         ("15–21 красавіка 2019", "[15–21] красавіка 2019"),
-        ("From May 6–12, 2019 to <b>", "From May [6–12], 2019 to &lt;b&gt;"),
+        ("From May 6–12, 2019 to <b>", "From [May 6–12], 2019 to &lt;b&gt;"),
+        ("May 27 – June 2, 2019", "[May 27] – [June 2], 2019"),
+        ("December 31, 2018 – January 6, 2019", "[December 31], 2018 – [January 6], 2019"),
+        ("Нумар 2019-W22 не адпраўлены", "Нумар [2019-W22] не адпраўлены"),
         ("15.–21. April 2019", "[15.–21.] April 2019"),
         ("27 мая – 2 чэрвеня 2019", "27 мая – 2 чэрвеня 2019"),
         (Markup("1–7 &lt; 8–14"), "[1–7] &lt; [8–14]"),
     ],
 )
-def test_no_line_breaks_a_range_between_its_numbers(words, held):
+def test_no_line_breaks_a_range_between_its_numbers_a_day_from_its_month_or_the_name_of_a_week(words, held):
     from jinja2 import DictLoader
 
     sources = {"page.html": "{{ words | unbroken }}", "mail.mjml.j2": "{{ words | unbroken(inline=true) }}"}

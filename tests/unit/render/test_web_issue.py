@@ -50,6 +50,12 @@ def test_foreign_texts_say_their_language(page):
     assert languages == [shown.text.language for shown in made.articles]
 
 
+def test_the_note_at_a_foreign_text_keeps_the_name_of_a_language_on_one_line(page):
+    made, html = page
+    own = {"en": "in English", "be": "па-беларуску", "ru": "на русском"}[made.language]
+    assert html.count(f'<span class="unbroken">{own}</span>') == sum(shown.fallback for shown in made.articles)
+
+
 def test_images_come_from_the_issue_s_folder(page):
     made, html = page
     images = Tree(html).all("img")

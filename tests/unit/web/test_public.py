@@ -79,6 +79,14 @@ def test_the_page_of_the_link_has_one_button_that_posts_to_it(site, parts, reade
     assert page.headers["referrer-policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize("language", ["en", "be", "ru"])
+def test_a_subscribers_pages_do_not_call_to_subscribe(site, parts, reader, language):
+    for link in (leave_link(parts, reader), preference_link(parts, reader)):
+        page = site.get(f"{link}?lang={language}").text
+        assert f'href="/{language}/privacy"' in page
+        assert "/subscribe" not in page
+
+
 @pytest.mark.parametrize("token", ["canary-short", "A" * 48, "TYDZEN-UNSUBSCRIBE-Qz7xKp2vJw9mRf4tHb6nLc8sYd3gA"])
 def test_a_forged_link_is_a_page_that_is_not_there(site, parts, reader, token):
     for answer in (

@@ -219,6 +219,19 @@ def test_form_and_answer_warn_everybody_of_mailboxes_that_authorities_can_read(s
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+def test_the_form_warns_before_its_button(site, published, language):
+    page = site.get(f"/{language}/subscribe").text
+    assert page.index("<form") < page.index('id="mailbox"') < page.index(".by") < page.index('<button type="submit"')
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_who_mistyped_the_address_finds_the_way_back_to_the_form(site, published, language):
+    page = site.get(f"/{language}/subscribe/sent").text
+    main = page[page.index("<main") : page.index("</main>")]
+    assert f'<a href="/{language}/subscribe">' in main
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
 @pytest.mark.parametrize("path", ["", "privacy", "issues/", "issues/2019-W22/", "elite/", "elite/council-drafts"])
 def test_the_form_at_the_end_of_a_page_warns_before_its_button_and_leads_to_what_is_safer(
     site, published, language, path
