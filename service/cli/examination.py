@@ -13,7 +13,7 @@ from service.audience import departures
 from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, InvalidInputError, TydzenError
 from service.mail.address import envelope_address
-from service.mail.relay import Tls
+from service.mail.tls import Tls
 from service.store import publication, schema
 
 if TYPE_CHECKING:
