@@ -51,7 +51,8 @@ def sealed(scale: float, repeat: int) -> list[Row]:
     with installation("sqlite", parts.free_port()) as made:
         made.fill(readers)
         with made.services.database.read() as session:
-            rows = session.execute(sa.select(subscribers.c.id, subscribers.c.sealed)).all()
+            found = session.execute(sa.select(subscribers.c.id, subscribers.c.sealed))
+            rows = [(row.id, row.sealed) for row in found]
         unseal = made.services.sealer.open
         taken = []
         for _ in range(repeat):

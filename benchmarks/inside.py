@@ -1,10 +1,16 @@
-"""Where one sending process spends its time: CPU per letter of its threads, of the database and of the sink.
+r"""Where one sending process spends its time: CPU per letter of its threads, of the database and of the sink.
 
     python -m benchmarks.inside [--readers 20000] [--database postgresql|sqlite] [--hide CHUNKING] [--wait]
+    valgrind --tool=callgrind --separate-threads=yes --instr-atstart=no \
+        python -m benchmarks.inside --readers 3000 --count
 
 The same parts as in a worker, but in this process and without Celery, so that a profiler can look at it: `--wait` says
 its process id and waits for Enter before the first letter. CPU time is the kernel's own count by thread, in
 nanoseconds; of all batches the lower quartile is told, which bears a busy machine better than a mean does.
+
+With `--count` callgrind counts the instructions of this process from the second batch on, and of nothing else: a number
+that no other work on the machine changes. `callgrind_annotate` then says whose they are. Only the loop's are those of
+real life: fifty times slower, groups are small, and what the database's thread does for each is shared by few letters.
 """
 
 from __future__ import annotations
@@ -12,6 +18,7 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -22,6 +29,7 @@ import sqlalchemy as sa
 
 from benchmarks import parts
 from benchmarks.installation import installation
+from service.delivery.process import SendingProcess
 from service.embedded import valkey
 from service.pace.places import Places
 from service.store.tables import batches
@@ -51,6 +59,16 @@ def seconds_by_kind(server: int | None, sink: int) -> dict[str, float]:
     return {**thread_seconds(), "PostgreSQL": server_seconds(server), "sink": server_seconds(sink)}
 
 
+def count_instructions(process: SendingProcess, todo: list[tuple[int, int]]) -> None:
+    """Send these batches while callgrind counts."""
+    control = ["callgrind_control", "-i"]
+    subprocess.run([*control, "on", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+    for number, _ in todo:
+        process.send_batch(number)
+    subprocess.run([*control, "off", str(os.getpid())], check=True, stdout=subprocess.DEVNULL)
+    print(f"{sum(letters for _, letters in todo)} letters were counted")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--readers", type=int, default=20_000)
@@ -58,6 +76,7 @@ def main() -> int:
     parser.add_argument("--hide", action="append", default=[], help="an extension that the sink does not offer")
     parser.add_argument("--delay", type=int, default=0, help="microseconds that the sink takes over a letter")
     parser.add_argument("--wait", action="store_true")
+    parser.add_argument("--count", action="store_true")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         port = parts.free_port()
@@ -68,8 +87,7 @@ def main() -> int:
             services = made.services
             with valkey.running(made.folder):
                 assert services.planner.plan(made.release())
-                places = Places(made.folder / "places", 1)
-                places.prepare()
+                places = Places.of_new_worker(made.folder / "places", 1)
                 process = services.sending_process(places, lambda: False)
                 process.dispatcher.follow_seconds = 0  # batch by batch, to look in between
                 with services.database.read() as session:
@@ -78,6 +96,9 @@ def main() -> int:
                 if options.wait:
                     input(f"pid {os.getpid()}, Enter starts: ")
                 process.send_batch(todo.pop()[0])  # what is done once: connections, statements, the rendition
+                if options.count:
+                    count_instructions(process, todo)
+                    return 0
                 seen: dict[str, list[float]] = {}
                 before = seconds_by_kind(made.server, sink.pid)
                 started = time.perf_counter()

@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import sqlalchemy as sa
 
@@ -32,6 +31,7 @@ from service.editorial.publication_file import read_publication
 from service.embedded import valkey
 from service.mail.segments import Rendition
 from service.store import issues, publication, subscribers
+from service.store.subscribers import NewSubscriber
 from service.store.tables import renditions
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -102,7 +102,7 @@ class Installation:
             with services.database.begin() as session:
                 subscribers.insert(session, rows, week=Week.parse(WEEK))
 
-    def _reader(self, number: int) -> dict[str, Any]:
+    def _reader(self, number: int) -> NewSubscriber:
         return subscribers.prepared(
             self.services.sealer,
             f"reader{number}@example.test",

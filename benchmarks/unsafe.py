@@ -54,8 +54,8 @@ def nothing(*_arguments: Any) -> None:
     return None
 
 
-assert DeliveryState.ACCEPTED == 2
+assert int(DeliveryState.ACCEPTED) == 2
 gate._POSTGRESQL_GATE = _READ  # noqa: SLF001
-gate.still_open = always
+gate.still_open = always  # type: ignore[assignment]
 outcomes._accept = accept  # type: ignore[assignment]  # noqa: SLF001
 Journal.dot = Journal.reply = Journal.accepted = nothing  # type: ignore[method-assign,assignment]

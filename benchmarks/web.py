@@ -61,11 +61,19 @@ def _fill(folder: Path, port: int) -> None:
     services = bootstrap.services()
     services.upgrade_database()
     now, weekly = services.clock.now(), read_publication(_PROJECT / "examples")
-    values = {"rate": None, "audience": "all", "actor": "bench", "release_at": None}
     with services.database.begin() as session:
         publication.save(session, weekly, now)
         issues.save(session, _approved(read_issue(_PROJECT / "examples" / "issues" / str(_WEEK), weekly)), now)
-        mailings.create(session, str(_WEEK), state=MailingState.SENT, now=now, **values)
+        mailings.create(
+            session,
+            str(_WEEK),
+            state=MailingState.SENT,
+            now=now,
+            rate=None,
+            audience="all",
+            actor="bench",
+            release_at=None,
+        )
     services.database.close()
 
 
