@@ -83,8 +83,8 @@ class ImapReader:
         account: ImapAccount,
         take: Callable[[str], bool],
         halt: Halt,
-        times: Times = Times(),  # frozen
-        limits: Limits = Limits(),  # noqa: B008
+        times: Times = Times(),
+        limits: Limits = Limits(),  # noqa: B008  # frozen
     ) -> None:
         self._account = account
         self._take = take

@@ -186,6 +186,8 @@ class ImapSession:
             ) from None
         except OSError as error:
             raise self._away(f"cannot be reached ({error.strerror or error})") from None
+        except IMAPClient.ReadOnlyError:
+            raise self._away("may only be read: give its user the right to delete mails in that folder") from None
         except IMAPClient.AbortError:
             raise self._away("closed the connection, or says what cannot be understood") from None
         except IMAPClient.Error:

@@ -246,3 +246,32 @@ def test_a_halt_ends_every_wait_at_once(where):
         look(made)
     assert type(ended.value).__name__ == "HaltedError"
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    ("opened", "words"),
+    [
+        (FOLDER + b"T OK [READ-ONLY] ok\r\n", "the right to delete mails"),
+        (FOLDER.replace(b"7", b"8") + b"T OK [READ-WRITE] ok\r\n", "made its folder anew"),
+        (b"T NO not now\r\n", "refuses what was asked"),
+    ],
+    ids=["no right to delete", "other mails by now", "refused"],
+)
+def test_what_may_not_be_deleted_or_is_another_mail_by_now_stays(opened, words):
+    with session(SELECT=opened) as made:
+        folder = made.look()
+        with pytest.raises(MailboxAwayError, match=words):
+            made.remove([5], folder)
+        assert not any(b"STORE" in line or b"EXPUNGE" in line for line in made.server.heard)
+
+
+def test_mails_are_deleted_by_their_uids_and_the_folder_is_closed_to_changes_again():
+    with session(SELECT=FOLDER + b"T OK [READ-WRITE] ok\r\n") as made:
+        assert made.remove([5], made.look(), marked=[4])
+        said = [line.split(b" ", 1)[1] for line in made.server.heard[-4:]]
+    assert said == [
+        b'SELECT "INBOX"\r\n',
+        b"UID STORE 5 +FLAGS.SILENT (\\Deleted)\r\n",
+        b"UID EXPUNGE 4,5\r\n",
+        b'EXAMINE "INBOX"\r\n',
+    ]
