@@ -20,8 +20,8 @@ from service.domain.web_address import is_base_url
 ENV_FILE = ".env"
 _PREFIX = "TYDZEN_"
 # A password in a URL, as part of its authority or as a parameter. Passwords may hold any sign, so all is taken for one
-# up to the last @, but for that of a mail address in a parameter of its own.
-_IN_ADDRESS = re.compile(r"([?&]address=[^@&]*)@")
+# up to the last @, but for that of a mail address as a parameter, where an @ comes before it or no password can be.
+_IN_ADDRESS = re.compile(r"^((?:lmtp:|.*@).*[?&]address=[^@&]*)@(?=[^@]*$)")
 _IN_AUTHORITY = re.compile(r"(?<=://)([^:/?#]*):.*@")
 _IN_QUERY = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 

@@ -146,6 +146,7 @@ service imap-login {{
         os.killpg(self.process.pid, number)
 
     def set_password(self, password: str) -> None:
+        self.password = password
         # A passwd file has a meaning for `:`.
         coded = base64.b64encode(password.encode()).decode()
         (self.folder / "users").write_text(f"{USER}:{{PLAIN.b64}}{coded}\n")

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -212,9 +213,8 @@ class Client(imapclient.IMAPClient):  # type: ignore[misc]
     """IMAPClient on such a wire."""
 
     def __init__(self, account: ImapAccount, context: ssl.SSLContext | None, halt: Halt, limits: Limits) -> None:
-        self._make = lambda: ImapWire(account, context, halt, limits)
-        implicit = account.tls is Tls.IMPLICIT
-        super().__init__(account.host, account.port, ssl=implicit)
+        self._make: Callable[[], ImapWire] = lambda: ImapWire(account, context, halt, limits)
+        super().__init__(account.host, account.port, ssl=account.tls is Tls.IMPLICIT)
 
     def _create_IMAP4(self) -> ImapWire:  # noqa: N802  # IMAPClient's name
         return self._make()

@@ -45,6 +45,7 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch):
             "imaps://u@w.org:***@h/I?ca=/a.pem&address=l@w.org",
         ),
         ("imaps://u:x?address=canary@h/I?address=l@w.org", "imaps://u:***@h/I?address=l@w.org"),
+        ("imaps://u:x?address=canary@h", "imaps://u:***@h"),
         ("lmtp://127.0.0.1:8024?address=l@w.org", "lmtp://127.0.0.1:8024?address=l@w.org"),
         ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
     ],
