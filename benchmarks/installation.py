@@ -149,7 +149,7 @@ class Installation:
         number = self.release()
         asked, first, before = time.perf_counter(), 0.0, {}
         while True:
-            with services.database.read() as session:
+            with services.database.look() as session:
                 status = progress.status(session, number)
             if not first and status.mailing.started_at:
                 first, before = time.perf_counter(), self._usages(workers, sink)

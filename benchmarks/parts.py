@@ -8,8 +8,9 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,29 @@ def usage(pid: int) -> Usage:
     return Usage((int(fields[11]) + int(fields[12])) / _TICKS, peak / 1024, private / 1024)
 
 
+@dataclass(frozen=True, slots=True)
+class Turns:
+    """Seconds that a process of one thread had a core, and that it was ready and waited for one."""
+
+    had: float = 0.0
+    waited: float = 0.0
+
+    def __add__(self, other: Turns) -> Turns:
+        return Turns(self.had + other.had, self.waited + other.waited)
+
+    def __sub__(self, other: Turns) -> Turns:
+        return Turns(self.had - other.had, self.waited - other.waited)
+
+
+def turns(pid: int) -> Turns:
+    """Of the process's main thread, until now; nothing where the kernel does not count it."""
+    try:
+        had, waited, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    except OSError:
+        return Turns()
+    return Turns(int(had) / 1e9, int(waited) / 1e9)
+
+
 def descendants(pid: int) -> list[int]:
     """The process and all below it."""
     children: dict[int, list[int]] = {}
@@ -62,8 +86,35 @@ def descendants(pid: int) -> list[int]:
 
 
 def usage_of_all(pid: int) -> Usage:
-    """The process and all below it, together."""
-    return sum((usage(one) for one in descendants(pid)), Usage())
+    """The process and all below it, together; of those that have ended the CPU."""
+    return sum((usage(one) + Usage(_ended(one)) for one in descendants(pid)), Usage())
+
+
+def _ended(pid: int) -> float:
+    """CPU seconds of the process's children that have ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[13]) + int(fields[14])) / _TICKS
+
+
+@contextmanager
+def largest(pid: int) -> Iterator[Callable[[], float]]:
+    """What tells the most memory that one process below `pid` had of its own in the block, in MB: looked at often."""
+    found, over = [0.0], threading.Event()
+
+    def look() -> None:
+        while not over.wait(0.25):
+            found.extend(usage(one).private for one in descendants(pid))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        yield lambda: max(found)
+    finally:
+        over.set()
+        thread.join()
 
 
 def free_port() -> int:

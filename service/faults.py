@@ -15,6 +15,7 @@ Point = Literal[
     "plan-before-lock",
     "plan-after-lock",
     "plan-after-rendering",
+    "plan-slice-numbered",
     "plan-slice-commit",
     "plan-between-slices",
     "plan-before-start",

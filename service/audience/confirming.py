@@ -8,24 +8,25 @@ from enum import StrEnum
 from service.audience.departures import Departures, note
 from service.audience.moving import move
 from service.audience.preferences import pause, set_chain
-from service.audience.reader_notices import WELCOME, tell
+from service.audience.reader_notices import tell
 from service.domain.chains import Chain
-from service.domain.signup import NEWEST_ISSUE, evidence, may_confirm, start_of_week
+from service.domain.signup import NEWEST_ISSUE, WELCOME, evidence, may_confirm
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import ConfirmationSigner
 from service.domain.weeks import Week
 from service.queue import Bell
-from service.store import Session, audit, confirmations, ledger, mailings, releases, subscribers, suppressions
+from service.store import Session, confirmations, ledger, mailings, releases, subscribers, suppressions
 from service.store.confirmations import Confirmation, State
 from service.store.departures import Step
 from service.store.subscribers import Subscriber
 
 
 class Outcome(StrEnum):
-    """What a page may say: forged, expired and used links are all the same to it."""
+    """What a page may say: forged, expired and withdrawn links, and used ones of who is mailed no more, are one."""
 
     CONFIRMED = "confirmed"
     MOVED = "moved"
+    ALREADY = "already"
     STALE = "stale"
 
 
@@ -34,32 +35,54 @@ def confirm(
 ) -> Outcome:
     """Make the reader of a confirmation active in the languages that its mail named, and lift what a sign-up lifts.
 
-    Pressing again changes nothing, and is CONFIRMED as long as the reader is active: who has left since is not brought
-    back by an old link. An active reader keeps the first consent; the languages change, and a pause ends, because the
-    page and the welcome promise the next issue. Who was active and suppressed comes back as others do, with the new
-    consent: it outweighs what older logs say (`departures.reapply`).
+    Pressing again changes nothing, and is ALREADY as long as the reader is mailed there: who has left since is not
+    brought back by an old link. An active reader keeps the first consent; the languages change, and a pause ends,
+    because the page and the welcome promise the next issue. Who was active and suppressed comes back as others do, with
+    the new consent: it outweighs what older logs say (`departures.reapply`).
     """
     row_id = links.read(token, now)
     asked = None if row_id is None else confirmations.hold(session, row_id)
-    if asked is not None and asked.mover is not None:
-        return Outcome.MOVED if move(session, bell, departures, asked, now=now) else Outcome.STALE
-    reader = None if asked is None else subscribers.find_hash(session, asked.address_hash)
-    if asked is None or reader is None:
+    if asked is None:
         return Outcome.STALE
     if asked.state is not State.OPEN:
-        return Outcome.CONFIRMED if reader.status is SubscriberStatus.ACTIVE else Outcome.STALE
+        return Outcome.ALREADY if _still_so(session, asked) else Outcome.STALE
+    if asked.mover is not None:
+        return Outcome.MOVED if move(session, bell, departures, asked, now=now) else Outcome.STALE
+    reader = subscribers.find_hash(session, asked.address_hash)
+    if reader is None:
+        return Outcome.STALE
     suppression = suppressions.find(session, reader.address_hash)
     if not may_confirm(reader.status, suppression.reason if suppression else None):
         return Outcome.STALE
     confirmations.close(session, reader.address_hash)
     suppressions.lift(session, reader.address_hash)
     if reader.status is SubscriberStatus.ACTIVE and suppression is None:
-        set_chain(session, reader, asked.chain, actor="reader", now=now)
-        pause(session, reader, None, actor="reader", now=now)
+        set_chain(session, reader, asked.chain, actor=None, now=now)
+        pause(session, reader, None, actor=None, now=now)
     else:
         _activate(session, bell, asked, reader, token, now=now)
     note(departures, [(reader.address_hash, Step.CONFIRMED)], Week.of(now.date()))
     return Outcome.CONFIRMED
+
+
+def already_confirmed(session: Session, row_id: bytes) -> bool:
+    """Whether `confirm` would be ALREADY with the link of that confirmation; for who only looks at it."""
+    asked = confirmations.used(session, row_id)
+    return asked is not None and _still_so(session, asked)
+
+
+def _still_so(session: Session, asked: Confirmation) -> bool:
+    """Whether the reader of a used confirmation is mailed at its address now.
+
+    One that was used with another, and never pressed itself, counts as that does: each mail said what is so now. Where
+    it asked for a move, that very reader must have come there by it.
+    """
+    reader = subscribers.find_hash(session, asked.address_hash)
+    if reader is None or reader.status is not SubscriberStatus.ACTIVE:
+        return False
+    if asked.mover is not None and asked.mover != (reader.id, reader.epoch - 1):
+        return False
+    return not suppressions.is_suppressed(session, reader.address_hash)
 
 
 def _activate(
@@ -67,15 +90,6 @@ def _activate(
 ) -> None:
     words = evidence(asked.text_version, asked.week, token)
     subscribers.activate(session, reader.id, asked.chain, consent=words, week=Week.of(now.date()))
-    audit.append(
-        session,
-        # To the week, as in the row: the hour of a sign-up is nobody's business.
-        at=start_of_week(now),
-        actor="reader",
-        action="subscriber.confirm",
-        subject=reader.public_id,
-        details={"before": reader.status.value, "languages": str(asked.chain)},
-    )
     newest = releases.newest(session)
     links = {"preferences": [reader.id.hex(), reader.epoch], "unsubscribe": [reader.id.hex(), 0]}
     address = subscribers.address(session, reader)

@@ -68,7 +68,8 @@ def effect(before: Known, said: Said) -> Effect:
     counted = "suppressed" if before.suppression is not None or said is Said.BLOCKED else "unsubscribed"
     reason = _SUPPRESSES.get(said)
     if before.suppression is not None and (reason is None or not outranks(reason, before.suppression)):
-        return Effect(before, before, counted, left=False)
+        # It stays; that its reader is gone is kept all the same, because some day it may be lifted.
+        reason = before.suppression
     after = Known(_departed(before, said), reason)
     left = before.suppression is None and before.status is not None and before.status not in _GONE
     return Effect(before, after, counted, left)
@@ -87,7 +88,8 @@ def _departed(before: Known, said: Said) -> SubscriberStatus | None:
     if said is Said.BLOCKED:
         # A keyed hash is all that is needed to never mail an address; who was only asked is forgotten.
         return None if before.status is SubscriberStatus.PENDING else before.status
-    if before.status is None and before.suppression is not None:
+    if before.status in {None, SubscriberStatus.PENDING} and before.suppression is not None:
+        # Nobody is a reader there, and nothing but the keyed hash need be kept.
         return None
     status = STORED[said]
     return max(status, before.status, key=_GONE.index) if before.status in _GONE else status

@@ -80,7 +80,10 @@ def _confirmations(session: Session, reader: Subscriber) -> list[dict[str, Any]]
 
 
 def _changes(session: Session, reader: Subscriber) -> list[dict[str, Any]]:
-    """The audit log's lines about the reader. Which operator it was is that person's business."""
+    """The audit log's lines about the reader: what operators did, and the weeks of moves.
+
+    Which operator it was is that person's business. Older releases wrote down more of what readers did themselves.
+    """
     return [
         {
             "at": _written(one.at),

@@ -11,6 +11,8 @@ from service.domain.weeks import Week
 
 # Every one of its exports has these, and nobody else's.
 _MARKS = {"leid", "euid"}
+# Its own columns that some export has; before the first of them stand the fields of the audience.
+_OWN = {"member_rating", "optin_time", "optin_ip", "confirm_time", "confirm_ip", "unsub_time", "clean_time", *_MARKS}
 _COMPLAINTS = ("spam", "abuse")
 
 
@@ -25,6 +27,11 @@ class MailchimpColumns:
     def present(self) -> bool:
         """Whether the file is an export of Mailchimp."""
         return self._places.keys() >= _MARKS
+
+    @property
+    def fields(self) -> int:
+        """How many columns stand before its own: the address and what the audience asks for, by names of its choice."""
+        return min(place for name, place in self._places.items() if name in _OWN)
 
     def departed(self, cells: Sequence[str]) -> Said | None:
         """That somebody complained, was cleaned (the mailbox bounced) or left; None for who is still there."""

@@ -6,13 +6,13 @@ import datetime as dt
 
 from service.audience.departures import Departures, note
 from service.audience.reader_notices import MOVE, MOVED, tell
-from service.domain.signup import MOST_CONFIRMATIONS, may_confirm
+from service.domain.signup import MOST_CONFIRMATIONS, may_confirm, start_of_week
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
 from service.queue import Bell
 from service.store import Session, audit, confirmations, subscribers, suppressions
-from service.store.confirmations import Confirmation, State
+from service.store.confirmations import Confirmation
 from service.store.departures import Step
 from service.store.signups import SignUp
 from service.store.subscribers import Subscriber
@@ -55,17 +55,13 @@ def ask_at(session: Session, bell: Bell, asked: SignUp, mover: tuple[bytes, int]
 
 
 def move(session: Session, bell: Bell, departures: Departures, asked: Confirmation, *, now: dt.datetime) -> bool:
-    """Have the reader's mails go to the address that confirmed, at once; whether they do.
+    """Have the reader's mails go to the address whose open confirmation was pressed, at once; whether they do.
 
     What a relay still says of the old address counts for nothing then: the reader's epoch has changed. A row of the
     new address that is no active reader's goes, and what a confirmation lifts is lifted. Of the old address a keyed
     hash stays, as of one that was erased: no list and no restored backup brings mails back there, a sign-up does.
     """
     assert asked.mover is not None
-    row_id, epoch = asked.mover
-    if asked.state is not State.OPEN:
-        moved = subscribers.get(session, row_id)
-        return moved is not None and moved.address_hash == asked.address_hash and moved.epoch == epoch + 1
     reader = _mover(session, asked.mover)
     if reader is None or not _may_move_to(session, asked.address_hash):
         return False
@@ -78,7 +74,9 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
     old = subscribers.address(session, reader)
     subscribers.move(session, reader, asked.address)
     suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
-    audit.append(session, at=now, actor="reader", action="subscriber.move", subject=reader.public_id)
+    # The only deed of readers that is written down: its week tells a restored backup what came after (`departures`).
+    at = start_of_week(now)
+    audit.append(session, at=at, actor="reader", action="subscriber.move", subject=reader.public_id)
     tell(session, bell, MOVED, about=asked.id, address=old, chain=reader.chain, reader=reader.id, links={}, now=now)
     # Older programs know this step, too: they read the log of the newer ones beside them.
     note(departures, [(reader.address_hash, Step.ERASED), (asked.address_hash, Step.CONFIRMED)], week)

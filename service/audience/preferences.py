@@ -13,10 +13,10 @@ from service.store.subscribers import Subscriber
 LONGEST_PAUSE = dt.timedelta(days=366)
 
 
-def set_chain(session: Session, reader: Subscriber, chain: Chain, *, actor: str, now: dt.datetime) -> bool:
+def set_chain(session: Session, reader: Subscriber, chain: Chain, *, actor: str | None, now: dt.datetime) -> bool:
     """Give the reader another chain, at once: a mailing that runs moves what was not sent yet. False if it is the same.
 
-    `actor` is who the audit log names: `reader`, or an operator.
+    `actor` is the operator whom the audit log names; None for the readers themselves, of whom it says nothing.
     """
     if reader.chain == chain:
         return False
@@ -25,7 +25,9 @@ def set_chain(session: Session, reader: Subscriber, chain: Chain, *, actor: str,
     return True
 
 
-def set_text_only(session: Session, reader: Subscriber, *, text_only: bool, actor: str, now: dt.datetime) -> bool:
+def set_text_only(
+    session: Session, reader: Subscriber, *, text_only: bool, actor: str | None, now: dt.datetime
+) -> bool:
     """Have the reader mailed text alone, or both forms, at once; False if it is so already."""
     if reader.text_only == text_only:
         return False
@@ -34,7 +36,7 @@ def set_text_only(session: Session, reader: Subscriber, *, text_only: bool, acto
     return True
 
 
-def pause(session: Session, reader: Subscriber, until: dt.date | None, *, actor: str, now: dt.datetime) -> None:
+def pause(session: Session, reader: Subscriber, until: dt.date | None, *, actor: str | None, now: dt.datetime) -> None:
     """Have nothing mailed to the reader before that day (UTC), or end the pause; a mailing that runs heeds it at once.
 
     Raises InvalidInputError for a day that is not one of the next LONGEST_PAUSE.
@@ -50,7 +52,16 @@ def pause(session: Session, reader: Subscriber, until: dt.date | None, *, actor:
 
 
 def _note(
-    session: Session, reader: Subscriber, action: str, before: object, after: object, *, actor: str, now: dt.datetime
+    session: Session,
+    reader: Subscriber,
+    action: str,
+    before: object,
+    after: object,
+    *,
+    actor: str | None,
+    now: dt.datetime,
 ) -> None:
+    if actor is None:
+        return
     details = {"before": before, "after": after}
     audit.append(session, at=now, actor=actor, action=action, subject=reader.public_id, details=details)

@@ -12,7 +12,6 @@ from service.store import Session, notices
 
 CONFIRM = "confirm"
 REMINDER = "reminder"
-WELCOME = "welcome"
 GOODBYE = "goodbye"
 REQUEST = "request"
 MOVE = "move"

@@ -10,20 +10,23 @@ from service.audience.erasure import erase
 from service.audience.kept import kept_of
 from service.audience.reader_notices import REQUEST, tell
 from service.audience.signup import sign_up
-from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.domain.subscriber import OF_WHO_LEFT, RequestPurpose, SubscriberStatus
 from service.domain.tokens import RequestSigner, hour_of
 from service.queue import Bell
-from service.store import Session, audit, requests, subscribers, suppressions
+from service.store import Session, requests, subscribers, suppressions
 from service.store.requests import Request
 from service.store.subscribers import Subscriber
 
 # Others have no mailbox that a mail would reach, or have said that they want none.
-_MAY_ASK = frozenset({SubscriberStatus.ACTIVE, SubscriberStatus.UNSUBSCRIBED})
+_MAY_ASK = {SubscriberStatus.ACTIVE: tuple(RequestPurpose), SubscriberStatus.UNSUBSCRIBED: OF_WHO_LEFT}
 
 
 def request(session: Session, bell: Bell, reader: Subscriber, purpose: RequestPurpose, *, now: dt.datetime) -> None:
-    """Mail a link for that purpose, once an hour and three times a day at the most; nothing else changes."""
-    if reader.status not in _MAY_ASK or suppressions.is_suppressed(session, reader.address_hash):
+    """Mail a link for that purpose, once an hour and three times a day at the most; nothing else changes.
+
+    No link to move for who has left: there are no mails to come to another address.
+    """
+    if purpose not in _MAY_ASK.get(reader.status, ()) or suppressions.is_suppressed(session, reader.address_hash):
         return
     made = requests.add(session, reader.id, reader.epoch, purpose, now=now)
     if made is None:
@@ -62,15 +65,14 @@ def ask_new_address(
 
 def erase_now(session: Session, departures: Departures, reader: Subscriber, *, now: dt.datetime) -> None:
     """Erase the reader, with every request."""
-    erase(session, departures, reader, actor="reader", now=now)
+    erase(session, departures, reader, actor=None, now=now)
 
 
-def data(session: Session, found: Request, reader: Subscriber, *, now: dt.datetime) -> dict[str, Any] | None:
+def data(session: Session, found: Request, reader: Subscriber) -> dict[str, Any] | None:
     """All that is kept of the reader, as JSON; the link is used up, and None where it was.
 
     Once alone: whoever reads the mailbox later finds a link that gives nothing away.
     """
     if not requests.use(session, found.id):
         return None
-    audit.append(session, at=now, actor="reader", action="subscriber.data", subject=reader.public_id)
     return kept_of(session, reader)

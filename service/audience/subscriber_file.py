@@ -121,7 +121,7 @@ class _Table:
         header = self._records.header
         self._width = len(header)
         self._mailchimp = MailchimpColumns(header)
-        self._places = _places(header, mailchimp=self._mailchimp.present)
+        self._places = _places(header, self._mailchimp)
         self._order = [self._places.get(name, -1) for name in _COLUMNS]
         self.origin = Origin.CSV
         if self._mailchimp.present:
@@ -180,13 +180,19 @@ class _Table:
         return cells if any(surplus) else cells[: self._width]
 
 
-def _places(header: list[str], *, mailchimp: bool) -> dict[str, int]:
+def _places(header: list[str], mailchimp: MailchimpColumns) -> dict[str, int]:
     """In which place of a line each of our columns stands. Raises InvalidInputError that repeats no other cell."""
     cells = [cell.strip().lower() for cell in header]
-    names = {**_NAMES, "email": _MAILCHIMP_EMAIL} if mailchimp else _NAMES
+    names = _NAMES
+    first: dict[str, int] = {}
+    if mailchimp.present:
+        names = {**_NAMES, "email": _MAILCHIMP_EMAIL}
+        # Mailchimp has no such column: among the fields of the audience it says what somebody is to the audience, and
+        # only after Mailchimp's own it was added to say what a reader is to us.
+        first = {"status": mailchimp.fields}
     places = {}
     for column, ranks in names.items():
-        found = _named(cells, ranks)
+        found = [place for place in _named(cells, ranks) if place >= first.get(column, 0)]
         if len(found) > 1:
             same = " and ".join(cells[place] for place in found[:2])
             raise InvalidInputError(f"the header names two columns that mean {column}: {same}; rename one of them")

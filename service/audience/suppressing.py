@@ -7,7 +7,7 @@ import datetime as dt
 from service.audience.addresses import checked
 from service.audience.departures import Departures, note
 from service.domain.errors import NotFoundError
-from service.domain.subscriber import SubscriberStatus, SuppressionReason
+from service.domain.subscriber import LIFTED_BY_CONFIRMATION, SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
 from service.store import Session, audit, confirmations, subscribers, suppressions
 from service.store.departures import Step
@@ -50,16 +50,22 @@ def unsuppress(
 ) -> SuppressionReason:
     """Lift the suppression of an address, whatever it was; raises NotFoundError where there is none.
 
-    A reader whose mailbox had bounced is mailed again; who had complained or left is not: that takes a new sign-up.
+    A reader whose mailbox had bounced is mailed again; who had complained or left is not: that takes a new sign-up. So
+    who had complained counts as one who left from then on, also where nothing but the status is left of the complaint;
+    what a sign-up would have lifted anyway lifts no complaint.
     """
     address_hash = session.sealer.address_hash(checked(address))
     week = Week.of(now.date())
     lifted = suppressions.lift(session, address_hash)
-    if lifted is None:
-        raise NotFoundError("this address is not suppressed")
     reader = subscribers.find_hash(session, address_hash)
+    complained = reader is not None and reader.status is SubscriberStatus.COMPLAINED
+    if lifted is None and not complained:
+        raise NotFoundError("this address is not suppressed")
+    lifted = lifted or SuppressionReason.COMPLAINED
     if reader is not None and reader.status is SubscriberStatus.BOUNCED:
         subscribers.set_status(session, reader.id, SubscriberStatus.ACTIVE, week=week)
+    elif reader is not None and complained and lifted not in LIFTED_BY_CONFIRMATION:
+        subscribers.set_status(session, reader.id, SubscriberStatus.UNSUBSCRIBED, week=week)
     audit.append(
         session,
         at=now,

@@ -8,11 +8,11 @@ from enum import StrEnum
 
 from service.audience.departures import Departures, leave, note
 from service.audience.reader_notices import GOODBYE, tell
-from service.domain.subscriber import SubscriberStatus, public_id
+from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.domain.weeks import Week
 from service.queue import Bell
-from service.store import Session, audit, subscribers, suppressions
+from service.store import Session, subscribers, suppressions
 from service.store.departures import Step
 from service.store.subscribers import Subscriber
 
@@ -37,7 +37,6 @@ def unsubscribe(
     reader = subscribers.get(session, claim.subscriber)
     week = Week.of(now.date())
     if reader is not None and leave(session, reader, week):
-        audit.append(session, at=now, actor="reader", action="subscriber.unsubscribe", subject=public_id(reader.id))
         note(departures, [(reader.address_hash, Step.UNSUBSCRIBED)], week)
         if reader.status is SubscriberStatus.ACTIVE and not suppressions.is_suppressed(session, reader.address_hash):
             _say_goodbye(session, bell, reader, now)

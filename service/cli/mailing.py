@@ -106,7 +106,7 @@ def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json
 
     parts = services()
     number = number_of(parts, mailing_id)
-    with parts.database.read() as session:
+    with parts.database.look() as session:
         found = progress.status(session, number)
     require(number, found.mailing.state, MailingEvent.CANCEL)
     waiting = found.counts.pending + found.counts.deferred

@@ -40,7 +40,7 @@ def status(
         return
     if watch:
         watching.watch(parts, number)
-    with parts.database.read() as session:
+    with parts.database.look() as session:
         found = progress.status(session, number)
     if json:
         print_json(_as_json(parts, found))

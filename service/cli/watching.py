@@ -36,7 +36,7 @@ def looks(parts: Services, mailing: int) -> Iterator[Status]:
 def _status(parts: Services, mailing: int) -> Status:
     from service.delivery import progress
 
-    with parts.database.read() as session:
+    with parts.database.look() as session:
         return progress.status(session, mailing)
 
 

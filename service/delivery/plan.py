@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from service import faults, log
 from service.clock import Clock
 from service.delivery import editions, standing, trouble
 from service.delivery.editions import Content
 from service.delivery.press import Press
+from service.delivery.turns import OvertakenError, Turns
 from service.domain.batching import batch_size, slice_bounds
 from service.domain.errors import ConflictError
 from service.domain.limits import INSTALLATION, NO_LIMIT, Limit
 from service.domain.mailing import MailingState
 from service.pace.groups import lowest_rate
 from service.queue import SEND_BATCH, Bell, ring_after_commit
-from service.store import Database, Session, batches, freezing, limits, locks, mailings, measures
+from service.store import Database, Session, batches, freezing, limits, locks, mailings, measures, room
 from service.store.instants import stored
 
 # PostgreSQL goes through much of the readers' table for every slice; SQLite lets nobody else write meanwhile.
 _SLICE_READERS_POSTGRESQL, _SLICE_READERS_SQLITE = 350_000, 50_000
+# So many are frozen at once: in each PostgreSQL uses one core. Where there are few readers it is not worth a thread.
+_LINES, _FEW_READERS = 2, 100_000
 _LOCK_SECONDS = 120
 # Every batch that ends rings the next one, so a few are enough to set the workers going.
 FIRST_RINGS = 32
 
 _log = log.get("plan")
+
+
+class _GivenUpError(Exception):
+    """The mailing is not planned any more, or by somebody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What those who freeze one mailing share; `beside` where a second connection is there to number batches."""
+
+    planned: mailings.Mailing
+    content: Content
+    lock: str
+    turns: Turns
+    beside: bool
+    one_at_a_time: threading.Lock = field(default_factory=threading.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +92,13 @@ class Planner:
 
     def _plan(self, mailing: int, lock: str) -> bool:
         with self.database.begin() as session:
-            planned = mailings.get(session, mailing)
+            planned = mailings.lock(session, mailing)
             if planned.state is not MailingState.PLANNING:
                 return False
             standing.refuse_unsettled(session, planned.week)
             slices = planned.slices or self._slices(session)
             freezing.slices_done(session, mailing, slices=slices, done=planned.planned_slices)
+            freezing.forget_numbers(session, mailing)
             content = editions.load(session, planned.week)
         restricted = planned.audience != "all"
         # All chains first: an edition that cannot be printed must stop the mailing before any reader is planned.
@@ -83,19 +106,20 @@ class Planner:
             whole = freezing.chains_with_readers(session, mailing, restricted=restricted)
             self._freeze_editions(session, mailing, content, whole)
         faults.point("plan-after-rendering")
-        for number in range(planned.planned_slices, slices):
-            with self.database.begin() as session:
-                if mailings.lock(session, mailing).state is not MailingState.PLANNING:
-                    return False
-                locks.extend(session, lock, _LOCK_SECONDS)
-                self._freeze_slice(session, planned, content, number, slices)
-                faults.point("plan-slice-commit")
-            faults.point("plan-between-slices")
+        try:
+            self._freeze(planned, content, slices, lock)
+        except _GivenUpError:
+            return False
+        finally:
+            room.give_back(self.database)
         return self._start(mailing)
 
     def _slices(self, session: Session) -> int:
-        usual = _SLICE_READERS_POSTGRESQL if session.postgresql else _SLICE_READERS_SQLITE
-        return max(1, math.ceil(freezing.candidate_count(session) / (self.slice_readers or usual)))
+        readers = freezing.candidate_count(session)
+        if self.slice_readers or not session.postgresql:
+            return max(1, math.ceil(readers / (self.slice_readers or _SLICE_READERS_SQLITE)))
+        # Those that are frozen side by side come out even.
+        return 1 if readers <= _FEW_READERS else _LINES * math.ceil(readers / (_LINES * _SLICE_READERS_POSTGRESQL))
 
     def _freeze_editions(
         self, session: Session, mailing: int, content: Content, chains: Iterable[str]
@@ -103,23 +127,82 @@ class Planner:
         now = self.clock.now()
         return {chain: editions.freeze(session, mailing, content, chain, self.press, now=now) for chain in chains}
 
-    def _freeze_slice(
-        self, session: Session, planned: mailings.Mailing, content: Content, number: int, slices: int
-    ) -> None:
+    def _freeze(self, planned: mailings.Mailing, content: Content, slices: int, lock: str) -> None:
+        """Freeze the slices that are left: side by side where there are connections for it, else one by one."""
+        lines = max(1, min(_LINES, slices - planned.planned_slices))
+        # One more connection is for the numbers of batches.
+        beside = room.has_room(self.database, lines + 1)
+        if not beside:
+            lines = 1
+        work = _Work(planned, content, lock, Turns(planned.planned_slices, slices), beside)
+        if lines == 1:
+            self._freeze_line(work, slices)
+            return
+        with ThreadPoolExecutor(1, thread_name_prefix="freeze") as pool:
+            other = pool.submit(self._freeze_line, work, slices)
+            try:
+                self._freeze_line(work, slices)
+            except OvertakenError:
+                # What the other one failed of is what is to be told.
+                other.result()
+                raise
+            finally:
+                work.turns.stop()
+            other.result()
+
+    def _freeze_line(self, work: _Work, slices: int) -> None:
+        while True:
+            with work.turns.next() as number:
+                if number is None:
+                    return
+                with self.database.begin() as session:
+                    self._freeze_slice(session, work.planned, work, number, slices)
+            faults.point("plan-between-slices")
+
+    def _freeze_slice(self, session: Session, planned: mailings.Mailing, work: _Work, number: int, slices: int) -> None:
+        """One transaction. What it locks of others it locks when all else is done, and for a moment."""
+        if not work.beside:
+            # One connection does it all, and a mailing is locked before batches are numbered, as by everybody.
+            _require_own(session, planned.id, number)
         low, high = slice_bounds(number, slices)
         restricted = planned.audience != "all"
-        rate = limits.every(session).get(INSTALLATION, NO_LIMIT).over(Limit(rate=self.rate)).rate
         taken = freezing.take_slice(session, planned.id, low, high, restricted=restricted, now=self.clock.now())
-        freezing.freeze_slice(
+        with self._numbering(session, work) as numbering:
+            cut = self._cut(numbering, work, taken)
+        faults.point("plan-slice-numbered")
+        freezing.insert_deliveries(session, planned.id, cut, self.clock.now())
+
+        def end() -> None:
+            work.turns.wait(number)
+            _require_own(session, planned.id, number)
+            freezing.insert_batches(session, planned.id, taken, cut)
+            freezing.slices_done(session, planned.id, slices=slices, done=number + 1)
+            measures.note_progress(session, planned.id, self.clock.now())
+            faults.point("plan-slice-commit")
+
+        session.before_commit(end)
+
+    @contextmanager
+    def _numbering(self, session: Session, work: _Work) -> Iterator[Session]:
+        """The transaction in which batches get their numbers: a short one, so that nobody waits for the slice."""
+        if not work.beside:
+            yield session
+            return
+        with work.one_at_a_time, self.database.begin() as beside:
+            yield beside
+
+    def _cut(self, session: Session, work: _Work, taken: freezing.Slice) -> freezing.Cut:
+        planned = work.planned
+        locks.extend(session, work.lock, _LOCK_SECONDS)
+        rate = limits.every(session).get(INSTALLATION, NO_LIMIT).over(Limit(rate=self.rate)).rate
+        return freezing.number_batches(
             session,
             planned.id,
             taken,
-            self._freeze_editions(session, planned.id, content, sorted(taken.mailable)),
+            self._freeze_editions(session, planned.id, work.content, sorted(taken.mailable)),
             batch_size=batch_size(lowest_rate(rate, planned.rate), limit=self.batch_limit),
-            now=self.clock.now(),
+            beside=work.beside,
         )
-        freezing.slices_done(session, planned.id, slices=slices, done=number + 1)
-        measures.note_progress(session, planned.id, self.clock.now())
 
     def _start(self, mailing: int) -> bool:
         now = self.clock.now()
@@ -144,3 +227,10 @@ class Planner:
             mailings.move(session, mailing, state, now=now, reason=reason, from_state=MailingState.PLANNING)
             trouble.tell(session, self.bell, mailing, trouble.UNPRINTABLE, reason, now=now)
         _log.error("mailing-unprintable", mailing=mailing, reason=reason)
+
+
+def _require_own(session: Session, mailing: int, number: int) -> None:
+    """Lock the mailing; raises _GivenUpError unless it is being planned and that slice is the next."""
+    found = mailings.lock(session, mailing)
+    if found.state is not MailingState.PLANNING or found.planned_slices != number:
+        raise _GivenUpError

@@ -21,12 +21,12 @@ from service.delivery.reconciling import Reconciler, believing
 from service.delivery.routes import Routes
 from service.delivery.send import GATE_SECONDS
 from service.domain.content import Publication
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import DeliveryState, SkipReason
 from service.domain.errors import InvalidInputError, TydzenError, UnavailableError
 from service.domain.limits import INSTALLATION, relay_scope
 from service.domain.replies import Phase, ReplyClass
 from service.domain.retries import next_attempt
-from service.domain.signup import NEWEST_ISSUE
+from service.domain.signup import NEWEST_ISSUE, WELCOME
 from service.domain.slots import TOKEN_LENGTH, SlotValues
 from service.domain.tokens import DeliverySigner
 from service.mail.address import envelope_address
@@ -141,18 +141,29 @@ class NoticeSender:
         held = store.claim(session, notice, sender=sender, lease_seconds=_LEASE_SECONDS)
         return None if held is None else (held, publication.find(session))
 
-    def _issue(self, held: Notice, edited_by: Publication) -> Printed:
+    def _issue(self, held: Notice, edited_by: Publication) -> Printed | None:
         with self.database.read() as session:
             rendition = newest_issue.printed(session, self.press, held.parameters)
+        if rendition is None:
+            # The welcome says what holds; once texts are approved again it is the issue of then, and no news.
+            with self.database.begin() as session:
+                reason = SkipReason.NO_EDITION.value
+                store.give_back(session, held, DeliveryState.SKIPPED, due_at=self.clock.now(), reason=reason)
+            _log.info("notice-skipped", notice=held.id, kind=held.kind, reason=reason)
+            return None
         tokens = self.links.tokens(held.parameters["links"])
         both = tokens["unsubscribe"].encode(), tokens["preferences"].encode()
         return Printed(rendition, publication.domain_of(edited_by.sender), both)
 
     def _printed(self, held: Notice, edited_by: Publication) -> Printed:
+        parameters = held.parameters
+        if held.kind == WELCOME:
+            with self.database.read() as session:
+                parameters = newest_issue.welcoming(session, parameters)
         rendered = render_notice(
             held.kind,
             held.language,
-            {**held.parameters, "tokens": self.links.tokens(held.parameters.get("links", {}))},
+            {**parameters, "tokens": self.links.tokens(held.parameters.get("links", {}))},
             publication=edited_by,
             base_url=(self.press.base_url or edited_by.base_url).rstrip("/"),
             catalogues=self.press.catalogues,

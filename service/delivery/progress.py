@@ -10,9 +10,10 @@ from service import log
 from service.domain.mailing import MailingState
 from service.domain.retries import JITTER, SCHEDULE
 from service.pace.groups import lowest_rate
-from service.store import Session, batches, corrections, interventions, locks, mailings
+from service.store import Session, batches, interventions, locks, mailing_numbers, mailings
 from service.store.instants import stored
-from service.store.mailings import Counts, Mailing, Waits
+from service.store.mailing_numbers import Waits
+from service.store.mailings import Counts, Mailing
 
 # Whoever is deferred waits at least so long.
 _SHORTEST_WAIT = SCHEDULE[0].total_seconds() * (1 - JITTER)
@@ -61,12 +62,11 @@ class Status:
 
 
 def status(session: Session, mailing: int) -> Status:
-    """The mailing's numbers now, a sum over its batches; raises NotFoundError."""
-    found = mailings.get(session, mailing)
-    by_revision = corrections.by_revision(session, mailing)
-    by_chain = {chain: sum(counts.values(), Counts()) for chain, counts in by_revision.items()}
-    now, waits = mailings.waits(session, mailing)
-    return Status(found, sum(by_chain.values(), Counts()), by_chain, now, by_revision, waits)
+    """The mailing's numbers now, a sum over its batches, in one statement; raises NotFoundError."""
+    found = mailing_numbers.of_mailing(session, mailing)
+    by_chain = {chain: sum(counts.values(), Counts()) for chain, counts in found.revisions.items()}
+    counts = sum(by_chain.values(), Counts())
+    return Status(found.mailing, counts, by_chain, found.now, found.revisions, found.waits)
 
 
 def finish(session: Session, mailing: int, *, now: dt.datetime) -> bool:

@@ -19,6 +19,8 @@ MOST_CONFIRMATIONS = 3
 _EVIDENCE = re.compile(r"web form, text \d+, (20\d{2}-W\d{2}), token sha256:[0-9a-f]{32}")
 # The kind of notice that is the newest issue itself: printed by the press, not from a folder of templates.
 NEWEST_ISSUE = "newest-issue"
+# The kind of notice that comes when a sign-up was confirmed, and names the newest issue of that moment.
+WELCOME = "welcome"
 
 
 def may_confirm(status: SubscriberStatus | None, suppression: SuppressionReason | None) -> bool:
@@ -63,5 +65,5 @@ def confirmed_in(consent: str | None, joined: Week) -> Week | None:
 
 
 def start_of_week(now: dt.datetime) -> dt.datetime:
-    """Monday's midnight, UTC: no finer time of a sign-up is written down."""
+    """Monday's midnight, UTC: no finer time of what readers do is written down for good."""
     return dt.datetime.combine(Week.of(now.date()).monday, dt.time(), dt.UTC)

@@ -55,3 +55,7 @@ class RequestPurpose(StrEnum):
     ADDRESS = "address"
     DATA = "data"
     ERASE = "erase"
+
+
+# What is left to ask for to a reader who has left: no mails come that could come to another address.
+OF_WHO_LEFT = (RequestPurpose.DATA, RequestPurpose.ERASE)

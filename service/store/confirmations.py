@@ -129,6 +129,13 @@ def hold(session: Session, row_id: bytes) -> Confirmation | None:
     return next((_confirmation(session, row) for row in rows if row.id == row_id and row.day is not None), None)
 
 
+def used(session: Session, row_id: bytes) -> Confirmation | None:
+    """The confirmation to look at, where one of its address was used; None for any other. Nothing is held."""
+    found = sa.and_(confirmations.c.id == row_id, confirmations.c.state == State.CONFIRMED.value)
+    row = session.execute(sa.select(confirmations).where(found)).one_or_none()
+    return None if row is None else _confirmation(session, row)
+
+
 def _confirmation(session: Session, row: Any) -> Confirmation:
     return Confirmation(
         row.id,

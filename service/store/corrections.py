@@ -6,7 +6,6 @@ Who was mailed stays in a batch of the rendition that was mailed: so the ledger 
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 
 import sqlalchemy as sa
 
@@ -16,8 +15,7 @@ from service.store.batches import Claim, give_back, hold
 from service.store.database import Session
 from service.store.instants import stored
 from service.store.locks import serialise_batch_ids
-from service.store.mailings import Counts
-from service.store.tables import COUNTED, articles, batches, deliveries, issues, renditions, texts
+from service.store.tables import articles, batches, deliveries, issues, texts
 
 _WAITING = (int(DeliveryState.PENDING), int(DeliveryState.DEFERRED))
 
@@ -58,25 +56,6 @@ def renew_batch(session: Session, claim: Claim, rendition: int) -> int | None:
     session.execute(batches.update().where(batches.c.id == claim.batch).values(pending=0, deferred=0))
     give_back(session, claim)
     return number
-
-
-def by_revision(session: Session, mailing: int) -> dict[str, Mapping[int, Counts]]:
-    """The deliveries of a mailing by chain and the revision of their rendition, 0 where they have none yet.
-
-    A sum over its batches, in one statement.
-    """
-    columns = [sa.func.coalesce(sa.func.sum(batches.c[name]), 0) for name in COUNTED]
-    statement = (
-        sa.select(batches.c.chain, sa.func.coalesce(renditions.c.revision, 0).label("revision"), *columns)
-        .outerjoin(renditions, renditions.c.id == batches.c.rendition_id)
-        .where(batches.c.mailing_id == mailing)
-        .group_by(batches.c.chain, renditions.c.revision)
-        .order_by(batches.c.chain, renditions.c.revision)
-    )
-    found: dict[str, dict[int, Counts]] = {}
-    for row in session.execute(statement):
-        found.setdefault(row.chain, {})[row.revision] = Counts(*(int(count) for count in list(row)[2:]))
-    return dict(found)
 
 
 def unapproved_since(session: Session, week: str, since: dt.datetime) -> list[tuple[str, str, str]]:

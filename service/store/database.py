@@ -282,6 +282,13 @@ class Database:
         with translated(), self.engine.connect().execution_options(tydzen_read=True) as connection, connection.begin():
             yield self._session(connection)
 
+    @contextmanager
+    def look(self) -> Iterator[Session]:
+        """For one statement that only reads. On PostgreSQL it is a transaction by itself: one round trip, not three."""
+        alone: dict[str, Any] = {"isolation_level": "AUTOCOMMIT"} if self.postgresql else {"tydzen_read": True}
+        with translated(), self.engine.connect().execution_options(**alone) as connection:
+            yield Session(connection, self.sealer)
+
     def _session(self, connection: Connection) -> Session:
         session = Session(connection, self.sealer)
         if self._clock is not None and session.postgresql and self._clock.stale:

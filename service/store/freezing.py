@@ -22,7 +22,7 @@ from service.store.database import Session
 from service.store.instants import stored
 from service.store.locks import serialise_batch_ids
 from service.store.readers import EDITION, day_of
-from service.store.tables import Id16, batches, deliveries, mailing_audience, mailings, subscribers
+from service.store.tables import COUNTED, Id16, batches, deliveries, mailing_audience, mailings, subscribers
 
 # Below this a provider's readers stay in the batches of all.
 _FEWEST_READERS = 50
@@ -82,7 +82,7 @@ def chains_with_readers(session: Session, mailing: int, *, restricted: bool) -> 
 def take_slice(
     session: Session, mailing: int, low: bytes, high: bytes | None, *, restricted: bool, now: dt.datetime
 ) -> Slice:
-    """Look at the readers from `low` up to `high` once; what `freeze_slice` does in this transaction is about them."""
+    """Look at the readers from `low` up to `high` once; what is inserted in this transaction is about them."""
     text = _TAKE + (_BELOW if high is not None else "") + (_CHOSEN if restricted else "")
     statement = sa.text(text).bindparams(sa.bindparam("known", sorted(KNOWN), expanding=True))
     values: dict[str, Any] = {"active": SubscriberStatus.ACTIVE.value, "low": low, "today": day_of(stored(now))}
@@ -101,27 +101,60 @@ def take_slice(
     return Slice(mailable, excluded)
 
 
-def freeze_slice(
-    session: Session,
-    mailing: int,
-    taken: Slice,
-    renditions: Mapping[str, int | None],
-    *,
-    batch_size: int,
-    now: dt.datetime,
-) -> None:
-    """Make the deliveries and batches of the slice that was taken, and add those left out to the mailing, by reason.
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A slice cut into batches that have their numbers; `reserved` is the last of these where its row keeps them."""
+
+    parts: Sequence[_Part]
+    batch_size: int
+    reserved: int | None = None
+
+
+def number_batches(
+    session: Session, mailing: int, taken: Slice, renditions: Mapping[str, int | None], *, batch_size: int, beside: bool
+) -> Cut:
+    """Cut a slice into batches, and give them numbers that nobody else gives out.
 
     The readers of a known provider have batches of their own where there are enough of them. A chain without a
     rendition (None) has no edition: its readers are planned and skipped at once, with that reason.
+
+    Others may number batches again when this transaction ends. If that is before the batches are there (`beside` the
+    slice's own), an empty, closed batch of the last number is left: whoever looks for the highest number finds it.
     """
     serialise_batch_ids(session)
     first = int(session.scalar(sa.select(sa.func.coalesce(sa.func.max(batches.c.id), 0)))) + 1
     parts = list(_parts(taken.mailable, renditions, first, batch_size))
-    if parts:
-        _insert_deliveries(session, mailing, parts, batch_size, now)
-        session.execute(batches.insert(), [row for part in parts for row in part.rows(mailing, batch_size)])
+    if not beside or not parts:
+        return Cut(parts, batch_size)
+    last = parts[-1].last(batch_size)
+    values = {"id": last, "mailing_id": mailing, "chain": parts[-1].chain, "rendition_id": None, "open": False}
+    session.execute(batches.insert().values(**values))
+    return Cut(parts, batch_size, last)
+
+
+def forget_numbers(session: Session, mailing: int) -> None:
+    """Take away what `number_batches` left where the slice itself was never committed."""
+    empty = sa.and_(*(batches.c[name] == 0 for name in COUNTED))
+    unused = sa.and_(~batches.c.open, batches.c.rendition_id.is_(None), batches.c.fence == 0, empty)
+    session.execute(batches.delete().where(batches.c.mailing_id == mailing, unused))
+
+
+def insert_deliveries(session: Session, mailing: int, cut: Cut, now: dt.datetime) -> None:
+    """Make the deliveries of the slice that was taken; they are in its batches, which `insert_batches` makes."""
+    if cut.parts:
+        _insert_deliveries(session, mailing, cut.parts, cut.batch_size, now)
     session.execute(_DROP)
+
+
+def insert_batches(session: Session, mailing: int, taken: Slice, cut: Cut) -> None:
+    """Make the batches of the slice, and add those left out to the mailing, by reason.
+
+    Where numbers were kept for it, the mailing must be locked: it comes before its batches, everywhere.
+    """
+    if cut.reserved is not None:
+        session.execute(batches.delete().where(batches.c.id == cut.reserved))
+    if cut.parts:
+        session.execute(batches.insert(), [row for part in cut.parts for row in part.rows(mailing, cut.batch_size)])
     _add_excluded(session, mailing, taken.excluded)
 
 
@@ -134,6 +167,10 @@ class _Part:
     rendition: int | None
     readers: int
     first: int
+
+    def last(self, batch_size: int) -> int:
+        """The number of its last batch."""
+        return self.first + math.ceil(self.readers / batch_size) - 1
 
     def rows(self, mailing: int, batch_size: int) -> Iterator[dict[str, Any]]:
         """The rows of its batches, each full but the last."""

@@ -75,48 +75,17 @@ class Counts:
         return Counts(*(getattr(self, name) + getattr(other, name) for name in COUNTED))
 
 
-@dataclass(frozen=True, slots=True)
-class Waits:
-    """What of a mailing's letters cannot be sent at once, as far as its batches tell.
-
-    `held` letters wait until `held_until`; deferred ones are due from `due_at` on at the latest; when the `undated`
-    ones are due is not known, because their batches have letters to send before.
-    """
-
-    held: int = 0
-    held_until: dt.datetime | None = None
-    due_at: dt.datetime | None = None
-    undated: int = 0
-
-
 _SELECT = sa.select(mailings, issues.c.week).join(issues, issues.c.id == mailings.c.issue_id)
 _ONE = _SELECT.where(mailings.c.id == sa.bindparam("mailing"))
 _IN_STATES = _SELECT.where(mailings.c.state.in_(sa.bindparam("states", expanding=True))).order_by(mailings.c.id)
 _RATE = sa.select(mailings.c.rate).where(mailings.c.id == sa.bindparam("mailing"))
 _ID = sa.select(mailings.c.id).where(mailings.c.id == sa.bindparam("mailing"))
-_OPEN_LETTERS = batches.c.pending + batches.c.attempting + batches.c.deferred
-
-
-def _waits_at(now: sa.ColumnElement[int]) -> sa.Select[Any]:
-    held = batches.c.not_before > now
-    undated = sa.case((batches.c.due_at == 0, batches.c.deferred), else_=0)
-    return sa.select(
-        now.label("now"),
-        sa.func.coalesce(sa.func.sum(sa.case((held, _OPEN_LETTERS), else_=0)), 0).label("held"),
-        sa.func.max(sa.case((held, batches.c.not_before))).label("held_until"),
-        sa.func.max(sa.case((batches.c.due_at > 0, batches.c.due_at))).label("due_at"),
-        sa.func.coalesce(sa.func.sum(undated), 0).label("undated"),
-    ).where(batches.c.mailing_id == sa.bindparam("mailing"), batches.c.open)
-
-
-# The database's clock is asked in the same statement: a status is asked for again and again.
-_WAITS = _waits_at(sa.cast(sa.extract("epoch", sa.func.statement_timestamp()) * 1000, sa.BigInteger))
-_WAITS_SQLITE = _waits_at(sa.bindparam("now", type_=sa.BigInteger))
 # The weaker lock: a gate that makes a batch for readers who moved refers to the mailing, and must not wait.
 _LOCKED_ID = _ID.with_for_update(key_share=True)
 
 
-def _mailing(row: Any) -> Mailing:
+def of_row(row: Any) -> Mailing:
+    """The mailing that a row of its table, with the issue's week, tells of."""
     return Mailing(
         row.id,
         row.week,
@@ -174,24 +143,24 @@ def get(session: Session, mailing: int) -> Mailing:
     row = session.execute(_ONE, {"mailing": mailing}).first()
     if row is None:
         raise NotFoundError(f"there is no mailing {mailing}; see: tydzen mailing list")
-    return _mailing(row)
+    return of_row(row)
 
 
 def of_issue(session: Session, week: str) -> Mailing | None:
     """The production mailing of that issue, if it has one."""
     row = session.execute(_SELECT.where(issues.c.week == week, mailings.c.kind == PRODUCTION)).first()
-    return None if row is None else _mailing(row)
+    return None if row is None else of_row(row)
 
 
 def everyone(session: Session) -> list[Mailing]:
     """All mailings, the newest first."""
-    return [_mailing(row) for row in session.execute(_SELECT.order_by(mailings.c.id.desc()))]
+    return [of_row(row) for row in session.execute(_SELECT.order_by(mailings.c.id.desc()))]
 
 
 def in_states(session: Session, states: Iterable[MailingState]) -> list[Mailing]:
     """The mailings in those states, the oldest first."""
     wanted = [state.value for state in states]
-    return [_mailing(row) for row in session.execute(_IN_STATES, {"states": wanted})]
+    return [of_row(row) for row in session.execute(_IN_STATES, {"states": wanted})]
 
 
 def lock(session: Session, mailing: int) -> Mailing:
@@ -244,14 +213,3 @@ def counts(session: Session, mailing: int) -> dict[str, Counts]:
     columns = [sa.func.coalesce(sa.func.sum(batches.c[name]), 0) for name in COUNTED]
     statement = sa.select(batches.c.chain, *columns).where(batches.c.mailing_id == mailing).group_by(batches.c.chain)
     return {row[0]: Counts(*(int(count) for count in list(row)[1:])) for row in session.execute(statement)}
-
-
-def waits(session: Session, mailing: int) -> tuple[dt.datetime, Waits]:
-    """The database's time, and what of the mailing waits then: sums over its open batches."""
-    if session.postgresql:
-        row = session.execute(_WAITS, {"mailing": mailing}).one()
-    else:
-        row = session.execute(_WAITS_SQLITE, {"mailing": mailing, "now": stored(session.now())}).one()
-    return loaded(row.now), Waits(
-        int(row.held), loaded_or_none(row.held_until), loaded_or_none(row.due_at), int(row.undated)
-    )

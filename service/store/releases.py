@@ -109,8 +109,13 @@ def picture(session: Session, week: Week, name: str) -> Asset | None:
 
 
 def newest(session: Session) -> Week | None:
-    """The week of the newest released issue; None where there is none yet."""
-    chosen = sa.select(issues.c.week).select_from(_RELEASED).order_by(issues.c.week.desc()).limit(1)
+    """The week of the newest released issue that has an approved text; None where there is none yet."""
+    readable = sa.exists(
+        sa.select(texts.c.id)
+        .join(articles, articles.c.id == texts.c.article_id)
+        .where(articles.c.issue_id == issues.c.id, texts.c.status == TextStatus.APPROVED.value)
+    )
+    chosen = sa.select(issues.c.week).select_from(_RELEASED).where(readable).order_by(issues.c.week.desc()).limit(1)
     found = session.scalar(chosen)
     return None if found is None else Week.parse(found)
 

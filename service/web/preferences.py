@@ -18,7 +18,7 @@ from service.audience import preferences, requesting
 from service.domain.chains import Chain
 from service.domain.content import Publication
 from service.domain.errors import InvalidInputError, NotFoundError
-from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.domain.subscriber import OF_WHO_LEFT, RequestPurpose, SubscriberStatus
 from service.store import Session, subscribers
 from service.store import publication as publications
 from service.store.subscribers import Subscriber
@@ -48,41 +48,35 @@ def show(request: Request, token: str, parts: Parts) -> HTMLResponse:
 
 @router.post("/p/{token}")
 def choose(request: Request, token: str, parts: Parts, filled: Annotated[Change, Form()]) -> HTMLResponse:
-    """Change one thing, at once, and say what will happen next. An erased reader's link gets the same answer."""
+    """Change one thing, at once, and say what will happen next. Of who has left, or is erased, nothing is changed."""
     with parts.database.begin() as session:
         publication = publications.load(session)
         reader_id, reader = who = _reader(parts, session, token)
         try:
-            changed = _applied(parts, session, publication, reader, filled)
+            _applied(parts, session, publication, reader, filled)
         except InvalidInputError:
             return _page(request, parts, publication, who, token=token, wrong=filled)
         who = reader_id, subscribers.get(session, reader_id)
-    return _page(request, parts, publication, who, token=token, chain=changed, done=filled)
+    return _page(request, parts, publication, who, token=token, done=filled)
 
 
 def _applied(
     parts: Parts, session: Session, publication: Publication, reader: Subscriber | None, filled: Change
-) -> Chain | None:
-    """Do it; the chain where that was chosen. Raises InvalidInputError, and nothing changes."""
+) -> None:
+    """Do it, where there is a reader to whom it means anything. Raises InvalidInputError, and nothing changes."""
     now = parts.common_clock.now()
-    by_reader = {"actor": "reader"}
-    if filled.change == "languages":
-        chain = Chain.parse(" ".join(filled.language), publication.languages)
-        if reader is not None:
-            preferences.set_chain(session, reader, chain, **by_reader, now=now)
-        return chain
-    until = None
-    if filled.change == "pause":
-        until = _day(filled.until)
-    if reader is None:
-        return None
-    if filled.change == "text":
-        preferences.set_text_only(session, reader, text_only=filled.text_only, **by_reader, now=now)
-    elif filled.change == "request":
+    if reader is not None and filled.change == "request":
         requesting.request(session, parts.bell, reader, filled.purpose, now=now)
+    elif reader is None or not _mailed(reader):
+        return
+    elif filled.change == "languages":
+        chain = Chain.parse(" ".join(filled.language), publication.languages)
+        preferences.set_chain(session, reader, chain, actor=None, now=now)
+    elif filled.change == "text":
+        preferences.set_text_only(session, reader, text_only=filled.text_only, actor=None, now=now)
     else:
-        preferences.pause(session, reader, until, **by_reader, now=now)
-    return None
+        until = _day(filled.until) if filled.change == "pause" else None
+        preferences.pause(session, reader, until, actor=None, now=now)
 
 
 def _day(text: str) -> dt.date:
@@ -103,6 +97,10 @@ def _reader(parts: Parts, session: Session, token: str) -> tuple[bytes, Subscrib
     return claim.subscriber, reader
 
 
+def _mailed(reader: Subscriber) -> bool:
+    return reader.status is SubscriberStatus.ACTIVE
+
+
 def _page(
     request: Request,
     parts: Parts,
@@ -110,15 +108,23 @@ def _page(
     who: tuple[bytes, Subscriber | None],
     *,
     token: str,
-    chain: Chain | None = None,
     done: Change | None = None,
     wrong: Change | None = None,
 ) -> HTMLResponse:
     reader_id, reader = who
-    chain = chain or (reader.chain if reader else None)
-    chosen: Sequence[str] = chain.languages if chain else ()
+    if reader is None or not _mailed(reader):
+        return page(
+            request,
+            "preferences-left",
+            publication=publication,
+            own_language=reader.chain.first if reader else None,
+            token=token,
+            purposes=[purpose.value for purpose in OF_WHO_LEFT],
+            done=done,
+        )
+    chosen: Sequence[str] = reader.chain.languages
     today = parts.common_clock.now().date()
-    until = reader.paused_until if reader else None
+    until = reader.paused_until
     ahead = until if until is not None and until > today else None
     places = len(publication.languages)
     # A form that is refused is given back as it was filled in.
@@ -130,20 +136,18 @@ def _page(
         "preferences",
         publication=publication,
         status=HTTPStatus.BAD_REQUEST if wrong else HTTPStatus.OK,
-        own_language=chosen[0] if chosen else None,
+        own_language=reader.chain.first,
         token=token,
         leave_token=parts.unsubscribe_links.sign(reader_id),
         chain=chosen,
         selected=[*selected, *[""] * places][:places],
-        text_only=reader.text_only if reader else False,
+        text_only=reader.text_only,
         until=ahead,
         day=day,
-        # Of an erased reader no day is stored, and the answer is the same.
-        until_said=until or (_day(done.until) if done and done.change == "pause" else None),
+        until_said=until,
         earliest=today + dt.timedelta(days=1),
         latest=today + preferences.LONGEST_PAUSE,
         purposes=[purpose.value for purpose in RequestPurpose],
         done=done,
-        left=reader is not None and reader.status is not SubscriberStatus.ACTIVE,
         wrong=refused,
     )

@@ -50,7 +50,7 @@ def do(request: Request, token: str, parts: Parts, filled: Annotated[Filled, For
             return _stale(request, publication)
         asked, reader = found
         if asked.purpose is RequestPurpose.DATA:
-            told = requesting.data(session, asked, reader, now=now)
+            told = requesting.data(session, asked, reader)
             return _stale(request, publication) if told is None else _download(told)
         if asked.purpose is RequestPurpose.ERASE:
             requesting.erase_now(session, parts.departures, reader, now=now)

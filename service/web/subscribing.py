@@ -14,11 +14,12 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from pydantic import BaseModel, Field
 
 from service.audience.addresses import checked
-from service.audience.confirming import Outcome, confirm
+from service.audience.confirming import Outcome, already_confirmed, confirm
 from service.audience.signup import sign_up
 from service.domain.content import Publication
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.signup import chain_of
+from service.domain.weeks import Week
 from service.store import confirmations, releases
 from service.store import publication as publications
 from service.web.floodgate import Floodgate
@@ -98,19 +99,24 @@ def sent(request: Request, publication: Offering) -> HTMLResponse:
 
 @router.api_route("/c/{token}", methods=READ)
 def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
-    """One button and nothing else. Scanners follow every link of a mail, so this changes nothing."""
+    """One button and nothing else. Scanners follow every link of a mail, so this changes nothing.
+
+    Who has pressed it reads that it is done; any other link that is signed and young enough gets the button.
+    """
     with parts.database.read() as session:
         publication = publications.find(session)
         row_id = parts.confirmation_links.read(token, parts.common_clock.now())
         if row_id is None:
             return _stale(request, publication)
+        if already_confirmed(session, row_id):
+            return _already(request, publication, releases.newest(session))
         moves = confirmations.moves(session, row_id)
     return page(request, "confirm", publication=publication, token=token, moves=moves)
 
 
 @router.post("/c/{token}")
 def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
-    """Confirm; the same welcome each time the link is used. The body is not read, no cookie, no redirect."""
+    """Confirm; each time after the first one the page says that it was done. The body is not read, no cookie set."""
     with parts.database.begin() as session:
         publication = publications.find(session)
         outcome = confirm(
@@ -119,6 +125,8 @@ def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
         newest = releases.newest(session)
     if outcome is Outcome.STALE:
         return _stale(request, publication)
+    if outcome is Outcome.ALREADY:
+        return _already(request, publication, newest)
     if outcome is Outcome.MOVED:
         return page(request, "moved", publication=publication)
     return page(request, "welcome", publication=publication, week=newest)
@@ -128,8 +136,16 @@ def _sent(language: str) -> RedirectResponse:
     return RedirectResponse(f"/{language}/subscribe/sent", HTTPStatus.SEE_OTHER, {"Cache-Control": "no-store"})
 
 
+def _already(request: Request, publication: Publication | None, newest: Week | None) -> HTMLResponse:
+    """For used links of readers who are mailed, sign-ups and moves alike: it leads to what everybody may read.
+
+    Not to the reader's page: whom a mail was forwarded to could choose, leave or ask there in the reader's name.
+    """
+    return page(request, "confirm-already", publication=publication, week=newest)
+
+
 def _stale(request: Request, publication: Publication | None) -> HTMLResponse:
-    """For forged, expired and used links alike."""
+    """For links that are forged, expired or withdrawn, and used ones of who is mailed no more, alike."""
     return page(request, "confirm-stale", publication=publication, status=HTTPStatus.NOT_FOUND)
 
 

@@ -94,9 +94,14 @@ def _to_who_signs_up(visitor: Visitor) -> Iterator[str]:
     page.locator("#website").fill("x" * MOST_OCTETS, force=True)
     visitor.press(status=413)
     yield "error-413"
-    visitor.open(_confirm_link(visitor, _reader(visitor.site, visitor.language, SubscriberStatus.PENDING)))
+    link = _confirm_link(visitor, _reader(visitor.site, visitor.language, SubscriberStatus.PENDING))
+    visitor.open(link)
     visitor.press()
     yield "welcome"
+    page.reload()
+    yield "confirm-again"
+    visitor.open(link)
+    yield "confirm-already"
 
 
 def _to_choices(visitor: Visitor, reader: bytes) -> Iterator[str]:
@@ -140,14 +145,20 @@ def _to_who_moves(visitor: Visitor, reader: bytes) -> Iterator[str]:
 
 
 def _to_who_leaves(visitor: Visitor, reader: bytes) -> Iterator[str]:
-    visitor.open(f"/u/{visitor.site.parts.unsubscribe_links.sign(reader)}?lang={visitor.language}")
-    visitor.press()
-    yield "unsubscribed"
+    leave = f"/u/{visitor.site.parts.unsubscribe_links.sign(reader)}?lang={visitor.language}"
     # Whose address has changed since.
-    visitor.open(_own_page(visitor, reader, epoch=1))
-    yield "preferences-left"
+    own = _own_page(visitor, reader, epoch=1)
+    visitor.open(own)
+    visitor.page.request.post(f"{visitor.site.base}{leave}")
     visitor.save("languages")
     yield "preferences-left-languages"
+    visitor.open(leave)
+    visitor.press()
+    yield "unsubscribed"
+    visitor.open(own)
+    yield "preferences-left"
+    visitor.press("form:has(input[value=data])")
+    yield "preferences-left-request"
     visitor.open(_fresh_link(visitor, reader, RequestPurpose.ERASE, epoch=1))
     visitor.press()
     yield "request-erase-done"

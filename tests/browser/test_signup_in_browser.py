@@ -11,9 +11,15 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LANGUAGES = ("en", "be", "ru")
 HEADINGS = {
-    "en": ("Subscribe by email", "Check your mailbox", "Confirm the subscription", "You are subscribed"),
-    "be": ("Падпісацца на рассылку", "Праверце пошту", "Пацвердзіць падпіску", "Вы падпісаліся"),
-    "ru": ("Подписаться на рассылку", "Проверьте почту", "Подтвердить подписку", "Вы подписались"),
+    "en": (
+        "Subscribe by email",
+        "Check your mailbox",
+        "Confirm the subscription",
+        "You are subscribed",
+        "Already confirmed",
+    ),
+    "be": ("Падпісацца на рассылку", "Праверце пошту", "Пацвердзіць падпіску", "Вы падпісаліся", "Ужо пацверджана"),
+    "ru": ("Подписаться на рассылку", "Проверьте почту", "Подтвердить подписку", "Вы подписались", "Уже подтверждено"),
 }
 
 
@@ -38,7 +44,7 @@ def link_of(house, address):
 
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_a_reader_comes_in_without_javascript(running, house, language):
-    form, sent, confirm, welcome = HEADINGS[language]
+    form, sent, confirm, welcome, already = HEADINGS[language]
     address = f"browser-{language}@reader.test"
     with opened(running, java_script_enabled=False) as (page, asked):
         page.goto(f"{house.base}/{language}/issues/")
@@ -56,10 +62,13 @@ def test_a_reader_comes_in_without_javascript(running, house, language):
         page.locator("form button").click()
         assert (page.url, page.locator("h1").inner_text()) == (f"{house.base}/{language}/subscribe/sent", sent)
 
-        page.goto(link_of(house, address))
+        link = link_of(house, address)
+        page.goto(link)
         assert page.locator("h1").inner_text() == confirm
         page.get_by_role("button").click()
         assert page.locator("h1").inner_text() == welcome
         page.reload()
-        assert page.locator("h1").inner_text() == welcome
+        assert page.locator("h1").inner_text() == already
+        page.goto(link)
+        assert (page.locator("h1").inner_text(), page.locator("form").count()) == (already, 0)
     assert [url for url in asked if not url.startswith(house.base + "/")] == []

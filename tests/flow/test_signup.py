@@ -30,6 +30,7 @@ SUBJECTS = {
     "ru": ("Подтвердите подписку на", "Вы подписались на"),
 }
 BUTTONS = {"en": "Yes, subscribe me", "be": "Так, падпісацца", "ru": "Да, подписаться"}
+ALREADY = {"en": "Already confirmed", "be": "Ужо пацверджана", "ru": "Уже подтверждено"}
 
 
 @pytest.fixture(scope="module", params=["sqlite", "postgresql"])
@@ -73,10 +74,11 @@ def test_a_reader_comes_in_by_the_form_and_the_link_of_the_mail(house, language)
     assert status(made, address)[0] is SubscriberStatus.PENDING
     (action,) = re.findall(r'<form method="post" action="([^"]+)"', page)
     first = site.post(action)
-    again = site.post(action)
-    assert (first[0], first[2]) == (200, again[2])
+    again, looked_at = site.post(action), site.get(link)
+    assert [answer[0] for answer in (first, again, looked_at)] == [200] * 3
+    assert [f"<h1>{ALREADY[language]}</h1>" in answer[2] for answer in (first, again, looked_at)] == [False, True, True]
     assert status(made, address) == (SubscriberStatus.ACTIVE, f"{language},{other}")
-    assert address not in page + first[2]
+    assert address not in page + first[2] + again[2] + looked_at[2]
 
     made.wait_for(lambda: len(mails(made.sink, address)) == 2, why="no welcome came")
     welcome = mails(made.sink, address)[1]

@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 
 from service.audience.effects import EVERY, Known, effect
 from service.audience.said import Said
+from service.audience.suppressing import unsuppress
 from service.domain.chains import Chain
 from service.domain.subscriber import SubscriberStatus, SuppressionReason, outranks
 from service.domain.weeks import Week
 from service.store import subscribers, suppressions
 from tests.growth import sums
+from tests.unit.audience.files import NOW
 from tests.unit.audience.test_importing import HEADER, counts, find
 
 WEEK = Week(2019, 23)
@@ -107,6 +109,8 @@ def test_wherever_chunks_end_and_in_a_dry_run_the_same_is_told(importing_to_sqli
         (("active", "pending"), "active", None, {"new": 1, "known": 1}),
         (("complained", "unsubscribed"), "complained", "complained", {"unsubscribed": 1, "suppressed": 1}),
         (("blocked", "active"), None, "operator", {"suppressed": 2}),
+        (("bounced", "unsubscribed"), "unsubscribed", "bounced", {"unsubscribed": 1, "suppressed": 1}),
+        (("complained", "bounced", "unsubscribed"), "complained", "complained", {"unsubscribed": 1, "suppressed": 2}),
     ],
 )
 def test_of_two_lines_about_one_reader_the_stronger_word_counts(importing, chunk, words, standing, reason, told):
@@ -125,7 +129,8 @@ def test_a_file_makes_a_suppression_lasting_and_never_less(importing, reason, wo
     meant = {"bounced": "bounced", "complained": "complained", "blocked": "operator"}[word]
     lasting = reason not in LASTING and meant in LASTING
     assert after.suppression == (meant if lasting else reason)
-    assert after.status == ("complained" if lasting and word == "complained" else "bounced")
+    # Also where a lasting one is there already: lifted one day, it must not bring back who complained.
+    assert after.status == ("complained" if word == "complained" else "bounced")
     assert [one.step for one in importing.departures.read()] == ([meant] if lasting else [])
 
 
@@ -156,9 +161,50 @@ def test_no_lines_in_whatever_order_bring_back_or_weaken(before, said):
             assert done.after.status is not SubscriberStatus.ACTIVE
         now = done.after
     if before.suppression in LASTING:
-        assert now == before
+        assert now.suppression is before.suppression
+        if not set(said) - {Said.ACTIVE, Said.PENDING}:
+            assert now == before
     reachable = now.status is SubscriberStatus.ACTIVE and now.suppression is None
     if any(word not in {Said.ACTIVE, Said.PENDING} for word in said):
         assert not reachable
     if Said.BLOCKED in said or Said.COMPLAINED in said:
         assert now.suppression in LASTING
+
+
+GONE = (SubscriberStatus.BOUNCED, SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.COMPLAINED)
+
+
+@given(st.sampled_from([one for one in EVERY if one.status not in {None, SubscriberStatus.PENDING}]), st.data())
+def test_where_a_reader_stands_in_the_end_is_the_heaviest_word_whatever_came_first_and_whatever_suppresses(
+    before, data
+):
+    words = data.draw(st.lists(st.sampled_from(Said), min_size=1, max_size=6))
+    now = before
+    for word in words:
+        now = effect(now, word).after
+    said = [SubscriberStatus(word.value) for word in words if word.value in [*GONE]]
+    heaviest = max([*said, *({before.status} & {*GONE})], key=GONE.index, default=before.status)
+    assert now.status is heaviest
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+@pytest.mark.parametrize("status", [SubscriberStatus.ACTIVE, SubscriberStatus.BOUNCED])
+def test_who_left_by_a_file_while_suppressed_stays_away_when_that_is_lifted(importing, reason, status):
+    put(importing, "one", {"ann": Known(status, reason)})
+    counts(importing(text([("ann", "unsubscribed")])), suppressed=1)
+    address = "ann.one@reader.test"
+    assert known(importing, address) == Known(SubscriberStatus.UNSUBSCRIBED, reason)
+    assert [one.step for one in importing.departures.read()] == ["unsubscribed"]
+    with importing.database.begin() as session:
+        unsuppress(session, importing.departures, address, actor="test", now=NOW)
+    assert known(importing, address) == Known(SubscriberStatus.UNSUBSCRIBED, None)
+
+
+@pytest.mark.parametrize("reason", SuppressionReason)
+@pytest.mark.parametrize("word", ["unsubscribed", "bounced", "complained", "blocked"])
+def test_of_who_was_only_asked_at_a_suppressed_address_a_file_leaves_the_keyed_hash_alone(importing, reason, word):
+    put(importing, "one", {"ann": Known(SubscriberStatus.PENDING, reason)})
+    importing(text([("ann", word)]))
+    after = known(importing, "ann.one@reader.test")
+    assert after.status is None
+    assert not outranks(reason, after.suppression)

@@ -1,5 +1,7 @@
 """A reader who moves to another address: the mailbox that was left is mailed no more, whatever is restored later."""
 
+import datetime as dt
+
 import pytest
 import sqlalchemy as sa
 
@@ -14,11 +16,12 @@ from service.domain.errors import ConflictError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.queue import ANSWER_SIGNUP
 from service.store import subscribers
+from service.store.audit import first_broken
 from service.store.departures import DepartureLog, Step
-from service.store.tables import notices
+from service.store.tables import audit, notices
 from tests.canary import assert_no_trace
 from tests.factories import save_publication
-from tests.unit.audience.test_signup import BE, DAY, LEAVING, LINKS, NOW, Form
+from tests.unit.audience.test_signup import BE, DAY, HOUR, LEAVING, LINKS, NOW, Form
 from tests.unit.delivery.parts import Time
 
 OLD, NEW = "canary-old@reader.test", "canary-new@reader.test"
@@ -127,6 +130,15 @@ def test_what_is_there_after_a_move_is_left_alone_by_the_log(mover):
     assert mover.reader(NEW).status is SubscriberStatus.ACTIVE
 
 
+def test_of_a_move_the_audit_log_knows_the_week_alone(mover):
+    mover.move(now=NOW + HOUR)
+    _, moved = mover.rows(audit)
+    assert (moved.action, moved.subject) == ("subscriber.move", mover.reader(NEW).public_id)
+    assert moved.at == int(dt.datetime(2019, 6, 3, tzinfo=dt.UTC).timestamp() * 1000)
+    with mover.database.read() as session:
+        assert first_broken(session) is None
+
+
 def test_no_old_list_brings_mails_back_to_the_address_that_was_left(mover):
     mover.move()
     assert mover.imported(OLD).suppressed == 1
@@ -148,7 +160,22 @@ def test_whoever_signs_up_at_the_address_that_was_left_is_a_reader(mover):
     assert mover.reader(OLD).status is mover.reader(NEW).status is SubscriberStatus.ACTIVE
 
 
-def test_pressing_the_link_of_a_move_again_is_the_same(mover_on_sqlite):
+def test_pressing_the_link_of_a_move_again_changes_nothing(mover_on_sqlite):
     token = mover_on_sqlite.asked_to_move()
-    assert [mover_on_sqlite.confirm(token) for _ in range(2)] == [Outcome.MOVED] * 2
+    assert [mover_on_sqlite.confirm(token) for _ in range(3)] == [Outcome.MOVED, *[Outcome.ALREADY] * 2]
     assert len(list(mover_on_sqlite.departures.read())) == 2
+
+
+@pytest.mark.parametrize("then", [leaves, is_erased, lambda mover: mover.move(NEW, OLD)])
+def test_the_link_of_a_move_tells_nothing_once_its_reader_is_not_mailed_there(mover_on_sqlite, then):
+    token = mover_on_sqlite.asked_to_move()
+    mover_on_sqlite.confirm(token)
+    then(mover_on_sqlite)
+    assert mover_on_sqlite.confirm(token) is Outcome.STALE
+
+
+def test_the_link_of_a_move_does_not_speak_for_another_reader_who_came_to_that_address(mover_on_sqlite):
+    token = mover_on_sqlite.asked_to_move()
+    assert mover_on_sqlite.confirm(mover_on_sqlite.sign_up(NEW, now=NOW + DAY), NOW + DAY) is Outcome.CONFIRMED
+    assert mover_on_sqlite.confirm(token, NOW + DAY) is Outcome.STALE
+    assert mover_on_sqlite.reader(OLD).status is SubscriberStatus.ACTIVE

@@ -176,6 +176,24 @@ def test_nobody_gets_an_issue_that_its_mailing_has_for_them_already(form, publis
     assert kinds(form) == ["confirm", "welcome"]
 
 
+def test_an_issue_of_which_nothing_is_approved_any_more_is_named_to_nobody(form, published):
+    with form.database.begin() as session:
+        save_issue(session, "2019-W22", TextStatus.READY)
+    form.confirm(signed_up(form, newest=True))
+    assert kinds(form) == ["confirm", "welcome"]
+    assert form.rows(notices)[-1].parameters["week"] is None
+
+
+def test_the_newest_issue_is_the_newest_that_can_be_read(form, published):
+    with form.database.begin() as session:
+        save_issue(session, "2019-W23", TextStatus.READY)
+        begun = {"rate": None, "audience": "all", "actor": "test", "release_at": None, "now": NOW}
+        mailings.create(session, "2019-W23", state=MailingState.SENDING, **begun)
+        assert releases.newest(session) == Week.parse("2019-W22")
+        save_issue(session, "2019-W23")
+        assert releases.newest(session) == Week.parse("2019-W23")
+
+
 def test_before_the_first_issue_there_is_none_to_send(form):
     form.confirm(signed_up(form, newest=True))
     assert kinds(form) == ["confirm", "welcome"]

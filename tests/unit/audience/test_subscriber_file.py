@@ -238,6 +238,26 @@ def test_who_left_at_mailchimp_has_left_whatever_a_column_of_status_says_less(st
     assert found.said is said
 
 
+@pytest.mark.parametrize("field", ["Member of the club", "active", "pending", "unsubscribed", "complained", ""])
+def test_a_field_of_an_audience_of_mailchimp_called_status_says_nothing_of_the_subscription(field):
+    head = f"Email Address,Status,{MAILCHIMP.partition(',')[2]},UNSUB_TIME"
+    stayed, bought = "2018-05-28 10:00:00,,,,,1,2,,", ",,,,,1,2,,"
+    left = "2018-05-28 10:00:00,,,,,1,2,,2019-05-27 10:00:00"
+    lines = "".join(f"ann@reader.test,{field},Ann,2,{times}\n" for times in (stayed, bought, left))
+    found = read(f"{head}\n{lines}")
+    assert [(one.said, one.joined_week) for one in found] == [
+        (Said.ACTIVE, "2018-W22"),
+        (Said.PENDING, ""),
+        (Said.UNSUBSCRIBED, "2018-W22"),
+    ]
+
+
+def test_a_column_of_status_that_was_added_after_mailchimps_own_counts_beside_a_field_of_that_name():
+    head = f"Email Address,Status,{MAILCHIMP.partition(',')[2]},status"
+    (found,) = read(f"{head}\nann@reader.test,Gold,Ann,2,2018-05-28 10:00:00,,,,,1,2,,blocklisted\n")
+    assert found.said is Said.BLOCKED
+
+
 def test_an_audience_of_mailchimp_with_its_own_fields_of_addresses_is_read_by_the_address_of_its_mails():
     line = 'ann@reader.test,Ann,2,,,"2018-05-28 10:00:00",,,1,2,,"1 Canary Street, Minsk",canary@reader.test,en'
     assert mailchimp(",Address,Email,Language", line) == [entry(2, "ann@reader.test", "en", week="2018-W22")]

@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.audience.reader_notices import GOODBYE, MOVE, MOVED, REQUEST, WELCOME, tell
+from service.audience.reader_notices import GOODBYE, MOVE, MOVED, REQUEST, tell
 from service.delivery import notices
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
-from service.domain.signup import NEWEST_ISSUE
+from service.domain.signup import NEWEST_ISSUE, WELCOME
 from service.mail.autopsy import Fate, Verdict
 from service.queue import SEND_NOTICE
 from service.store import notices as store

@@ -7,9 +7,11 @@ import sqlalchemy as sa
 
 from service.delivery import progress
 from service.delivery.plan import Planner
+from service.domain.errors import NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import issues, locks, mailings, renditions, subscribers, suppressions, tables
+from service.store import issues, locks, mailings, renditions, room, subscribers, suppressions, tables
+from service.store.mailing_numbers import Waits
 from tests.factories import CHAINS, JOINED, MADE_AT, add_readers
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run
@@ -253,4 +255,48 @@ def test_a_status_asks_the_same_number_of_statements_whatever_the_number_of_batc
     with counted(database) as asked:
         found = status(run)
     assert found.counts.planned == 40
-    assert len([one for one in asked if one.startswith("SELECT")]) <= 3
+    assert len([one for one in asked if one.startswith("SELECT")]) <= 1
+
+
+def test_a_status_costs_one_round_trip(postgresql_database, tmp_path):
+    run = Run(postgresql_database, readers=4, chains=("en", "ru"))
+    room.give_back(run.database)
+
+    def ask():
+        with run.database.look() as session:
+            return progress.status(session, run.mailing)
+
+    with run.database.look() as session:
+        libpq = session.connection.connection.driver_connection.pgconn
+    with (tmp_path / "trace").open("wb") as file:
+        libpq.trace(file.fileno())
+        assert ask().counts.pending == 4
+        libpq.untrace()
+    assert (tmp_path / "trace").read_text().count("ReadyForQuery") == 1
+
+
+def test_a_mailing_that_nobody_is_planned_for_has_a_status(database):
+    run = Run(database, readers=1, planned=False)
+    with database.look() as session:
+        found = progress.status(session, run.mailing)
+    assert (found.mailing.state.value, found.counts.planned, found.candidates, dict(found.editions)) == (
+        "planning", 0, 0, {},
+    )  # fmt: skip
+    assert found.waits == Waits()
+    with database.look() as session, pytest.raises(NotFoundError, match="mailing list"):
+        progress.status(session, run.mailing + 1)
+
+
+def test_a_look_leaves_the_connection_as_it_was_for_transactions(database):
+    with database.look() as session:
+        session.scalar(sa.select(sa.func.count()).select_from(tables.mailings))
+    with pytest.raises(DiesError):
+        _write_and_die(database)
+    with database.read() as session:
+        assert session.scalar(sa.select(tables.meta.c.value).where(tables.meta.c.key == "k")) is None
+
+
+def _write_and_die(database):
+    with database.begin() as session:
+        session.execute(tables.meta.insert().values(key="k", value="v"))
+        raise DiesError

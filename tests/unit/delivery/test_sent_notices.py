@@ -6,20 +6,27 @@ from contextlib import contextmanager
 
 import pytest
 
+from service.delivery import notices
 from service.delivery.postman import NoticeSender
 from service.delivery.reconciling import Look
 from service.delivery.recovery import Recovery
+from service.domain.content import TextStatus
 from service.domain.delivery import DeliveryState
+from service.domain.mailing import MailingState
+from service.domain.signup import NEWEST_ISSUE, WELCOME
 from service.domain.tokens import DeliverySigner
 from service.mail import autopsy
 from service.mail.autopsy import Fate
-from service.store import DatabaseAwayError
+from service.store import DatabaseAwayError, mailings
 from service.store import notices as store
 from tests.conftest import KEYRING
-from tests.factories import save_publication
+from tests.factories import save_issue, save_publication
+from tests.fakes import FakeBell
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Time, books, replaced_in_silence
 from tests.unit.delivery.post import ADDRESS, MINUTE, NOW, Post, made, row, state
+
+READER = b"r" * 16
 
 
 @pytest.fixture
@@ -177,6 +184,85 @@ def test_a_notice_that_cannot_be_rendered_waits_for_a_mend(database, post, sink,
         store.due(session, clock.now())
     assert not post.send(notice)
     assert state(database, notice) is DeliveryState.EXPIRED
+
+
+def of_a_new_reader(database, kind, **parameters):
+    """A notice as confirming makes it, of a reader who gets the English edition of the newest issue."""
+    with database.begin() as session:
+        links = {"preferences": [READER.hex(), 0], "unsubscribe": [READER.hex(), 0]}
+        values = {"chain": ["en"], "links": links, "week": "2019-W22", **parameters}
+        return notices.enqueue(
+            session, FakeBell(), kind, once=kind, address=ADDRESS, language="en", parameters=values, now=NOW
+        )
+
+
+@pytest.fixture
+def released(database, post):
+    """The newest issue, which has an approved text in English; call it to take that back, or to approve it again."""
+
+    def store_text(status):
+        with database.begin() as session:
+            save_issue(session, "2019-W22", status)
+
+    store_text(TextStatus.APPROVED)
+    with database.begin() as session:
+        values = {"rate": None, "audience": "all", "actor": "test", "release_at": None, "now": NOW}
+        mailings.create(session, "2019-W22", state=MailingState.SENT, **values)
+    return store_text
+
+
+def plain(octets):
+    return email.message_from_bytes(octets, policy=email.policy.default).get_body(("plain",)).get_content()
+
+
+def test_the_newest_issue_and_the_welcome_that_leads_to_it_go_out(database, post, sink, released):
+    assert post.send(of_a_new_reader(database, NEWEST_ISSUE, text_only=False))
+    assert post.send(of_a_new_reader(database, WELCOME))
+    assert [entry.recipient for entry in sink.entries()] == [ADDRESS] * 2
+    assert "A body." in plain(sink.messages[0])
+    assert "/en/issues/2019-W22/" in plain(sink.messages[1])
+
+
+@pytest.mark.parametrize("status", [TextStatus.READY, TextStatus.DRAFT])
+def test_an_issue_whose_texts_were_taken_back_is_settled_at_once_and_the_welcome_goes_out(
+    database, post, sink, clock, released, status
+):
+    issue, welcome = of_a_new_reader(database, NEWEST_ISSUE, text_only=False), of_a_new_reader(database, WELCOME)
+    released(status)
+    assert not post.send(issue)
+    settled = row(database, issue)
+    assert (DeliveryState(settled.state), settled.reason) == (DeliveryState.SKIPPED, "no edition")
+    # Nothing names its reader any more.
+    assert (settled.sealed, settled.parameters) == (b"", {})
+    assert post.send(welcome)
+    (entry,) = sink.entries()
+    assert entry.recipient == ADDRESS
+    assert "/issues/" not in plain(sink.messages[0])
+    assert "/u/" in plain(sink.messages[0])
+    # Approved again, it is an issue like any other: nobody waits for it here.
+    released(TextStatus.APPROVED)
+    clock.advance(hours=1)
+    with database.begin() as session:
+        assert store.due(session, clock.now()) == []
+    assert not post.send(issue)
+    assert len(sink.entries()) == 1
+
+
+def test_an_issue_that_cannot_be_printed_though_its_texts_are_there_waits_for_a_mend(
+    database, post, sink, clock, released
+):
+    notice = of_a_new_reader(database, NEWEST_ISSUE, text_only=False)
+    with database.begin() as session:
+        save_publication(session, subjects={})
+    assert not post.send(notice)
+    stored = row(database, notice)
+    assert DeliveryState(stored.state) is DeliveryState.DEFERRED
+    assert "subject" in stored.reason
+    clock.advance(hours=1)
+    with database.begin() as session:
+        save_publication(session)
+        assert store.due(session, clock.now()) == [notice]
+    assert post.send(notice)
 
 
 def test_a_gate_of_which_nobody_knows_whether_it_was_committed_is_taken_back(database, post, sink, monkeypatch):

@@ -69,6 +69,12 @@ def test_the_counts_of_the_batches_are_those_of_their_deliveries(run):
     )
 
 
+def freeze(session, run, taken, renditions):
+    cut = freezing.number_batches(session, run.mailing, taken, renditions, batch_size=2, beside=False)
+    freezing.insert_deliveries(session, run.mailing, cut, run.now)
+    freezing.insert_batches(session, run.mailing, taken, cut)
+
+
 def test_who_leaves_after_a_slice_was_looked_at_is_planned_as_it_was_seen_and_counted_once(database):
     run = Run(database, readers=6, chains=("en", "ru"), planned=False)
     add_readers(database, 2, prefix="new", status=SubscriberStatus.PENDING)
@@ -77,7 +83,7 @@ def test_who_leaves_after_a_slice_was_looked_at_is_planned_as_it_was_seen_and_co
         assert taken.mailable == {"en": {"": 3}, "ru": {"": 3}}
         assert taken.excluded == {"pending": 2}
         session.execute(subscribers.update().values(status="unsubscribed", chain="be,ru"))
-        freezing.freeze_slice(session, run.mailing, taken, {"en": None, "ru": None}, batch_size=2, now=run.now)
+        freeze(session, run, taken, {"en": None, "ru": None})
     with database.read() as session:
         found = progress.status(session, run.mailing)
     assert (found.candidates, found.counts.skipped, dict(found.mailing.excluded)) == (8, 6, {"pending": 2})
@@ -90,7 +96,7 @@ def test_a_slice_of_which_nobody_is_mailed_is_counted_and_makes_no_batch(databas
     for _ in range(2):
         with database.begin() as session:
             taken = freezing.take_slice(session, run.mailing, *slice_bounds(0, 1), restricted=False, now=run.now)
-            freezing.freeze_slice(session, run.mailing, taken, {}, batch_size=2, now=run.now)
+            freeze(session, run, taken, {})
     with database.read() as session:
         assert dict(progress.status(session, run.mailing).mailing.excluded) == {"unsubscribed": 4}
     assert run.batch_ids() == []

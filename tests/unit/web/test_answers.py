@@ -56,7 +56,9 @@ def forms(parts, reader):
     yield 429, "/be/subscribe", {"address": NEW, "language": "be"}
     yield 413, "/be/subscribe", {"address": TOO_LONG}
     yield 404, "/de/subscribe", {}
-    yield 200, confirm_link(parts, NEW), {}
+    confirm = confirm_link(parts, NEW)
+    yield 200, confirm, {}
+    yield 200, confirm, {}
     yield 404, f"/c/{FORGED}", {}
     for choice in ({"language": "be"}, {"change": "text"}, {"change": "pause", "until": "2019-06-20"}):
         yield 200, own, choice
@@ -72,6 +74,7 @@ def forms(parts, reader):
     yield 200, leave_link(parts, reader), {}
     yield 404, f"/u/{FORGED}", {}
     yield 200, preference_link(parts, reader, 1), {"language": "en"}
+    yield 200, preference_link(parts, reader, 1), {"change": "request", "purpose": "data"}
     yield 200, fresh_link(parts, reader, RequestPurpose.ERASE, 1), {}
     yield 405, "/be/privacy", {}
     yield 404, "/no/such/page/at/all", {}
@@ -92,7 +95,10 @@ def test_no_answer_to_a_form_leads_to_where_it_is_not_said(open_app, browser, pa
 
 
 def test_what_is_only_looked_at_is_offered_in_every_language(browser, parts, reader):
+    used = confirm_link(parts, NEW)
+    browser.post(used)
     looked_at = [
+        used,
         "/be/subscribe",
         "/be/subscribe/sent",
         "/no/such/page",

@@ -126,7 +126,19 @@ def test_a_preference_link_falls_when_the_address_changes_and_the_way_out_does_n
     assert stored(parts, reader).status is SubscriberStatus.UNSUBSCRIBED
 
 
-def test_an_erased_reader_gets_the_page_of_any_other(site, parts, reader):
-    link = preference_link(parts, bytes(16))
-    assert site.get(link).status_code == 200
-    assert site.post(link, data={"language": "be"}).status_code == 200
+@pytest.mark.parametrize(
+    "status", [SubscriberStatus.UNSUBSCRIBED, SubscriberStatus.BOUNCED, SubscriberStatus.COMPLAINED]
+)
+def test_an_erased_reader_gets_the_page_of_any_other_who_gets_nothing(site, parts, reader, status):
+    with parts.database.begin() as session:
+        session.execute(table.update().values(status=status.value))
+    left, erased = preference_link(parts, reader), preference_link(parts, bytes(16))
+    forms = [{"language": ["be"]}, {"language": ["xx"]}, {"change": "pause", "until": "soon"}]
+    forms += [{"change": "request", "purpose": purpose} for purpose in ("address", "data", "erase")]
+    for fields in (None, *forms):
+        answers = []
+        for link in (left, erased):
+            answer = site.post(f"{link}?lang=be", data=fields) if fields else site.get(f"{link}?lang=be")
+            assert answer.status_code == 200
+            answers.append((answer.headers.raw, answer.text.replace(link, "")))
+        assert answers[0] == answers[1]

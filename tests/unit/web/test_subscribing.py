@@ -12,7 +12,7 @@ from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
-from service.store import subscribers, suppressions
+from service.store import confirmations, subscribers, suppressions
 from service.store.tables import signups as table
 from service.web.guard import POLICY
 from tests.fakes import FakeBell
@@ -284,22 +284,72 @@ def test_a_crawler_confirms_nothing(site, parts, published, bell, method):
     assert dump(parts) == before
 
 
-def test_pressing_makes_the_reader_active_and_again_gets_the_same_page(site, parts, published, bell):
+# What a page says of a link that was used.
+ALREADY = {"en": "Already confirmed", "be": "Ужо пацверджана", "ru": "Уже подтверждено"}
+
+
+def test_pressing_makes_the_reader_active_and_again_says_that_it_was_done(site, parts, published, bell):
     token = asked(parts, bell, languages=("be", "ru"))
     assert stored(parts).status is SubscriberStatus.PENDING
     first = site.post(f"/c/{token}?lang=be")
     reader = stored(parts)
     assert (first.status_code, reader.status, reader.chain) == (200, SubscriberStatus.ACTIVE, Chain(("be", "ru")))
     before = dump(parts)
-    second = site.post(f"/c/{token}?lang=be")
-    assert (first.status_code, first.headers.raw, first.content) == (
-        second.status_code,
-        second.headers.raw,
-        second.content,
-    )
+    again = [site.post(f"/c/{token}?lang=be") for _ in range(2)]
+    assert {answer.status_code for answer in again} == {200}
+    assert len({(tuple(answer.headers.raw), answer.content) for answer in again}) == 1
+    assert f"<h1>{ALREADY['be']}</h1>" in again[0].text
+    assert ALREADY["be"] not in first.text
     assert dump(parts) == before
-    assert "canary" not in first.text
-    assert first.headers["cache-control"] == "no-store"
+    for answer in (first, again[0]):
+        assert "canary" not in answer.text
+        assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_used_link_says_so_and_leads_to_what_everybody_may_read(site, parts, published, bell, language):
+    never_pressed = asked(parts, bell, now=parts.clock.now() - dt.timedelta(days=1))
+    token = asked(parts, bell)
+    site.post(f"/c/{token}")
+    published(MailingState.SENT)
+    before = dump(parts)
+    for link in (token, never_pressed):
+        for answer in (site.get(f"/c/{link}?lang={language}"), site.post(f"/c/{link}?lang={language}")):
+            assert answer.status_code == 200
+            assert f"<h1>{ALREADY[language]}</h1>" in answer.text
+            assert f'<a href="/{language}/issues/2019-W22/">' in answer.text
+            assert answer.headers["cache-control"] == "no-store"
+            assert answer.headers["x-robots-tag"] == "noindex, nofollow"
+            assert "set-cookie" not in answer.headers
+            # Whoever the mail was forwarded to learns neither the address nor a way to the reader's page.
+            for secret in ("canary", "/p/", "/u/", "/r/", "<form"):
+                assert secret not in answer.text
+        assert site.head(f"/c/{link}").status_code == 200
+    assert dump(parts) == before
+
+
+@pytest.mark.parametrize("since", ["left", "withdrawn", "suppressed", "erased"])
+def test_a_link_whose_reader_is_not_mailed_now_tells_what_one_never_pressed_tells(site, parts, published, bell, since):
+    token = asked(parts, bell)
+    fresh = asked(parts, bell, "canary-fresh@example.test")
+    button = site.get(f"/c/{fresh}?lang=be").text.replace(fresh, "")
+    if since == "withdrawn":
+        with parts.database.begin() as session:
+            confirmations.withdraw(session, [session.sealer.address_hash(NEW)])
+    else:
+        site.post(f"/c/{token}")
+    reader = stored(parts)
+    with parts.database.begin() as session:
+        if since == "left":
+            subscribers.set_status(session, reader.id, SubscriberStatus.UNSUBSCRIBED, week=reader.joined_week)
+        elif since == "suppressed":
+            suppressions.add(session, reader.address_hash, SuppressionReason.OPERATOR, Week(2019, 1))
+        elif since == "erased":
+            subscribers.erase(session, reader.id, week=reader.joined_week)
+    assert site.get(f"/c/{token}?lang=be").text.replace(token, "") == button
+    forged = site.post(f"/c/{'A' * 48}?lang=be")
+    pressed = site.post(f"/c/{token}?lang=be")
+    assert (pressed.status_code, pressed.content) == (404, forged.content)
 
 
 def test_forged_expired_and_used_links_get_one_page_that_tells_nothing(site, parts, published, bell):
@@ -325,13 +375,14 @@ def test_forged_expired_and_used_links_get_one_page_that_tells_nothing(site, par
 
 
 def test_the_welcome_leads_to_the_newest_issue(site, parts, published, bell):
-    from service.domain.mailing import MailingState
-
-    token = asked(parts, bell)
-    assert "/issues/2019" not in site.post(f"/c/{token}?lang=be").text
+    before = asked(parts, bell)
+    assert "/issues/2019" not in site.post(f"/c/{before}?lang=be").text
+    assert "/issues/2019" not in site.post(f"/c/{before}?lang=be").text
     published(MailingState.SENT)
+    token = asked(parts, bell, "canary-later@example.test")
     page = site.post(f"/c/{token}?lang=be").text
     assert '<a href="/be/issues/2019-W22/">' in page
+    assert ALREADY["be"] not in page
 
 
 def test_no_log_holds_a_token_or_an_address(form, site, parts, bell, capsys):
