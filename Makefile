@@ -43,6 +43,7 @@ chaos: $(STAMPS)/test $(STAMPS)/packages ## kill, stop and starve everything whi
 	$(BIN)/python -m pytest -m '' tests/chaos $(TESTS)
 	$(BIN)/python -m tests.chaos.matrix
 	$(BIN)/python -m tests.chaos.run --readers 20000 --kills 10 --flushes 2
+	$(BIN)/python -m tests.chaos.kills --kills 1000
 
 simulate: $(STAMPS)/test ## run the engine under a virtual clock through SEEDS seeds of trouble
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --start $(START) --jobs $(JOBS)

@@ -123,6 +123,12 @@ class Services:
         """The time by which mail is delivered, on every host the same; the database tells it."""
         return CommonClock(self.clock)
 
+    def now(self) -> dt.datetime:
+        """What time it is by the database, for whatever a command or a page does; `clock` is this machine's."""
+        # Whoever opened it was told; nothing more is asked for.
+        assert self.database
+        return self.common_clock.now()
+
     @cached_property
     def departures(self) -> DepartureLog:
         """Where those who leave are written down, beside the database."""
@@ -372,11 +378,10 @@ def redis_url(settings: config.Settings) -> str:
 
 def celery_application(settings: config.Settings) -> Celery:
     """Celery's app over these settings."""
-    from celery import Celery
-
+    from service.hints import HintCelery
     from service.queue import celery_settings
 
-    app = Celery("tydzen", include=["service.jobs"], amqp="service.hints:HintAmqp")
+    app: Celery = HintCelery("tydzen", include=["service.jobs"], amqp="service.hints:HintAmqp")
     app.conf.update(celery_settings(redis_url(settings)))
     return app
 

@@ -5,9 +5,11 @@ And it misses Redis for no longer than it must: Celery's own waits between two t
 
 from __future__ import annotations
 
+from functools import cached_property
 from queue import Empty
 from typing import Any
 
+from celery import Celery
 from celery.app.amqp import AMQP
 from kombu.connection import Connection
 from kombu.transport import redis
@@ -44,6 +46,26 @@ class HintConnection(Connection):
         """As Celery calls it; `errback` is called with each error and the seconds until the next try."""
         patience = {"interval_start": 1, "interval_step": 1, "interval_max": _LOOK_EVERY}
         return super().ensure_connection(errback, max_retries, **{**more, **patience})  # type: ignore[no-untyped-call]
+
+
+class HintCelery(Celery):  # type: ignore[misc]  # Celery has no types
+    """Celery's app whose workers ask and tell each other nothing; `bootstrap.celery_application` makes it.
+
+    By itself each asks all others who they are, at every new connection to the broker, and waits a second for answers
+    before it hears a hint; on a line that is slow and breaks every few seconds it would never come to hear one.
+    """
+
+    @cached_property
+    def Worker(self) -> Any:  # noqa: N802  # Celery's name for it
+        """The class of its workers, however they are started."""
+        from celery.apps.worker import Worker  # here, where a worker starts: it brings much that nobody else needs
+
+        class LoneWorker(Worker):  # type: ignore[misc]  # Celery has no types
+            def __init__(self, *args: Any, **options: Any) -> None:
+                silent = dict.fromkeys(("without_mingle", "without_gossip", "without_heartbeat"), True)
+                super().__init__(*args, **{**options, **silent})
+
+        return self.subclass_with_self(LoneWorker)
 
 
 class HintAmqp(AMQP):  # type: ignore[misc]  # Celery has no types

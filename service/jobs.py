@@ -68,7 +68,7 @@ def answer_signup(signup: int) -> None:
     """See whether whoever signed up may be asked to confirm, and ask."""
     made = parts()
     with made.database.begin() as session:
-        signing_up.answer(session, made.bell, int(signup), now=made.common_clock.now())
+        signing_up.answer(session, made.bell, int(signup), now=made.now())
 
 
 @shared_task(name=queue.REMIND)  # type: ignore[untyped-decorator]
@@ -76,7 +76,7 @@ def remind(confirmation: str) -> None:
     """Remind of a sign-up that was not confirmed."""
     made = parts()
     with made.database.begin() as session:
-        reminding.remind(session, made.bell, bytes.fromhex(confirmation), now=made.common_clock.now())
+        reminding.remind(session, made.bell, bytes.fromhex(confirmation), now=made.now())
 
 
 @shared_task(name=queue.PLAN_MAILING)  # type: ignore[untyped-decorator]

@@ -189,7 +189,7 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         # A batch may be of a slow relay; what ends it is its own lease and the sessions' deadlines, not a timer.
         "task_time_limit": None,
-        # Worker-to-worker gossip, mingle and events are traffic nobody here reads.
+        # Events are traffic nobody here reads; what workers say to each other is left out by `hints.HintCelery`.
         "worker_send_task_events": False,
         "worker_enable_remote_control": False,
         # Logs are ours, with addresses cut out; Celery must not replace the root handlers.

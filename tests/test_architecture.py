@@ -74,6 +74,8 @@ def test_every_notice_that_is_sent_has_a_template():
     assert len(sent) == 3
     readers = (PROJECT / "service" / "audience" / "reader_notices.py").read_text()
     sent |= set(re.findall(r'^[A-Z]+ = "([a-z-]+)"', readers, re.MULTILINE))
+    signup = (PROJECT / "service" / "domain" / "signup.py").read_text()
+    sent |= set(re.findall(r'^WELCOME = "([a-z-]+)"', signup, re.MULTILINE))
     assert len(sent) == 10
     assert sent <= set(notice_kinds())
 

@@ -101,7 +101,7 @@ def _import(parts: Services, folder: Path, readers: int) -> None:
 
     say("tydzen db upgrade")
     parts.upgrade_database()
-    now, examples = parts.clock.now(), PROJECT / "examples"
+    now, examples = parts.now(), PROJECT / "examples"
     say(f"tydzen publication import examples; tydzen issue import examples/issues/{WEEK}; tydzen issue approve {WEEK}")
     with parts.database.begin() as session:
         import_publication(session, examples, actor=actor(), now=now)
@@ -156,7 +156,7 @@ def _send(parts: Services, child: subprocess.Popen[bytes], rate: float) -> Statu
 
     say(f"tydzen issue send {WEEK} --rate {rate:g} --watch")
     with parts.database.begin() as session:
-        made = release.send(session, WEEK, parts.bell, parts.blocking, actor=actor(), now=parts.clock.now(), rate=rate)
+        made = release.send(session, WEEK, parts.bell, parts.blocking, actor=actor(), now=parts.now(), rate=rate)
     with _guarded(child):
         found = watching.watch(parts, made)
     mailing_status.show_status(found)

@@ -43,7 +43,7 @@ def inbound() -> None:
 
     def take(token: str) -> bool:
         with parts.database.begin() as session:
-            now = parts.clock.now()
+            now = parts.now()
             links = parts.unsubscribe_links
             outcome = unsubscribe(session, parts.bell, links, parts.departures, token, now=now)
         return outcome is Outcome.DONE

@@ -49,7 +49,7 @@ def import_(
 
     parts = services()
     with parts.database.begin() as session:
-        report = import_issue(session, folder, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+        report = import_issue(session, folder, actor=actor(), now=parts.now(), dry_run=dry_run)
     if json:
         print_json({**asdict(report), "week": str(report.week), "unchanged": report.unchanged, "dry_run": dry_run})
         return
@@ -230,7 +230,7 @@ def approve(
     week = week_of(id_)
     parts = services()
     with parts.database.begin() as session:
-        report = approve_issue(session, week, language=language, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+        report = approve_issue(session, week, language=language, actor=actor(), now=parts.now(), dry_run=dry_run)
     if json:
         print_json(
             {

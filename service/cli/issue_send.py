@@ -45,7 +45,7 @@ def send(
     if rate is not None:
         release.require_rate(rate, "--rate")
     parts = services()
-    when = _instant(at, parts.clock.now()) if at else None
+    when = _instant(at, parts.now()) if at else None
     with parts.database.read() as session:
         release.refuse_second(session, week)
         release.require_sendable(session, week, parts.blocking)
@@ -61,7 +61,7 @@ def send(
             parts.bell,
             parts.blocking,
             actor=actor(),
-            now=parts.clock.now(),
+            now=parts.now(),
             rate=rate,
             audience=readers,
             at=when,

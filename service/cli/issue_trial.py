@@ -43,7 +43,7 @@ def trial(
         else:
             say(f"issue {week} in ({languages}) would be mailed once, marked as a test, through {parts.relays[0].name}")
         return
-    sending = use_case.send(parts.lines(), parts.stationery, rendition, domain, wanted, now=parts.clock.now())
+    sending = use_case.send(parts.lines(), parts.stationery, rendition, domain, wanted, now=parts.now())
     try:
         outcome = new_event_loop().run_until_complete(sending)
     except TimeoutError:

@@ -76,7 +76,7 @@ def pause(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     parts = services()
     number = number_of(parts, mailing_id)
     with changing(parts.database, dry_run=dry_run) as session:
-        control.pause(session, number, actor=actor(), now=parts.clock.now())
+        control.pause(session, number, actor=actor(), now=parts.now())
     _done(number, "paused", dry_run=dry_run, json=json)
 
 
@@ -89,7 +89,7 @@ def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     parts = services()
     number = number_of(parts, mailing_id)
     with changing(parts.database, dry_run=dry_run) as session:
-        now = parts.clock.now()
+        now = parts.now()
         corrected = control.resume(session, number, parts.bell, proofs=parts.proofs, actor=actor(), now=now)
     if corrected:
         gets = "would get" if dry_run else "gets"
@@ -116,7 +116,7 @@ def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json
         return
     confirm(f"Cancel mailing {number} of issue {found.mailing.week}? {waiting} readers will not get it.", yes=yes)
     with parts.database.begin() as session:
-        skipped = control.cancel(session, number, actor=actor(), now=parts.clock.now())
+        skipped = control.cancel(session, number, actor=actor(), now=parts.now())
     _done(number, "cancelled", dry_run=False, json=json, skipped=skipped)
 
 
@@ -146,7 +146,7 @@ def retry(
     parts = services()
     number = number_of(parts, mailing_id)
     which = Again(frozenset(reason or ()), None if provider is None else checked(provider))
-    now = parts.clock.now()
+    now = parts.now()
     with parts.database.read() as session:
         found = mailings.get(session, number)
         state = control.after_retry(session, number, parts.blocking, now=now)
@@ -203,7 +203,7 @@ def rate(
     parts = services()
     number = number_of(parts, mailing_id)
     with changing(parts.database, dry_run=dry_run) as session:
-        control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.clock.now())
+        control.set_rate(session, number, mails_per_second, actor=actor(), now=parts.now())
     _done(number, "rate set", dry_run=dry_run, json=json, rate=mails_per_second)
 
 

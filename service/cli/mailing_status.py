@@ -57,7 +57,7 @@ def _in_the_way(parts: Services, number: int) -> tuple[Hindrances, str | None]:
     from service.delivery import hindrances, pacing
 
     with parts.database.read() as session:
-        now = parts.clock.now()
+        now = parts.now()
         hindered = hindrances.of_mailing(session, number, now=now)
         return hindered, pacing.held_until(session, number, parts.limit_defaults, now=now)
 

@@ -103,7 +103,7 @@ def _by_word(
 
     _ask(verdict.value, len(which), dry_run=dry_run, yes=yes)
     with changing(parts.database, dry_run=dry_run) as session:
-        done = resolving.resolve(session, number, verdict, which, parts.bell, actor=actor(), now=parts.clock.now())
+        done = resolving.resolve(session, number, verdict, which, parts.bell, actor=actor(), now=parts.now())
     left = len(_found(parts, number))
     if json:
         print_json({"mailing": number, "resolved": verdict.value, "letters": done, "left": left, "dry_run": dry_run})
@@ -127,13 +127,13 @@ def _by_log(
     from service.domain.maillog import MailLog
 
     names = {one.delivery: parts.delivery_ids.message_id(one.delivery) for one in which}
-    now = parts.clock.now()
+    now = parts.now()
     log = MailLog(set(names.values()), now=now, zone=now.astimezone().tzinfo or dt.UTC)
     mail_logs.read_into(log, files)
     findings = {delivery: log.finding(name) for delivery, name in names.items()}
     _ask("log", len(which), dry_run=dry_run, yes=yes)
     with changing(parts.database, dry_run=dry_run) as session:
-        done = resolving.resolve_by_log(session, number, findings, parts.bell, actor=actor(), now=parts.clock.now())
+        done = resolving.resolve_by_log(session, number, findings, parts.bell, actor=actor(), now=parts.now())
     _tell(parts, number, which, findings, log, done, dry_run=dry_run, json=json)
 
 

@@ -33,7 +33,7 @@ def show(json: Json = False) -> None:
 
     parts = services()
     with parts.database.read() as session:
-        found = pacing.shown(session, parts.limit_defaults(), now=parts.clock.now())
+        found = pacing.shown(session, parts.limit_defaults(), now=parts.now())
     if json:
         print_json_lines(_scope_json(one) for one in found)
         return
@@ -68,7 +68,7 @@ def set_limits(
     scope = pacing.scope_named((one.name for one in parts.relays), parts.sealer, relay=relay, provider=provider)
     with parts.database.begin() as session:
         limit = pacing.change(
-            session, parts.bell, scope, changes, unset=unset, actor=actor(), now=parts.clock.now(), dry_run=dry_run
+            session, parts.bell, scope, changes, unset=unset, actor=actor(), now=parts.now(), dry_run=dry_run
         )
     if json:
         print_json({"scope": scope, "done": not dry_run, **_limit_json(limit)})

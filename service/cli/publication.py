@@ -33,7 +33,7 @@ def import_(
 
     parts = services()
     with parts.database.begin() as session:
-        report = import_publication(session, path, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+        report = import_publication(session, path, actor=actor(), now=parts.now(), dry_run=dry_run)
     for warning in report.warnings:
         say(f"note: {warning}")
     if json:

@@ -85,7 +85,7 @@ def _send_again(parts: Services, week: str, *, dry_run: bool, yes: bool, json: b
     if not dry_run:
         confirm(f"Whoever got issue {wanted} before the backup was restored will get it again. Is that right?", yes=yes)
     with changing(parts.database, dry_run=dry_run) as session:
-        standing.send_again(session, wanted, actor=actor(), now=parts.clock.now())
+        standing.send_again(session, wanted, actor=actor(), now=parts.now())
         first = mailings.of_issue(session, wanted)
     command = f"tydzen mailing retry {first.id}" if first else f"tydzen issue send {wanted}"
     if json:
@@ -100,7 +100,7 @@ def _go_on_without(parts: Services, host: str, *, dry_run: bool, yes: bool, json
     if not dry_run:
         confirm(f"Letters that only host {host} knows of will be sent again. Is it gone for good?", yes=yes)
     with changing(parts.database, dry_run=dry_run) as session:
-        name = standing.go_on_without(session, host, actor=actor(), now=parts.clock.now())
+        name = standing.go_on_without(session, host, actor=actor(), now=parts.now())
     if json:
         print_json({"host": name, "done": "not waited for", "dry_run": dry_run})
     else:

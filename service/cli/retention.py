@@ -24,13 +24,13 @@ def run(
 ) -> None:
     """Forget at once all that has had its time; workers do this by themselves.
 
-    That is who got which mailing, words of relays, refusals, sign-ups, requests, pauses and notices.
+    That is who got which mailing, words of relays, refusals, sign-ups, requests, pauses, notices and worker processes.
     """
     from service.bootstrap import services
     from service.delivery import retention as forgetting
 
     parts = services()
-    now = parts.clock.now()
+    now = parts.now()
     if dry_run:
         with parts.database.read() as session:
             found = forgetting.rehearse(session, now=now)
@@ -45,6 +45,6 @@ def run(
     words = (
         f"readers of {found.links:,} letters in {found.mailings:,} mailings, the words of {found.replies:,} replies, "
         f"{found.evidence:,} old refusals, {found.sign_ups:,} sign-ups, {found.requests:,} requests, "
-        f"{found.pauses:,} pauses, {found.notices:,} notices"
+        f"{found.pauses:,} pauses, {found.notices:,} notices, {found.senders:,} worker processes"
     )
     say(f"to be forgotten: {words}; a dry run, nothing was changed" if dry_run else f"forgotten: {words}")

@@ -39,7 +39,7 @@ def show(
 
     parts = services()
     with parts.database.read() as session:
-        found = scheduling.show(session, parts.blocking, now=parts.clock.now(), count=slots)
+        found = scheduling.show(session, parts.blocking, now=parts.now(), count=slots)
     if json:
         print_json(
             {
@@ -85,7 +85,7 @@ def set_(
             week=week,
             late_hours=late,
             actor=actor(),
-            now=parts.clock.now(),
+            now=parts.now(),
             dry_run=dry_run,
         )
     if json:
@@ -112,7 +112,7 @@ def skip(week: WeekId, json: Json = False, dry_run: DryRun = False) -> None:
 
     parts, wanted = services(), Week.parse(week)
     with parts.database.begin() as session:
-        changed = scheduling.skip(session, wanted, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+        changed = scheduling.skip(session, wanted, actor=actor(), now=parts.now(), dry_run=dry_run)
     if json:
         print_json({"week": str(wanted), "skipped": True, "changed": changed, "dry_run": dry_run})
     else:
@@ -127,7 +127,7 @@ def unskip(week: WeekId, json: Json = False, dry_run: DryRun = False) -> None:
 
     parts, wanted = services(), Week.parse(week)
     with parts.database.begin() as session:
-        changed = scheduling.unskip(session, wanted, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+        changed = scheduling.unskip(session, wanted, actor=actor(), now=parts.now(), dry_run=dry_run)
     if json:
         print_json({"week": str(wanted), "skipped": False, "changed": changed, "dry_run": dry_run})
     else:
@@ -142,7 +142,7 @@ def clear(json: Json = False, dry_run: DryRun = False) -> None:
 
     parts = services()
     with parts.database.begin() as session:
-        known, abandoned = clear_schedule(session, actor=actor(), now=parts.clock.now(), dry_run=dry_run)
+        known, abandoned = clear_schedule(session, actor=actor(), now=parts.now(), dry_run=dry_run)
     if json:
         weeks = [str(week) for week in abandoned]
         print_json({"cleared": _as_json(known), "changed": known is not None, "abandoned": weeks, "dry_run": dry_run})

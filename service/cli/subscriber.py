@@ -54,7 +54,7 @@ def add(
     typed = _typed(address)
     with changing(parts.database, dry_run=dry_run) as session:
         chain = _chain(session, languages)
-        reader, added = adding.add(session, typed, chain, consent=consent, actor=actor(), now=parts.clock.now())
+        reader, added = adding.add(session, typed, chain, consent=consent, actor=actor(), now=parts.now())
     fields = {"id": reader.public_id, "languages": str(reader.chain), "added": added, "dry_run": dry_run}
     _answer(fields, f"{reader.public_id} {_done('added', dry_run) if added else 'is a reader already'}", json=json)
 
@@ -70,7 +70,7 @@ def show(address: Address, json: Json = False) -> None:
     with parts.database.read() as session:
         reader = looking_up.reader(session, typed)
         suppression = suppressions.find(session, reader.address_hash)
-        scored = bounces.of_reader(session, reader.id, today=parts.clock.now().date())
+        scored = bounces.of_reader(session, reader.id, today=parts.now().date())
     fields = {
         "id": reader.public_id,
         "languages": str(reader.chain),
@@ -100,7 +100,7 @@ def set_(address: Address, languages: Languages, json: Json = False, dry_run: Dr
     with changing(parts.database, dry_run=dry_run) as session:
         chain = _chain(session, languages)
         reader = looking_up.reader(session, typed)
-        changed = preferences.set_chain(session, reader, chain, actor=actor(), now=parts.clock.now())
+        changed = preferences.set_chain(session, reader, chain, actor=actor(), now=parts.now())
     fields = {"id": reader.public_id, "languages": str(chain), "changed": changed, "dry_run": dry_run}
     said = f"{_done('changed', dry_run)} from {reader.chain} to {chain}" if changed else f"has {chain} already"
     _answer(fields, f"{reader.public_id} {said}", json=json)
@@ -121,7 +121,7 @@ def erase(address: Address, yes: Yes = False, json: Json = False, dry_run: DryRu
     departures = _departures(parts, dry_run=dry_run)
     with changing(parts.database, dry_run=dry_run) as session:
         reader = looking_up.reader(session, typed)
-        erasure.erase(session, departures, reader, actor=actor(), now=parts.clock.now())
+        erasure.erase(session, departures, reader, actor=actor(), now=parts.now())
     fields = {"id": reader.public_id, "erased": True, "dry_run": dry_run}
     _answer(fields, f"{reader.public_id} {_done('erased', dry_run)}", json=json)
 
@@ -141,7 +141,7 @@ def suppress(
     typed = _typed(address)
     departures = _departures(parts, dry_run=dry_run)
     with changing(parts.database, dry_run=dry_run) as session:
-        now = parts.clock.now()
+        now = parts.now()
         changed = suppressing.suppress(session, departures, typed, reason, actor=actor(), now=now)
     said = _done("suppressed", dry_run) if changed else "was suppressed already"
     _answer({"changed": changed, "reason": reason.value, "dry_run": dry_run}, f"the address {said}", json=json)
@@ -157,7 +157,7 @@ def unsuppress(address: Address, json: Json = False, dry_run: DryRun = False) ->
     typed = _typed(address)
     departures = _departures(parts, dry_run=dry_run)
     with changing(parts.database, dry_run=dry_run) as session:
-        lifted = suppressing.unsuppress(session, departures, typed, actor=actor(), now=parts.clock.now())
+        lifted = suppressing.unsuppress(session, departures, typed, actor=actor(), now=parts.now())
     said = f"the address ({lifted.value}) {_done('allowed again', dry_run)}"
     _answer({"changed": True, "reason": lifted.value, "dry_run": dry_run}, said, json=json)
 
@@ -173,7 +173,7 @@ def reveal(
     parts = services()
     with parts.database.begin() as session:
         reader = looking_up.reader(session, address)
-        found = exporting.reveal(session, reader, actor=actor(), now=parts.clock.now())
+        found = exporting.reveal(session, reader, actor=actor(), now=parts.now())
     if json:
         print_json({"id": reader.public_id, "address": found})
     else:
@@ -198,7 +198,7 @@ def reapply(
     others = [_log_of_another_host(path) for path in log or ()]
     parts = services()
     with changing(parts.database, dry_run=dry_run) as session:
-        done = use_case.reapply(session, parts.departures, others=others, actor=actor(), now=parts.clock.now())
+        done = use_case.reapply(session, parts.departures, others=others, actor=actor(), now=parts.now())
     said = f"{done.unsubscribed} unsubscribed, {done.erased} erased, {done.suppressed} suppressed again"
     _answer({**asdict(done), "dry_run": dry_run}, said + ("; a dry run" if dry_run else ""), json=json)
 

@@ -61,7 +61,7 @@ def import_(
             consent=consent,
             standing=Said(status.value),
             actor=actor(),
-            now=parts.clock.now(),
+            now=parts.now(),
             dry_run=dry_run,
             listener=Listener(invalid, progress),
         )
@@ -138,7 +138,7 @@ def export(
     confirm("Print all readers' addresses, in plain?", yes=yes)
     parts = services()
     with parts.database.begin() as session:
-        exporting.announce(session, status=status, actor=actor(), now=parts.clock.now())
+        exporting.announce(session, status=status, actor=actor(), now=parts.now())
     with parts.database.read() as session:
         rows = exporting.exported(session, status)
         if json:

@@ -31,7 +31,7 @@ def stats(
 
     parts = services()
     with parts.database.read() as session:
-        found = growth.look_back(session, weeks=weeks, now=parts.clock.now())
+        found = growth.look_back(session, weeks=weeks, now=parts.now())
     if json:
         print_json(_as_json(found))
     else:

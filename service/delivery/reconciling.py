@@ -47,6 +47,8 @@ from service.store.mailings import Mailing
 
 ACTOR = "worker"
 _UNBEGUN = frozenset({MailingState.DRAFT, MailingState.SCHEDULED, MailingState.PLANNING})
+# What two clocks that were told the same time may differ by; no restore takes so short a time.
+_LEEWAY_MS = 1000
 
 _log = log.get("reconciling")
 _Value = TypeVar("_Value")
@@ -65,7 +67,7 @@ class _Findings:
     """What the journals know and the database did not."""
 
     letters: Counter[int] = field(default_factory=Counter)  # by mailing
-    missing: list[int] = field(default_factory=list)
+    missing: set[int] = field(default_factory=set)  # deliveries
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -88,7 +90,7 @@ class Reconciler:
     machine: Clock | None = None
     _sighted: Sighting | None = None
     _losses: int = 0  # of the database's connections, when it was compared last
-    _begun: set[tuple[int, int]] = field(default_factory=set)
+    _begun: set[tuple[int, int, int]] = field(default_factory=set)
 
     def believed(self, session: Session) -> bool:
         """Whether this is the database that was compared last, grown since: one small query.
@@ -118,11 +120,12 @@ class Reconciler:
 
     def begin(self, mailing: Mailing) -> None:
         """Write down, once, that this host begins to send it; before its first gate."""
-        created = stored(mailing.created_at)
-        if (mailing.id, created) not in self._begun:
-            begun = Begun(mailing.week, mailing.id, created, stored(self.clock.now()))
-            Notebook(self.data_dir).begin(begun)
-            self._begun.add((mailing.id, created))
+        created, started = stored(mailing.created_at), stored(mailing.started_at or mailing.created_at)
+        if (mailing.id, created, started) not in self._begun:
+            # Never before its start, or it would be written down again and again.
+            begun = Begun(mailing.week, mailing.id, created, max(started, stored(self.clock.now())))
+            Notebook(self.data_dir).begin(begun, started_at=started)
+            self._begun.add((mailing.id, created, started))
 
     def _compare(self, look: Look) -> bool:
         notebook, host = Notebook(self.data_dir), host_id(self.data_dir)
@@ -139,6 +142,10 @@ class Reconciler:
         if set_back:
             self._stop_everything(host, found)
         self._compare_journals(look, host, found)
+        if found.any and look is not Look.ALL:
+            # Then it may have forgotten anything: also what settled journals and `begun.log` know.
+            look = Look.ALL
+            self._compare_journals(look, host, found)
         if look is Look.ALL:
             self._compare_begun(host, found)
         behind = set_back or found.any
@@ -173,7 +180,7 @@ class Reconciler:
         letters = {one.delivery_id: one for one in records if one.delivery_id > 0}
         with self.database.read() as session:
             unknown = store.unknown(session, {number: one.attempt for number, one in letters.items()})
-        found.missing += unknown.missing
+        found.missing.update(unknown.missing)
         for record in records:
             if record.delivery_id < 0:
                 self._settle_notice(past, record)
@@ -210,9 +217,10 @@ class Reconciler:
 
     def _settle_notice(self, past: Past, record: Record) -> None:
         with self.database.begin() as session:
-            notices.forget_letter(
-                session, -record.delivery_id, record.attempt, sender=past.sender, written_ms=int(record.at * 1000)
-            )
+            # The journal is dated by this machine, the notice by the database.
+            ahead = self.machine.now() - self.clock.now() if self.machine else dt.timedelta(0)
+            written = int((record.at - ahead.total_seconds()) * 1000) + _LEEWAY_MS
+            notices.forget_letter(session, -record.delivery_id, record.attempt, sender=past.sender, written_ms=written)
 
     def _reopen(self, past: Past) -> None:
         """A journal whose settling the database has forgotten is settled once more: letters without a dot go back."""

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.delivery.notices import KEEP as KEEP_NOTICES
-from service.store import Database, Session, bounces, confirmations, notices, requests, retention, subscribers
+from service.store import Database, Session, bounces, confirmations, notices, requests, retention, senders, subscribers
 from service.store.bounces import KEEP_REPLIES
 
 # After a mailing has ended; then only its sums are left.
@@ -22,7 +22,8 @@ class Forgotten:
     """What was forgotten, or is to be: `links` from readers to deliveries of `mailings`, `replies` of relays.
 
     `evidence` counts soft refusals that are too old or disproved, `sign_ups` confirmations, `requests` links that hold
-    no more, `pauses` those that are over, `notices` those that nobody could tell twice any more.
+    no more, `pauses` those that are over, `notices` those that nobody could tell twice any more, `senders` processes of
+    workers that ended long ago.
     """
 
     mailings: int = 0
@@ -33,6 +34,7 @@ class Forgotten:
     requests: int = 0
     pauses: int = 0
     notices: int = 0
+    senders: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,5 +112,12 @@ KINDS = (
         "notices",
         lambda session, now: notices.prune(session, now - KEEP_NOTICES),
         lambda session, now: notices.old(session, now - KEEP_NOTICES),
+    ),
+    # As long as the links: so long somebody may ask through which relay a letter went. Journals are kept for days only.
+    Kind(
+        "senders",
+        lambda session, now: senders.forget(session, now - KEEP_LINKS),
+        lambda session, now: senders.forgettable(session, now - KEEP_LINKS),
+        seldom=True,
     ),
 )

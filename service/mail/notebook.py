@@ -1,7 +1,7 @@
 """What a host remembers beside the database, so that a database that was set back in time is noticed.
 
 Two files in the data directory: `mark`, a number that grows with every sweep here and in the database, and `begun.log`,
-one line for each mailing that this host has begun to send.
+one line each time that this host has begun to send a mailing.
 """
 
 from __future__ import annotations
@@ -43,6 +43,10 @@ class Begun:
     begun_at: int
 
 
+def _same(one: Begun, other: Begun) -> bool:
+    return (one.mailing, one.created_at) == (other.mailing, other.created_at)
+
+
 @dataclass(frozen=True, slots=True)
 class Notebook:
     """The two files of one data directory."""
@@ -77,10 +81,14 @@ class Notebook:
         finally:
             os.close(folder)
 
-    def begin(self, begun: Begun) -> None:
-        """Write the mailing down, durably, unless it is; before the first letter of it is gated here."""
+    def begin(self, begun: Begun, *, started_at: int) -> None:
+        """Write the mailing down, durably, unless it is; before the first letter of it is gated here.
+
+        A line from before `started_at` is of another time that it was sent: a database that was set back has forgotten
+        that one, and an operator has had it sent to everybody again.
+        """
         with self._locked("begun.lock"):
-            if any((one.mailing, one.created_at) == (begun.mailing, begun.created_at) for one in self.begun()):
+            if any(_same(one, begun) and one.begun_at >= started_at for one in self.begun()):
                 return
             with (self.data_dir / "begun.log").open("a+b") as file:
                 size = file.seek(0, os.SEEK_END)

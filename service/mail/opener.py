@@ -22,7 +22,8 @@ class Opener:
     """Calls `opened` with each new session, and `ended` when a try is over. `present` tells how many there are.
 
     `trouble` says why the relay cannot be used at present; then one session at a time is tried. Setbacks are counted
-    until the owner says that the relay `answered` a letter as it should.
+    until the owner says that the relay `answered` a letter as it should. One that lets in and then takes nothing stays
+    in trouble until then.
     """
 
     def __init__(
@@ -46,7 +47,8 @@ class Opener:
         self._opened = opened
         self._ended = ended
         self._setbacks = 0
-        self._login_wanted: str | None = None  # for a letter; who is let in has not been heard yet
+        # What spoke against a relay that let in, and when: to be let in again proves nothing.
+        self._unproven: tuple[str, Phase] | None = None
         self._suspect = 0
         self._refused_logins = 0
         self._locked_out_until = 0.0
@@ -71,7 +73,12 @@ class Opener:
             task.add_done_callback(self._done)
 
     def set_back(self, phase: Phase, text: str) -> None:
-        """Wait before the next session; a relay that lets in but takes nothing counts like one that is away."""
+        """A session that was let in has ended without an answer to its letters: wait before the next."""
+        if not self._present():
+            self._unproven = text, phase
+        self._wait(phase, text)
+
+    def _wait(self, phase: Phase, text: str) -> None:
         self._setbacks += 1
         self._retry_at = asyncio.get_running_loop().time() + _BACK_OFF[min(self._setbacks, len(_BACK_OFF)) - 1]
         self._trouble_phase = phase
@@ -87,9 +94,9 @@ class Opener:
         if not wanted.proven:
             if self._lock_out(asyncio.get_running_loop().time()):
                 self._suspect = wanted.delivery_id
-            if not self._present():
-                self._login_wanted = text
-        self.set_back(Phase.AUTH, text)
+            self.set_back(Phase.AUTH, text)
+        else:
+            self._wait(Phase.AUTH, text)
         self._retry_at = max(self._retry_at, self._locked_out_until)
 
     def suspects(self, delivery_id: int) -> bool:
@@ -99,8 +106,8 @@ class Opener:
     def answered(self) -> None:
         """A letter had an answer, whatever it was, that says nothing against the relay."""
         self._setbacks = 0
-        if self._login_wanted is not None:
-            self._login_wanted = self.trouble = None
+        if self._unproven is not None:
+            self._unproven = self.trouble = None
             self._refused_logins = 0
 
     async def close(self) -> None:
@@ -117,11 +124,11 @@ class Opener:
         except SessionError as error:
             self._not_let_in(error)
             return
-        self.trouble = self._login_wanted
-        if self.trouble is None:
+        self.trouble = None
+        if self._unproven is not None:
+            self.trouble, self._trouble_phase = self._unproven
+        if self._trouble_phase is not Phase.AUTH or self.trouble is None:
             self._refused_logins = 0
-        else:
-            self._trouble_phase = Phase.AUTH
         self._opened(channel, capabilities)
 
     def _not_let_in(self, error: SessionError) -> None:
@@ -132,7 +139,7 @@ class Opener:
         if self._present():
             self._enough_until = max(now + _ENOUGH, self._locked_out_until)
         else:
-            self.set_back(error.phase, f"{self._relay.name}: {cut_addresses(error.text)} ({error.phase.value})")
+            self._wait(error.phase, f"{self._relay.name}: {cut_addresses(error.text)} ({error.phase.value})")
         self._retry_at = max(self._retry_at, self._locked_out_until)
 
     def _lock_out(self, now: float) -> bool:

@@ -27,8 +27,9 @@ from service.store.sealing import Sealer
 SQLITE_BUSY_SECONDS = 30
 _TRUSTED_SECONDS = 1.0  # for so long after its last use a connection is taken to be alive
 # A server that falls silent without a word (a firewall that drops, a dead machine) is given up within half a minute, in
-# libpq's words (for each host of several; a Unix socket has no use for the last four). No `statement_timeout`: a silent
-# server would not keep it, and a living one would break off the freezing of a large audience.
+# libpq's words (for each host of several; a Unix socket has no use for the last four), and so is one that only confirms
+# what it gets (see `store.silence`). No `statement_timeout`: a silent server would not keep it, and a living one would
+# break off the freezing of a large audience.
 _SILENCE = {
     "connect_timeout": 10,  # seconds
     "keepalives_idle": 10,  # seconds until the first question whether it lives, while its answer is awaited
@@ -39,6 +40,7 @@ _SILENCE = {
 # The same from the other end: a host that dies or is cut off between two statements would hold its locks, for which the
 # other hosts wait, until the server's TCP misses it: two hours. Nothing here thinks for a minute in a transaction.
 _IDLE = "idle_in_transaction_session_timeout"
+# Have the server end a session that stays idle in a transaction; what the URL, role or server says holds.
 _END_IDLE = f"SELECT set_config('{_IDLE}', '60s', false) WHERE current_setting('{_IDLE}') = '0'"
 # Who reads row by row is as slow as whatever he feeds, and locks nothing.
 _MAY_IDLE = sa.text(f"SET LOCAL {_IDLE} = 0")
@@ -346,20 +348,15 @@ def _ping_after_pause(engine: Engine) -> None:
             raise sa.exc.InvalidatePoolError from error
 
 
-def _end_idle(dbapi: Any, _record: Any) -> None:
-    """Have the server end a session that stays idle in a transaction; what the URL, role or server says holds."""
-    dbapi.autocommit = True
-    dbapi.execute(_END_IDLE)
-    dbapi.autocommit = False
-
-
 def _engine(url: URL, pool_size: int) -> Engine:
     if url.get_backend_name() == "postgresql":
+        from service.store import silence
+
         # What the URL itself says holds.
         ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
         engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
         _ping_after_pause(engine)
-        event.listen(engine, "connect", _end_idle)
+        silence.attend(engine, _END_IDLE)
         return engine
     engine = sa.create_engine(
         url,

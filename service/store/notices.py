@@ -195,7 +195,9 @@ def _wiped(*, due_at: int | sa.ColumnElement[int]) -> dict[str, Any]:
 
 
 def forget_letter(session: Session, notice: int, attempt: int, *, sender: int, written_ms: int) -> bool:
-    """Whether the notice knew nothing of an attempt that was written at that time; it is uncertain then.
+    """Whether the notice knew nothing of an attempt that was written at that time, by the database's clock.
+
+    Then it is uncertain.
 
     A notice that was made later bears the number of one that a database set back in time has lost.
     """

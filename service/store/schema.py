@@ -45,6 +45,9 @@ def upgrade(database: Database, *, migrations: Path = MIGRATIONS) -> tuple[str |
     def migrate() -> None:
         with translated(), database.engine.connect() as connection, connection.begin():
             if database.postgresql:
+                from service.store import silence
+
+                silence.let_last(connection)
                 connection.execute(_PATIENCE)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")

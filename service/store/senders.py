@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,9 +10,11 @@ from functools import cache
 
 import sqlalchemy as sa
 
+from service.domain.delivery import DeliveryState
+from service.domain.mailing import SETTLED
 from service.store.database import Session
-from service.store.instants import database_now
-from service.store.tables import batches, senders
+from service.store.instants import database_now, stored
+from service.store.tables import batches, deliveries, mailings, notices, senders
 
 _HIGHEST = 2**31 - 1
 
@@ -87,6 +90,36 @@ def seen(session: Session, host: str) -> None:
 def _seeing(*, postgresql: bool) -> sa.Executable:
     clock = database_now(postgresql=postgresql)
     return senders.update().where(_ON_HOST, senders.c.settled_at.is_(None)).values(seen_at=clock)
+
+
+def forget(session: Session, before: dt.datetime) -> int:
+    """Forget the processes that ended, or were seen last, `before` and that nothing needs any more; how many.
+
+    What needs them is a mailing that goes on, or ended later than that, an open attempt, and a notice. A delivery of an
+    older mailing may name one that is gone.
+    """
+    return session.execute(senders.delete().where(*_needless(session, before))).rowcount
+
+
+def forgettable(session: Session, before: dt.datetime) -> int:
+    """How many `forget` would forget."""
+    return int(session.scalar(sa.select(sa.func.count()).select_from(senders).where(*_needless(session, before))))
+
+
+def _needless(session: Session, before: dt.datetime) -> list[sa.ColumnElement[bool]]:
+    # No index leads from a sender to its deliveries. But whoever ended before a mailing was made has gated none of it.
+    ended = sa.and_(mailings.c.state.in_([state.value for state in SETTLED]), mailings.c.finished_at < stored(before))
+    oldest = session.scalar(sa.select(sa.func.min(mailings.c.created_at)).where(~ended))
+    last = sa.func.coalesce(senders.c.settled_at, senders.c.seen_at)
+    open_batches = sa.select(batches.c.id).where(batches.c.attempting > 0)
+    attempting, uncertain = int(DeliveryState.ATTEMPTING), int(DeliveryState.UNCERTAIN)
+    gated = sa.exists().where(
+        deliveries.c.sender_id == senders.c.id,
+        deliveries.c.state == attempting,
+        deliveries.c.batch_id.in_(open_batches),
+    )
+    noticed = sa.exists().where(notices.c.sender_id == senders.c.id, notices.c.state.in_((attempting, uncertain)))
+    return [last < min(stored(before), stored(before) if oldest is None else oldest), ~gated, ~noticed]
 
 
 def settle(session: Session, sender: int) -> None:

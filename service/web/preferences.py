@@ -64,7 +64,7 @@ def _applied(
     parts: Parts, session: Session, publication: Publication, reader: Subscriber | None, filled: Change
 ) -> None:
     """Do it, where there is a reader to whom it means anything. Raises InvalidInputError, and nothing changes."""
-    now = parts.common_clock.now()
+    now = parts.now()
     if reader is not None and filled.change == "request":
         requesting.request(session, parts.bell, reader, filled.purpose, now=now)
     elif reader is None or not _mailed(reader):
@@ -123,7 +123,7 @@ def _page(
             done=done,
         )
     chosen: Sequence[str] = reader.chain.languages
-    today = parts.common_clock.now().date()
+    today = parts.now().date()
     until = reader.paused_until
     ahead = until if until is not None and until > today else None
     places = len(publication.languages)

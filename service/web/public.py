@@ -31,9 +31,7 @@ def leave(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """
     with parts.database.begin() as session:
         publication = publications.find(session)
-        outcome = unsubscribe(
-            session, parts.bell, parts.unsubscribe_links, parts.departures, token, now=parts.common_clock.now()
-        )
+        outcome = unsubscribe(session, parts.bell, parts.unsubscribe_links, parts.departures, token, now=parts.now())
     if outcome is Outcome.NOT_A_LINK:
         raise NotFoundError("not a link of ours")
     return page(request, "unsubscribed", publication=publication)

@@ -32,7 +32,7 @@ def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """What the link is for, and a button. Scanners follow every link of a mail, so this changes nothing."""
     with parts.database.read() as session:
         publication = publications.load(session)
-        found = requesting.find(session, parts.request_links, token, now=parts.common_clock.now())
+        found = requesting.find(session, parts.request_links, token, now=parts.now())
     if found is None:
         return _stale(request, publication)
     asked, reader = found
@@ -42,7 +42,7 @@ def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
 @router.post("/r/{token}", response_model=None)
 def do(request: Request, token: str, parts: Parts, filled: Annotated[Filled, Form()]) -> Response:
     """Do what the link is for, and say what happens next."""
-    now = parts.common_clock.now()
+    now = parts.now()
     with parts.database.begin() as session:
         publication = publications.load(session)
         found = requesting.find(session, parts.request_links, token, now=now)

@@ -82,7 +82,7 @@ def subscribe(
     if problems:
         return _form(request, publication, ticked=ticked, address=address, problems=problems, newest=filled.newest)
     floodgate: Floodgate = request.app.state.floodgate
-    now = parts.common_clock.now()
+    now = parts.now()
     if not floodgate.passes(request.client.host if request.client else None, filled.stamp, now):
         stamp = floodgate.stamp(now)
         return _form(request, publication, ticked=ticked, address=address, stamp=stamp, newest=filled.newest)
@@ -105,7 +105,7 @@ def ask(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """
     with parts.database.read() as session:
         publication = publications.find(session)
-        row_id = parts.confirmation_links.read(token, parts.common_clock.now())
+        row_id = parts.confirmation_links.read(token, parts.now())
         if row_id is None:
             return _stale(request, publication)
         if already_confirmed(session, row_id):
@@ -119,9 +119,7 @@ def press(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """Confirm; each time after the first one the page says that it was done. The body is not read, no cookie set."""
     with parts.database.begin() as session:
         publication = publications.find(session)
-        outcome = confirm(
-            session, parts.bell, parts.confirmation_links, parts.departures, token, now=parts.common_clock.now()
-        )
+        outcome = confirm(session, parts.bell, parts.confirmation_links, parts.departures, token, now=parts.now())
         newest = releases.newest(session)
     if outcome is Outcome.STALE:
         return _stale(request, publication)

@@ -129,12 +129,22 @@ def kill_one(made: Installation, supervisor: Supervisor, chance: random.Random) 
 
     The children of a parent that is gone end by themselves, whatever they have in hand.
     """
+    while (done := _kill_chosen(supervisor, chance)) is None:
+        time.sleep(0.05)
+    return done
+
+
+def _kill_chosen(supervisor: Supervisor, chance: random.Random) -> tuple[str, int] | None:
+    """As `kill_one`; None where the chosen one has ended a moment ago."""
     with supervisor.lock:
         worker = chance.choice(supervisor.workers)
         children = worker.children()
         victim = chance.choice([worker.pid, *children])
         dying = children if victim == worker.pid else [victim]
-        os.kill(victim, signal.SIGSTOP)
+        try:
+            os.kill(victim, signal.SIGSTOP)
+        except ProcessLookupError:
+            return None
         journals = journals_of(dying)
         os.kill(victim, signal.SIGKILL)
         if victim == worker.pid:
@@ -145,6 +155,28 @@ def kill_one(made: Installation, supervisor: Supervisor, chance: random.Random) 
             assert time.monotonic() < give_up, "children outlive their parent"
             time.sleep(0.005)
     return ("parent" if victim == worker.pid else "child"), letters_past_dot(journals)
+
+
+def kill_everything(supervisor: Supervisor) -> int:
+    """SIGKILL for all processes of all workers in one moment; how many letters they had past the dot."""
+    with supervisor.lock:
+        dying = [pid for worker in supervisor.workers for pid in (worker.pid, *worker.children())]
+        _signal(dying, signal.SIGSTOP)
+        journals = journals_of(dying)
+        _signal(dying, signal.SIGKILL)
+        for worker in supervisor.workers:
+            worker.kill()
+        give_up = time.monotonic() + 90
+        while any(map(is_alive, dying)):
+            assert time.monotonic() < give_up, "some outlive SIGKILL"
+            time.sleep(0.005)
+    return letters_past_dot(journals)
+
+
+def _signal(pids: Iterable[int], number: int) -> None:
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def letters_past_dot(journals: Iterable[Path]) -> int:

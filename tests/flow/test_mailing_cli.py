@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import pytest
 
-from service import bootstrap
 from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.delivery import DeliveryState
 from service.domain.weeks import Week
 from service.store import issues, tables
 from service.store.instants import stored
 from tests.factories import MADE_AT, add_readers, save_issue, save_publication
+from tests.flow.conftest import hold_time
 from tests.installation import PROJECT
 from tests.unit.delivery.parts import WEEK, Run, accepted, result
 
@@ -149,7 +149,7 @@ def test_a_time_that_is_past_sends_nothing(tydzen, database, at):
 
 
 def test_whoever_names_this_minute_means_now(tydzen, database, clock, monkeypatch):
-    monkeypatch.setattr(bootstrap, "SystemClock", lambda: clock)
+    hold_time(monkeypatch, clock)
     with database.begin() as session:
         save_publication(session)
         save_issue(session, WEEK)

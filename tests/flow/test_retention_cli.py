@@ -3,9 +3,9 @@
 import datetime as dt
 import json
 
-from service import clock
 from service.delivery import progress
 from service.store.tables import subscribers
+from tests.flow.conftest import hold_time
 from tests.unit.delivery.parts import Run, accepted
 
 
@@ -20,13 +20,13 @@ def ended(database, readers):
     return run
 
 
-def test_it_says_what_it_would_forget_forgets_it_and_has_nothing_left_to_do(database, tydzen, monkeypatch):
+def test_it_says_what_it_would_forget_forgets_it_and_has_nothing_left_to_do(database, tydzen, clock, monkeypatch):
     assert tydzen("retention", "run")[:2] == (0, "")
     run = ended(database, readers=7)
     with database.begin() as session:
         session.execute(subscribers.update().values(paused_until=run.now.date().isoformat()))
-    later = run.now + dt.timedelta(days=40)
-    monkeypatch.setattr(clock.SystemClock, "now", lambda _self: later)
+    clock.set(run.now + dt.timedelta(days=40))
+    hold_time(monkeypatch, clock)
 
     code, out, _ = tydzen("retention", "run", "--dry-run", "--json")
     assert (code, json.loads(out)) == (
@@ -40,6 +40,7 @@ def test_it_says_what_it_would_forget_forgets_it_and_has_nothing_left_to_do(data
             "requests": 0,
             "pauses": 7,
             "notices": 0,
+            "senders": 0,
             "dry_run": True,
         },
     )

@@ -7,7 +7,6 @@ import json
 
 import pytest
 
-from service import bootstrap
 from service.delivery.slots import run_due_slots
 from service.domain.content import TextStatus
 from service.domain.weeks import Week
@@ -16,6 +15,7 @@ from service.store.slots import SlotState
 from service.store.tables import audit
 from tests.factories import save_issue, save_publication, unapproved
 from tests.fakes import FakeBell
+from tests.flow.conftest import hold_time
 
 # What is said about wrong input is the same on both.
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
@@ -28,7 +28,7 @@ MONDAYS = ("schedule", "set", "Mon 09:00", "--timezone", "Europe/Minsk")
 @pytest.fixture
 def tydzen(tydzen, database, clock, monkeypatch):
     clock.set(TUESDAY)
-    monkeypatch.setattr(bootstrap, "SystemClock", lambda: clock)
+    hold_time(monkeypatch, clock)
     with database.begin() as session:
         save_publication(session)
     return tydzen

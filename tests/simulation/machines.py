@@ -126,6 +126,7 @@ class Host:
         self.boots = 0
         self.boot = ""
         self.up = False
+        self.suspended = False
         self.back_at = 0.0
         self.same_boot = False
         self.disk_full = False

@@ -46,6 +46,12 @@ _WEEK = Week.parse("2019-W23")
 _FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 
+def sleeper(seed: int) -> Random | None:
+    """The die for those seeds in which a worker or a host sleeps for hours; one of its own, as is that of logins."""
+    die = Random(f"sleep {seed}")
+    return die if die.random() < 0.08 else None
+
+
 @dataclass
 class Result:
     """What became of one seed."""
@@ -87,6 +93,7 @@ class Run:
         self.processes: list[Any] = []
         self.calm = False
         self.finished = False
+        self.asleep: dict[Any, float] = {}  # workers that are stopped for hours, and until when
         self.crashing = rng.choice((0.0, 0.3, 0.6, 0.9))
         self.horizon = rng.choice((2.0, 5.0, 10.0, 40.0))
         self._choose_circumstances()
@@ -146,6 +153,10 @@ class Run:
             self.world.later(rng.random() * min(soon, self.horizon), None, rng.choice(happenings))
         for _ in range(rng.choice((0, 1, 1, 2))):
             self.world.later(rng.random() * self.horizon, None, self._sweep_by_chance)
+        sleep = sleeper(self.world.seed)
+        if sleep is not None:
+            deed = sleep.choice((self._stop_for_hours, self._suspend_host))
+            self.world.later(sleep.random() * min(3.0, self.horizon), None, deed, 3600 * sleep.uniform(1.1, 4))
         self.world.later(self.horizon, None, self._become_calm)
         if self.planned:
             for (batch,) in self._rows(sa.select(tables.batches.c.id)):
@@ -191,7 +202,43 @@ class Run:
         worker.process.stop()
         self.world.later(seconds, None, self._wake, worker)
 
+    def _stop_for_hours(self, seconds: float) -> None:
+        """Far beyond its lease, and beyond the hour after which a host counts as away; the host itself goes on."""
+        worker = self._worker()
+        if worker is not None and not worker.process.stopped:
+            self._put_to_sleep(worker, seconds)
+            self.world.later(seconds, None, self._wake, worker)
+
+    def _suspend_host(self, seconds: float) -> None:
+        """All that runs on a host stands still, as a machine does whose lid is shut, and then goes on."""
+        host = self.world.rng.choice(self.site.hosts)
+        if not host.up:
+            return
+        self.counts["hosts suspended"] += 1
+        self.world.tell(host.name, f"is suspended for {seconds:.0f} s")
+        host.up, host.suspended, host.back_at = False, True, self.world.now + seconds
+        for worker in host.workers:
+            self._put_to_sleep(worker, seconds)
+        self.world.at(host.back_at, None, self._wake_host, host)
+
+    def _put_to_sleep(self, worker: Any, seconds: float) -> None:
+        self.counts["stopped for hours"] += 1
+        self.world.tell(worker.process.name, f"is stopped for {seconds:.0f} s")
+        worker.process.stop()
+        self.asleep[worker] = self.world.now + seconds
+
+    def _wake_host(self, host: Host) -> None:
+        self.world.tell(host.name, "goes on")
+        host.up, host.suspended = True, False
+        for worker in list(host.workers):
+            self._wake(worker)
+        if not host.workers:
+            self._spawn(host)
+
     def _wake(self, worker: Any) -> None:
+        if worker.host.suspended:
+            return  # it goes on with its host
+        self.asleep.pop(worker, None)
         if worker.process.alive and worker.process.stopped:
             self.counts["wake-ups"] += 1
             self.world.tell(worker.process.name, "goes on")
@@ -370,9 +417,10 @@ class Run:
                 worker.slow_database = 0.002
         # Who is stopped wakes up when its time has come: another may have gone on with its batch by then.
         if not any(not worker.process.stopped for host in site.hosts for worker in host.workers):
-            host = site.hosts[0]
-            self._boot(host)
-            self._spawn(host)
+            host = next((host for host in site.hosts if not host.suspended), None)
+            if host is not None:
+                self._boot(host)
+                self._spawn(host)
         if self._state() is MailingState.PAUSED and self.world.rng.random() < 0.9:
             self._resume()
         self._sweep_on()
@@ -396,8 +444,14 @@ class Run:
             return
         self.world.at(self._next_sweep(), None, self._sweep_on)
 
-    def _busy(self) -> bool:
-        return bool(self.site.hints) or any(worker.job for host in self.site.hosts for worker in host.workers)
+    def _busy(self, *, awake: bool = False) -> bool:
+        """Whether anybody has something to do; with `awake`, whether anybody does who does not sleep for hours."""
+        workers = [worker for host in self.site.hosts for worker in host.workers]
+        if awake and self.asleep:
+            workers = [worker for worker in workers if worker not in self.asleep]
+            if not workers:
+                return False
+        return bool(self.site.hints) or any(worker.job for worker in workers)
 
     def _at_rest(self) -> bool:
         if self._busy() or self._state() in {MailingState.PLANNING, MailingState.SENDING}:
@@ -412,7 +466,7 @@ class Run:
     def _next_sweep(self) -> float:
         """The next tick; where nobody does anything, the first at which anything can be due."""
         tick = self.world.now + 15
-        if self._busy():
+        if self._busy(awake=True):
             return tick
         batches, lines = tables.batches.c, tables.senders.c
         now = int(substitutes.now.seconds() * 1000)
@@ -422,6 +476,10 @@ class Run:
         left = self._rows(sa.select(lines.started_at, lines.seen_at).where(lines.settled_at.is_(None)))
         waits += [instant for begun, seen in left for instant in (begun + 600_000, seen + 3_600_000) if instant > now]
         instants += [STARTED + wait / 1000 - substitutes.MORNING.timestamp() for wait in waits]
+        if self.asleep:
+            # What was due before and nobody took up is the sleeper's. Often enough that no host that sweeps is away.
+            instants = [instant for instant in instants if instant > self.world.now]
+            instants += [min(until, self.world.now + 1500) for until in self.asleep.values()]
         return max(tick, min(instants, default=0.0) + 0.01)
 
     # Looking

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import structlog
 from tests.simulation import substitutes
 from tests.simulation.many import quiet
 from tests.simulation.mutants import found_after
-from tests.simulation.seed import simulate
+from tests.simulation.seed import simulate, sleeper
 from tests.simulation.templates import Shelf
 
 # A dead process's coroutines are taken apart, and may leave others that never began.
@@ -44,6 +45,20 @@ def test_the_promise_is_kept_whatever_goes_wrong(shelf, part):
         if result.violations:
             failed[seed] = result.violations
     assert not failed
+
+
+@pytest.mark.slow
+def test_who_sleeps_for_hours_and_wakes_mails_nobody_twice(shelf):
+    """Beyond its lease, and where a whole host sleeps beyond the hour after which it counts as away."""
+    failed, counts = {}, Counter()
+    for seed in [seed for seed in range(1, 800) if sleeper(seed)][:SAMPLE]:
+        result = simulate(seed, shelf)
+        counts += result.counts
+        if result.violations:
+            failed[seed] = result.violations
+    assert not failed
+    assert counts["stopped for hours"] >= SAMPLE // 2
+    assert counts["hosts suspended"] >= SAMPLE // 4
 
 
 def told(seeds, shelf):

@@ -1,8 +1,10 @@
 """A database that was set back in time learns from the journals what it does not know."""
 
 import asyncio
+import datetime as dt
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 import sqlalchemy as sa
@@ -284,6 +286,69 @@ def test_a_mailing_whose_planning_is_newer_than_the_backup_is_cancelled_in_words
         assert "began to send on 2019-06-03 07:00 UTC" in mailings.get(session, run.mailing).reason
     with pytest.raises(ConflictError, match="was mailed already"):
         run.control("retry")
+
+
+@pytest.mark.parametrize("same_process", [True, False])
+def test_an_issue_that_was_lost_and_sent_again_is_lost_once_more(database, tmp_path, clock, same_process):
+    run = Run(database, readers=5, planned=False)
+    first, earlier, later = books(database, tmp_path, clock), Time(database), Time(database)
+
+    def sends(made):
+        assert run.planner().plan(run.mailing)
+        made.compare(Look.ALL)
+        with database.read() as session:
+            made.begin(mailings.get(session, run.mailing))
+
+    earlier.keep()
+    sends(first)
+    earlier.go_back()
+    assert books(database, tmp_path, clock).compare(Look.ALL)
+    # Everybody may get it again, and a day later does.
+    run.now += dt.timedelta(days=1)
+    clock.set(run.now)
+    with database.begin() as session:
+        standing.send_again(session, WEEK, actor="test", now=run.now)
+    run.control("retry")
+    later.keep()
+    sends(first if same_process else books(database, tmp_path, clock))
+
+    later.go_back()
+    assert run.state() == "planning"
+    assert books(database, tmp_path, clock).compare(Look.ALL)
+
+    assert run.state() == "cancelled"
+    with pytest.raises(ConflictError, match="began it on 2019-06-04"):
+        run.control("retry")
+
+
+def test_a_mailing_is_written_down_once_for_each_time_that_it_was_begun(world):
+    with world.database.read() as session:
+        mailing = mailings.get(session, world.run.mailing)
+    for made in (world.books, world.again(), world.again()):
+        made.begin(mailing)
+    world.clock.advance(hours=1)
+    world.again().begin(mailing)
+    assert len(Notebook(world.data_dir).begun()) == 1
+
+
+def test_a_process_whose_open_journal_knows_more_looks_for_lost_issues_too(database, tmp_path, clock):
+    run, time = Run(database, readers=5, planned=False), Time(database)
+    mine = books(database, tmp_path, clock)
+    mine.compare(Look.ALL)
+    time.keep()
+    assert run.planner().plan(run.mailing)
+    with database.read() as session:
+        mine.begin(mailings.get(session, run.mailing))
+    sender = run.register(boot=boot_id())
+    with closing(Journal(tmp_path, sender_id=sender)) as journal:
+        recipient, *_ = run.gate(run.claim(sender=sender), sender=sender).recipients
+        journal.dot(recipient.delivery, recipient.attempt)
+
+        # Before the next sweep: the mark says nothing.
+        time.go_back()
+        assert mine.compare(Look.OPEN)
+
+    assert run.state() == "cancelled"
 
 
 def compared_while(database, made, change):

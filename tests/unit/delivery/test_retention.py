@@ -14,6 +14,7 @@ from service.domain.subscriber import RequestPurpose, SubscriberStatus
 from service.domain.weeks import Week
 from service.store import confirmations, ledger, notices, requests, subscribers, tables
 from service.store.engine_tables import bounces
+from service.store.instants import stored
 from tests.unit.delivery.parts import Run, accepted, books, result
 
 
@@ -162,6 +163,56 @@ def test_sweeps_forget_the_same(old, clock, tmp_path):
         with old.database.begin() as session:
             session.execute(tables.locks.delete())
     assert rehearsed(old, clock.now()) == retention.Forgotten()
+
+
+def process(run, **at):
+    """The number of a worker process that was seen, and perhaps settled, so long after the mailing."""
+    sender = run.register(boot="b")
+    values = {name: stored(later(run, days=days)) for name, days in at.items()}
+    with run.database.begin() as session:
+        session.execute(tables.senders.update().where(tables.senders.c.id == sender).values(**values))
+    return sender
+
+
+def processes(run):
+    with run.database.read() as session:
+        return set(session.execute(sa.select(tables.senders.c.id)).scalars())
+
+
+def test_worker_processes_that_ended_thirty_days_ago_are_forgotten(run):
+    gone = {process(run, seen_at=39, settled_at=39), process(run, seen_at=1, settled_at=2), process(run, seen_at=39)}
+    stay = {process(run, seen_at=39, settled_at=41), process(run, seen_at=69), run.sender}
+    now = later(run, days=70)
+    assert rehearsed(run, now).senders == 3
+    assert retention.run(run.database, now=now).senders == 3
+    assert processes(run) == stay
+    assert not gone & stay
+    assert retention.run(run.database, now=now).senders == 0
+
+
+def test_worker_processes_whose_letters_are_open_stay(run):
+    attempting, noticing, before = (process(run, seen_at=1) for _ in range(3))
+    long_ago = process(run, seen_at=-1)
+    with run.database.begin() as session:
+        notice = notices.add(
+            session, "welcome", once="o", address="a@b.test", language="en", parameters={}, now=run.now
+        )
+        held = notices.claim(session, notice, sender=noticing, lease_seconds=60)
+        notices.pass_gate(session, held, sender=noticing)
+        one = session.scalar(sa.select(sa.func.min(tables.deliveries.c.id)))
+        values = {"state": int(DeliveryState.ATTEMPTING), "sender_id": attempting}
+        session.execute(tables.deliveries.update().where(tables.deliveries.c.id == one).values(**values))
+        session.execute(tables.batches.update().values(attempting=1))
+        session.execute(tables.mailings.update().values(state="paused", finished_at=None))
+    now = later(run, days=70)
+    # While the mailing goes on, whoever may have sent a part of it stays.
+    assert retention.run(run.database, now=now).senders == 1
+    assert processes(run) == {run.sender, attempting, noticing, before}
+    assert long_ago not in processes(run)
+    with run.database.begin() as session:
+        session.execute(tables.mailings.update().values(state="cancelled", finished_at=stored(later(run, days=2))))
+    assert retention.run(run.database, now=now).senders == 1
+    assert processes(run) == {run.sender, attempting, noticing}
 
 
 def test_old_and_disproved_refusals_are_counted_before_they_go(run):

@@ -1,5 +1,6 @@
 """Notices that are sent over a real relay, and what becomes of them."""
 
+import datetime as dt
 import email
 import email.policy
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from service.mail import autopsy
 from service.mail.autopsy import Fate
 from service.store import DatabaseAwayError, mailings
 from service.store import notices as store
+from service.store.instants import stored
+from service.store.tables import notices as table
 from tests.conftest import KEYRING
 from tests.factories import save_issue, save_publication
 from tests.fakes import FakeBell
@@ -368,6 +371,34 @@ def test_a_notice_of_a_lost_time_is_not_sent_again(database, careful, sink):
     notice = sent_and_lost(careful, database, swept=True)
     assert not careful.send(notice)
     assert (state(database, notice), len(sink.entries())) == (DeliveryState.UNCERTAIN, 1)
+
+
+@pytest.fixture(params=[dt.timedelta(days=2), -dt.timedelta(days=2)], ids=["ahead", "behind"])
+def wrong(request, careful, clock, monkeypatch):
+    """Its host, whose clock is wrong: it dates the journal."""
+
+    class Wrong:
+        def now(self):
+            return clock.now() + request.param
+
+    careful.sender.books.machine = Wrong()
+    monkeypatch.setattr("service.mail.journal._time", lambda: Wrong().now().timestamp())
+    return careful
+
+
+def test_a_notice_of_a_lost_time_is_known_whatever_the_hosts_clock_says(database, wrong, sink):
+    notice = sent_and_lost(wrong, database, swept=True)
+    assert not wrong.send(notice)
+    assert (state(database, notice), len(sink.entries())) == (DeliveryState.UNCERTAIN, 1)
+
+
+def test_a_later_notice_that_bears_the_number_of_a_lost_one_is_sent(database, wrong, sink, clock):
+    notice = sent_and_lost(wrong, database, swept=True)
+    clock.advance(hours=1)
+    with database.begin() as session:
+        session.execute(table.update().values(made_at=stored(clock.now())))
+    assert wrong.send(notice)
+    assert len(sink.entries()) == 2
 
 
 def test_a_copy_that_answers_in_place_of_the_server_gives_out_no_notice_twice(

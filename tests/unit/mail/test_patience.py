@@ -159,3 +159,96 @@ def test_a_name_server_that_fails(tmp_path, monkeypatch):
     loop.close()
     assert run.classes() == ["not_sent"]
     assert "Temporary failure" in run.trouble
+
+
+class Dawdler:
+    """A server in the test's own loop that answers the second letter's commands a second before it would be too late.
+
+    At `hangs` it says nothing any more, and the loop's clock goes on.
+    """
+
+    def __init__(self, loop, hangs):
+        self.loop, self.hangs = loop, hangs
+        self.letters = 0
+        self.began = None
+        self.over = asyncio.Event()
+
+    async def serve(self, reader, writer):
+        try:
+            await self._talk(reader, writer)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+            self.over.set()
+
+    async def _talk(self, reader, writer):
+        replies = {b"DATA": b"354 go on\r\n", b"QUIT": b"221 bye\r\n"}
+        writer.write(b"220 slow\r\n")
+        while line := await reader.readline():
+            word = line[:4]
+            if word == b"MAIL":
+                self.letters += 1
+            if word == b"RCPT" and self.letters == 1:
+                # So that the second one begins with RSET.
+                writer.write(b"550 5.1.1 no such user\r\n")
+                continue
+            if self.letters and word != b"QUIT":
+                await self._dawdle(reader, Phase[word.decode()])
+            writer.write(replies.get(word, b"250 ok\r\n"))
+            if word == b"DATA":
+                await reader.readuntil(b"\r\n.\r\n")
+                await self._dawdle(reader, Phase.DOT)
+                writer.write(b"250 taken\r\n")
+
+    async def _dawdle(self, reader, phase):
+        if phase is Phase.RSET:
+            self.began = self.loop.now
+        elif self.began is None:
+            return
+        for _ in range(int(Timeouts().reply(phase)) - 1):
+            await self._second()
+        while phase is self.hangs and not reader.at_eof():
+            await self._second()
+
+    async def _second(self):
+        self.loop.now += 1
+        # The wire looks at the time twice a second.
+        for _ in range(4):
+            await asyncio.sleep(0)
+
+
+STEPS = [Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.DOT]
+
+
+@pytest.mark.parametrize("hangs", [None, *STEPS], ids=str)
+def test_a_transaction_is_over_within_the_sum_of_its_time_outs(tmp_path, hangs):
+    loop, run = Stopped(), Run()
+    relay = Dawdler(loop, hangs)
+    steps = STEPS if hangs is None else STEPS[: STEPS.index(hangs) + 1]
+    longest = sum(Timeouts().reply(phase) for phase in steps)
+
+    async def main(journal):
+        server = await asyncio.start_server(relay.serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        wire = Wire(local(port, window=0), journal=journal, helo_name="client.example.org", timeouts=Timeouts())
+        wire.submit([letter(1), letter(2)], run.note, regate=regated)
+        await wire.drain()
+        assert longest - 2 * len(steps) <= loop.now - relay.began <= longest + 2
+        await wire.close()
+        server.close()
+        await relay.over.wait()
+
+    async def regated(one):
+        return one.good_until
+
+    with Journal(tmp_path, sender_id=1) as journal:
+        loop.run_until_complete(main(journal))
+    loop.close()
+    ending = "accepted" if hangs is None else "uncertain" if hangs is Phase.DOT else "transient"
+    assert run.classes() == ["hard", ending]
+
+
+def test_no_transaction_takes_longer_than_35_minutes():
+    times = Timeouts()
+    assert sum(times.reply(phase) for phase in [*STEPS, Phase.BODY]) <= 35 * 60

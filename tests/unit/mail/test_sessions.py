@@ -269,6 +269,34 @@ def test_a_relay_that_wants_a_login_is_in_trouble_until_it_has_taken_a_letter(lo
     assert sum(command.startswith("MAIL") for command in server.commands) == 3
 
 
+def test_a_relay_that_drops_every_session_at_mail_is_in_trouble_until_it_has_answered_a_letter(
+    loop, sink, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("service.mail.opener._BACK_OFF", (0.05,))
+    server = sink(Rule("MAIL", then="drop"), hide=PIPELINED)
+
+    async def work(wire, run):
+        for number in (1, 2, 3):
+            # It lets in each time.
+            assert await wire.room() >= 1
+            assert wire.connected
+            assert (wire.trouble is None) == (number == 1)
+            wire.submit([letter(number)], run.note)
+            await wire.drain()
+            assert wire.trouble is not None
+        server.set_rules(Rule("RCPT", "451 4.2.1 later", times=1))
+        assert await wire.room() == 1
+        assert wire.trouble is not None
+        assert wire.trouble_kind == "down"
+        # Whatever it answers.
+        wire.submit([letter(4)], run.note)
+        await wire.drain()
+        assert wire.trouble is None
+
+    run = using(loop, local(server.port), tmp_path, work)
+    assert run.outcomes[4].reply_class is ReplyClass.TRANSIENT
+
+
 def test_a_login_that_is_wanted_for_one_reader_alone_holds_up_nobody_else(loop, sink, tmp_path, monkeypatch):
     monkeypatch.setattr("service.mail.opener._LOCKED_OUT", (0.2,))
     server = sink(Rule("RCPT", LOGIN, recipient="r1@"), hide=PIPELINED)
