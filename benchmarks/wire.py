@@ -26,8 +26,9 @@ from service.mail.journal import Journal
 from service.mail.letter import Letter, Outcome
 from service.mail.loop import new_event_loop
 from service.mail.message import Body, Letterhead, ListHeaders, Mailbox, issue_rendition
-from service.mail.relay import Relay, Tls
+from service.mail.relay import Relay
 from service.mail.segments import Rendition
+from service.mail.tls import Tls
 from service.mail.wire import Wire
 
 SIZE = 44_000

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from service.domain.blockers import Blocker
     from service.domain.content import Edition, Publication
     from service.domain.limits import Limit
-    from service.embedded.lmtp import Mailbox
+    from service.embedded.mailbox import Mailbox
     from service.embedded.programs import Installation
     from service.mail.dkim import Key
     from service.mail.relay import Relay
@@ -183,12 +183,12 @@ class Services:
         from service.render.catalogue import load_catalogues
         from service.render.templates import FOLDER
 
-        leave_address = self.mailbox().address if self.settings.inbound_url else None
+        leave_address = self.mailbox().leave.text if self.settings.inbound_url else None
         return Press(load_catalogues(FOLDER / "locale"), self.settings.base_url, leave_address)
 
     def mailbox(self) -> Mailbox:
         """Where mails to unsubscribe come in; raises ConfigurationError where none is set, or not rightly."""
-        from service.embedded.lmtp import read_mailbox
+        from service.embedded.mailbox import read_mailbox
 
         return read_mailbox(self.settings.inbound_url or "")
 

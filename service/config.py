@@ -19,7 +19,9 @@ from service.domain.web_address import is_base_url
 
 ENV_FILE = ".env"
 _PREFIX = "TYDZEN_"
-# A password in a URL, as part of its authority or as a parameter.
+# A password in a URL, as part of its authority or as a parameter. Passwords may hold any sign, so all is taken for one
+# up to the last @, but for that of a mail address as a parameter, where an @ comes before it or no password can be.
+_IN_ADDRESS = re.compile(r"^((?:lmtp:|.*@).*[?&]address=[^@&]*)@(?=[^@]*$)")
 _IN_AUTHORITY = re.compile(r"(?<=://)([^:/?#]*):.*@")
 _IN_QUERY = re.compile(r"([?&][^=&]*(?:pass|secret|token)[^=&]*=)[^&]*", re.IGNORECASE)
 
@@ -44,7 +46,7 @@ class Settings(BaseSettings):
     redis_url: str | None = Field(None, description="broker and throttle; unset: embedded Valkey")
     smtp_url: str | None = Field(None, description="smtp://user:pass@host:port?tls=…; unset: local inbox")
     inbound_url: str | None = Field(
-        None, description="mails to unsubscribe, lmtp://HOST:PORT?address=…; unset: no mailto: link"
+        None, description="mails to unsubscribe: lmtp://… or imaps://…, with ?address=…; unset: no mailto: link"
     )
     base_url: str | None = Field(None, description="public URL of the site; unset: the publication's")
     rate: float = Field(0, description="mails per second, whole installation; 0 = as fast as the relay takes")
@@ -164,7 +166,12 @@ def masked(value: Any) -> str | None:
     if value is None:
         return None
     urls = re.split(r",(?=[a-z][a-z0-9+.-]*://)", str(value))
-    return ",".join(_IN_QUERY.sub(r"\1***", _IN_AUTHORITY.sub(r"\1:***@", url)) for url in urls)
+    return ",".join(_masked_url(url) for url in urls)
+
+
+def _masked_url(url: str) -> str:
+    kept = _IN_ADDRESS.sub("\\1\0", url)
+    return _IN_QUERY.sub(r"\1***", _IN_AUTHORITY.sub(r"\1:***@", kept)).replace("\0", "@")
 
 
 def _is_redis_url(url: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,10 @@ from service.audience import departures
 from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, InvalidInputError, TydzenError
 from service.mail.address import envelope_address
-from service.mail.relay import Tls
+from service.mail.imap_account import ImapAccount
+from service.mail.imap_session import ImapSession
+from service.mail.imap_wire import Halt
+from service.mail.tls import Tls
 from service.store import publication, schema
 
 if TYPE_CHECKING:
@@ -158,7 +162,11 @@ def _dkim(parts: Services) -> str:
 def _inbound(parts: Services) -> str:
     if parts.settings.inbound_url is None:
         return "mails have no address to unsubscribe by mail"
-    return f"mails to {parts.mailbox().address} unsubscribe"
+    mailbox, found = parts.mailbox(), "unsubscribe"
+    if isinstance(mailbox, ImapAccount):
+        with closing(Halt()) as halt, closing(ImapSession(mailbox, halt)):
+            found = f"unsubscribe; the {mailbox.name} lets us in"
+    return f"mails to {mailbox.leave.text} {found}"
 
 
 def _departures(parts: Services) -> str:

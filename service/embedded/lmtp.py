@@ -1,4 +1,4 @@
-"""The inbound mailbox: an LMTP listener (RFC 2033) that takes the token of each mail's address, and nothing else.
+"""Mails to unsubscribe, handed over to an LMTP listener (RFC 2033) that takes the token of each, and nothing else.
 
 A mail to unsubscribe goes to `name+TOKEN@domain`. Who sent it and what it says is read by nobody: the body is passed
 over as it comes, and no header is looked at.
@@ -17,60 +17,40 @@ from aiosmtpd.smtp import Envelope, Session
 
 from service import log
 from service.domain.errors import ConfigurationError, TydzenError
-from service.domain.slots import TOKEN_LENGTH
-from service.mail.address import envelope_address
+from service.mail.leave_address import FORMS, LeaveAddress, read_leave_address
 
 _MAIL_OCTETS = 1024 * 1024
-_LONGEST_LOCAL = 64
 
 _log = log.get("inbound")
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
-    """Where the listener is, and the address whose mails the relay hands over to it."""
+class Listener:
+    """Where it listens, and the address whose mails the relay hands over to it."""
 
     host: str
     port: int
-    address: str
-
-    def token(self, recipient: str) -> str | None:
-        """The token in an address of this mailbox; None for any other address."""
-        local, _, domain = recipient.rpartition("@")
-        own_local, _, own_domain = self.address.rpartition("@")
-        name, plus, token = local.partition("+")
-        if not plus or (name.lower(), domain.lower()) != (own_local.lower(), own_domain.lower()):
-            return None
-        return token
+    leave: LeaveAddress
 
 
-def read_mailbox(url: str) -> Mailbox:
-    """The mailbox of `lmtp://HOST:PORT?address=NAME@DOMAIN`; raises ConfigurationError that says what is wrong."""
-    wrong = "TYDZEN_INBOUND_URL: write lmtp://127.0.0.1:8024?address=leave@weekly.example.org"
+def read_listener(url: str) -> Listener:
+    """The listener of `lmtp://HOST:PORT?address=NAME@DOMAIN`; raises ConfigurationError that says what is wrong."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ConfigurationError(wrong) from None
+        raise ConfigurationError(FORMS) from None
     addresses = parse_qs(parts.query).get("address", [])
     if parts.scheme != "lmtp" or not parts.hostname or not port or len(addresses) != 1:
-        raise ConfigurationError(wrong)
-    try:
-        address = envelope_address(addresses[0])
-    except TydzenError as error:
-        raise ConfigurationError(f"{wrong} ({error})") from None
-    local = address.rpartition("@")[0]
-    # With a + and the token it must not be longer than 64 characters (RFC 5321, 4.5.3.1.1).
-    if "+" in local or not address.isascii() or len(local) + 1 + TOKEN_LENGTH > _LONGEST_LOCAL:
-        raise ConfigurationError(f"{wrong} (at most 15 characters before the @, and no +)")
-    return Mailbox(parts.hostname, port, address)
+        raise ConfigurationError(FORMS)
+    return Listener(parts.hostname, port, read_leave_address(addresses[0]))
 
 
 class Receiver:
     """Calls `take` with each token, in a thread; what it raises has the relay try again later."""
 
-    def __init__(self, mailbox: Mailbox, take: Callable[[str], object]) -> None:
-        self._mailbox = mailbox
+    def __init__(self, leave: LeaveAddress, take: Callable[[str], object]) -> None:
+        self._leave = leave
         self._take = take
 
     async def handle_RCPT(  # noqa: N802  # aiosmtpd's name
@@ -79,14 +59,14 @@ class Receiver:
         """One recipient a mail, at our own mailbox: LMTP owes each of several a reply of its own."""
         if envelope.rcpt_tos:
             return "452 4.5.3 One recipient at a time"
-        if self._mailbox.token(address) is None:
+        if self._leave.token(address) is None:
             return "550 5.1.1 No such mailbox"
         envelope.rcpt_tos.append(address)
         return "250 2.1.5 OK"
 
     async def handle_DATA(self, _server: LMTP, _session: Session, envelope: Envelope) -> str:  # noqa: N802
         """The mail is over: use its token. One that is none of ours gets the same reply, and tells nobody so."""
-        token = self._mailbox.token(envelope.rcpt_tos[0]) or ""
+        token = self._leave.token(envelope.rcpt_tos[0]) or ""
         try:
             await asyncio.get_running_loop().run_in_executor(None, self._take, token)
         except TydzenError as error:
@@ -95,13 +75,13 @@ class Receiver:
         return "250 2.0.0 OK"
 
 
-async def serve(mailbox: Mailbox, take: Callable[[str], object], *, until: asyncio.Event) -> None:
+async def serve(listener: Listener, take: Callable[[str], object], *, until: asyncio.Event) -> None:
     """Listen until the event is set; raises OSError where the port is taken."""
 
     def factory() -> LMTP:
-        return LMTP(Receiver(mailbox, take), data_size_limit=_MAIL_OCTETS, hostname="tydzen", ident="LMTP")
+        return LMTP(Receiver(listener.leave, take), data_size_limit=_MAIL_OCTETS, hostname="tydzen", ident="LMTP")
 
     loop = asyncio.get_running_loop()
-    server: Any = await loop.create_server(factory, mailbox.host, mailbox.port)
+    server: Any = await loop.create_server(factory, listener.host, listener.port)
     async with server:
         await until.wait()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import enum
-import ipaddress
 import re
 import ssl
 from dataclasses import dataclass, field
@@ -11,18 +9,11 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from service.domain.errors import ConfigurationError
 from service.domain.limits import MOST_RATE
+from service.mail.tls import Tls, chosen_tls, is_loopback, verifying_context
 
 _OPTIONS = frozenset({"tls", "connections", "ca", "chunking", "rate", "per_day", "weight"})
 _DECIMAL = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")
 _PORTS = {"none": 25, "starttls": 587, "implicit": 465}
-
-
-class Tls(enum.Enum):
-    """How a session is protected; there is no "if possible": what was asked for is had, or nothing is sent."""
-
-    NONE = "none"
-    STARTTLS = "starttls"
-    IMPLICIT = "implicit"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,23 +46,11 @@ class Relay:
     @property
     def is_loopback(self) -> bool:
         """Whether it is this very machine, so that a password in clear stays on it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def tls_context(self) -> ssl.SSLContext | None:
         """A context that verifies certificate and name, TLS 1.2 or later; None when no TLS was asked for."""
-        if self.tls is Tls.NONE:
-            return None
-        try:
-            context = ssl.create_default_context(cafile=self.ca_file)
-        except OSError as error:
-            raise ConfigurationError(f"the CA file of relay {self.name} cannot be read: {error}") from error
-        context.minimum_version = ssl.TLSVersion.TLSv1_2
-        return context
+        return None if self.tls is Tls.NONE else verifying_context(f"relay {self.name}", self.ca_file)
 
 
 def parse_relays(urls: str) -> tuple[Relay, ...]:
@@ -130,14 +109,8 @@ def parse_relay(url: str) -> Relay:
 
 
 def _tls(scheme: str, host: str, port: int | None, wanted: str | None) -> Tls:
-    if wanted is None:
-        if scheme == "smtps" or port == 465:
-            return Tls.IMPLICIT
-        return Tls.NONE if Relay(host, 0, Tls.NONE).is_loopback else Tls.STARTTLS
-    try:
-        tls = Tls(wanted)
-    except ValueError as error:
-        raise ConfigurationError(f"relay {host}: tls is none, starttls or implicit, not {wanted!r}") from error
+    implied = Tls.IMPLICIT if scheme == "smtps" or port == _PORTS["implicit"] else None
+    tls = chosen_tls(f"relay {host}", host, wanted, implied=implied)
     if scheme == "smtps" and tls is not Tls.IMPLICIT:
         raise ConfigurationError(f"relay {host}: smtps:// means tls=implicit, not tls={wanted}")
     return tls

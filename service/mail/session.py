@@ -12,7 +12,8 @@ from service.domain.replies import Phase, Reply
 from service.log import cut_addresses
 from service.mail.channel import Channel, SessionError
 from service.mail.letter import Timeouts
-from service.mail.relay import Relay, Tls
+from service.mail.relay import Relay
+from service.mail.tls import Tls
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import smtplib
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import yaml
 
 from service.config import Settings, load
 from service.embedded.programs import PROJECT
+from tests.imap_server import imap_server
 from tests.servers import free_port, inbox_server, valkey_server, wait_for_port
 
 SET = {"POSTGRES_PASSWORD": "secret", "TYDZEN_SMTP_URL": "smtp://relay.example.org:587"}
@@ -241,6 +243,36 @@ def test_its_own_commands_send_an_issue_with_two_workers_on_postgresql(installat
         assert page.status == 200
     installation.run("worker", ["tydzen", "doctor"])
     ended(installation)
+
+
+LEAVE = f"leave+{'A' * 48}@weekly.example.org"
+
+
+def taken_over_lmtp(port: int) -> bool:
+    with contextlib.suppress(OSError), smtplib.LMTP("127.0.0.1", port) as client:
+        return client.sendmail("", LEAVE, b"Subject: unsubscribe\r\n\r\n") == {}
+    return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["lmtp", "imap"])
+def test_its_own_command_takes_mails_to_unsubscribe_by_either_way(installation, kind):
+    installation.run("migrate", installation.services["migrate"]["command"])
+    with contextlib.ExitStack() as after:
+        if kind == "lmtp":
+            port = free_port()
+            url = f"lmtp://127.0.0.1:{port}?address=leave@weekly.example.org"
+        else:
+            server = after.enter_context(imap_server())
+            server.deliver(f"To: {LEAVE}\r\n\r\n".encode())
+            url = server.url("leave@weekly.example.org")
+        installation.services["inbound"] = compose(TYDZEN_INBOUND_URL=url)["services"]["inbound"]
+        installation.up("inbound")
+        give_up = time.monotonic() + 60
+        while not (taken_over_lmtp(port) if kind == "lmtp" else server.count() == 0):
+            assert time.monotonic() < give_up, installation.log("inbound-1")
+            time.sleep(0.1)
+        ended(installation)
 
 
 def watched(installation: Installation, mailing: int) -> dict:

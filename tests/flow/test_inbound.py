@@ -14,7 +14,7 @@ from service.domain.errors import ConfigurationError
 from service.domain.keys import Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
-from service.embedded.lmtp import read_mailbox
+from service.embedded.mailbox import read_mailbox
 from service.store import subscribers
 from service.store.tables import notices
 from tests.canary import assert_no_trace, canary

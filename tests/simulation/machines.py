@@ -25,7 +25,8 @@ from service.delivery.sweep import Sweep
 from service.domain.errors import UnavailableError
 from service.domain.keys import Purpose
 from service.domain.tokens import DeliverySigner, LinkSigner
-from service.mail.relay import Relay, Tls
+from service.mail.relay import Relay
+from service.mail.tls import Tls
 from service.pace.bucket import FOR_EVER
 from service.queue import PLAN_MAILING, SEND_BATCH
 from service.store import Database, DatabaseAwayError

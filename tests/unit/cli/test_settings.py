@@ -39,6 +39,14 @@ def test_an_empty_variable_counts_as_not_set(monkeypatch):
         ("redis://:canary@h:1/0", "redis://:***@h:1/0"),
         ("smtp://u:c@na,ry@a:25,smtp://v:canary@b", "smtp://u:***@a:25,smtp://v:***@b"),
         ("smtp://a:25?tls=none", "smtp://a:25?tls=none"),
+        ("imaps://u:canary@h/I?address=l@w.org", "imaps://u:***@h/I?address=l@w.org"),
+        (
+            "imaps://u@w.org:c@n?a/r@y@h/I?ca=/a.pem&address=l@w.org",
+            "imaps://u@w.org:***@h/I?ca=/a.pem&address=l@w.org",
+        ),
+        ("imaps://u:x?address=canary@h/I?address=l@w.org", "imaps://u:***@h/I?address=l@w.org"),
+        ("imaps://u:x?address=canary@h", "imaps://u:***@h"),
+        ("lmtp://127.0.0.1:8024?address=l@w.org", "lmtp://127.0.0.1:8024?address=l@w.org"),
         ("unix:///run/valkey.sock", "unix:///run/valkey.sock"),
     ],
 )

@@ -15,7 +15,8 @@ from service.domain.keys import Purpose
 from service.domain.limits import INSTALLATION, Limit
 from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
 from service.mail.loop import new_event_loop
-from service.mail.relay import Relay, Tls
+from service.mail.relay import Relay
+from service.mail.tls import Tls
 from service.pace.bucket import PaceAwayError
 from service.render.templates import load_templates
 from service.store.tables import notices as table

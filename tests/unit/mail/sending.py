@@ -14,8 +14,9 @@ from service.mail.dkim import Signer
 from service.mail.journal import Journal
 from service.mail.letter import Letter, Outcome, Timeouts
 from service.mail.message import Body, Letterhead, ListHeaders, Mailbox, issue_rendition
-from service.mail.relay import Relay, Tls
+from service.mail.relay import Relay
 from service.mail.segments import Rendition
+from service.mail.tls import Tls
 from service.mail.wire import Wire
 
 BASE = "https://weekly.example.org"

@@ -15,7 +15,8 @@ from service.domain.replies import Phase
 from service.mail.autopsy import Fate, read
 from service.mail.journal import Journal
 from service.mail.letter import Timeouts
-from service.mail.relay import Relay, Tls
+from service.mail.relay import Relay
+from service.mail.tls import Tls
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule
 from tests.unit.mail.sending import FAST, Run, letter, local, send, using

@@ -15,8 +15,9 @@ from service.domain.errors import ConfigurationError
 from service.domain.replies import Phase, ReplyClass
 from service.domain.slots import SlotValues
 from service.mail.autopsy import Fate
-from service.mail.relay import Relay, Tls, parse_relay, parse_relays
+from service.mail.relay import Relay, parse_relay, parse_relays
 from service.mail.session import parse_capabilities
+from service.mail.tls import Tls
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule, make_certificates
 from tests.unit.mail.sending import FAST, LARGE, PATIENT, RENDITION, letter, local, send, using, values
