@@ -178,8 +178,8 @@ def test_a_pause_ends_on_one_of_the_days_of_the_next_year(change, parts, reader,
     ("page", "days"),
     [
         ("en", "Choose a day from June 4, 2019 to June 3, 2020."),
-        ("be", "Выберыце дзень паміж 4 чэрвеня 2019 і 3 чэрвеня 2020."),
-        ("ru", "Выберите день (между 4 июня 2019 г. и 3 июня 2020 г.)."),
+        ("be", "Выберыце дзень з 4 чэрвеня 2019 па 3 чэрвеня 2020."),
+        ("ru", "Выберите день с 4 июня 2019 г. по 3 июня 2020 г."),
     ],
 )
 def test_the_days_of_a_pause_are_written_as_a_native_writes_them(change, page, days):
