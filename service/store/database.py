@@ -20,6 +20,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from service import log
 from service.clock import CommonClock
 from service.domain.errors import ConfigurationError
+from service.store import write_lock
 from service.store.departures import Departure, DepartureLog
 from service.store.errors import DatabaseAwayError, DuplicateError
 from service.store.sealing import Sealer
@@ -389,7 +390,9 @@ def _engine(url: URL, pool_size: int) -> Engine:
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
-        reading = connection.get_execution_options().get("tydzen_read", False)
-        connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get("tydzen_read", False):
+            connection.exec_driver_sql("BEGIN")
+        else:
+            write_lock.begin(connection, SQLITE_BUSY_SECONDS)
 
     return engine
