@@ -21,7 +21,10 @@ class MailchimpColumns:
 
     def __init__(self, header: Sequence[str]) -> None:
         # A merge field may bear the same name; Mailchimp's own stand last.
-        self._places = {cell.strip().lower(): place for place, cell in enumerate(header)}
+        cells = [cell.strip().lower() for cell in header]
+        self._places = {cell: place for place, cell in enumerate(cells)}
+        before = cells[: self.fields] if self.present else []
+        self._statuses = [place for place, cell in enumerate(before) if cell == "status"]
 
     @property
     def present(self) -> bool:
@@ -32,6 +35,15 @@ class MailchimpColumns:
     def fields(self) -> int:
         """How many columns stand before its own: the address and what the audience asks for, by names of its choice."""
         return min(place for name, place in self._places.items() if name in _OWN)
+
+    @property
+    def has_statuses(self) -> bool:
+        """Whether the audience has fields of its own that are called STATUS."""
+        return bool(self._statuses)
+
+    def statuses(self, cells: Sequence[str]) -> list[str]:
+        """What those fields hold, in lower case: what somebody is to the audience, which may be that they left it."""
+        return [cells[place].strip().lower() for place in self._statuses]
 
     def departed(self, cells: Sequence[str]) -> Said | None:
         """That somebody complained, was cleaned (the mailbox bounced) or left; None for who is still there."""

@@ -75,6 +75,7 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
     subscribers.move(session, reader, asked.address)
     suppressions.add(session, reader.address_hash, SuppressionReason.ERASED, week)
     # The only deed of readers that is written down: its week tells a restored backup what came after (`departures`).
+    # Its place between operators' lines tells more than the week, and the page on privacy says so.
     at = start_of_week(now)
     audit.append(session, at=at, actor="reader", action="subscriber.move", subject=reader.public_id)
     tell(session, bell, MOVED, about=asked.id, address=old, chain=reader.chain, reader=reader.id, links={}, now=now)

@@ -41,12 +41,13 @@ class Origin(StrEnum):
     ADDRESSES = "addresses"
 
 
-# The words of our own exports and of listmonk's (enabled, disabled, blocklisted).
+# The words of our own exports, of listmonk's (enabled, disabled, blocklisted) and of Mailchimp (cleaned).
 _STATUSES = {
     "enabled": Said.ACTIVE,
     "confirmed": Said.ACTIVE,
     "unconfirmed": Said.PENDING,
     "disabled": Said.UNSUBSCRIBED,
+    "cleaned": Said.BOUNCED,
     "blocklisted": Said.BLOCKED,
     "blacklisted": Said.BLOCKED,
     "suppressed": Said.BLOCKED,
@@ -54,6 +55,8 @@ _STATUSES = {
 }
 # Only an operator lifts these.
 _LASTING = frozenset({Said.COMPLAINED, Said.BLOCKED})
+# Who is not gone by these.
+_STAYING = frozenset({Said.ACTIVE, Said.PENDING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +103,14 @@ class SubscriberFile:
         """Whether lines can say their languages."""
         return self._table is not None and self._table.has_languages
 
+    @property
+    def believed(self) -> int | None:
+        """In how many lines read so far a field of a Mailchimp audience called STATUS told a departure.
+
+        None where there is no such field. It counts for nothing else: it brings nobody in, and breaks no line.
+        """
+        return None if self._table is None else self._table.believed
+
     def __iter__(self) -> Iterator[Entry | Broken]:
         """Each entry or broken line, in the order of the file."""
         if self._table is not None:
@@ -128,6 +139,7 @@ class _Table:
             self.origin = Origin.MAILCHIMP
         elif "attributes" in self._places and "languages" not in self._places:
             self.origin = Origin.LISTMONK
+        self.believed = 0 if self._mailchimp.present and self._mailchimp.has_statuses else None
         # Languages without quotes spill over into columns of their own; in the last one nothing else can be meant.
         self._languages_last = self._places.get("languages") == self._width - 1 and self._records.delimiter == ","
 
@@ -156,7 +168,7 @@ class _Table:
                 week = week or self._mailchimp.joined_week(cells)
             except InvalidInputError as error:
                 return Broken(record.number, str(error))
-            said = self._mailchimp_said(cells, said, told=bool(status))
+            said = self._with_fields(cells, self._mailchimp_said(cells, said, told=bool(status)))
         if self.origin is Origin.LISTMONK:
             found = _languages_of(attributes)
             if found is None:
@@ -170,6 +182,17 @@ class _Table:
         if departed is not None:
             return said if told and said in _LASTING else departed
         return said if told or said is not Said.ACTIVE else self._mailchimp.joined(cells)
+
+    def _with_fields(self, cells: list[str], said: Said) -> Said:
+        """Believe the audience's fields called STATUS where they tell a departure, unless that takes something away."""
+        words = [_STATUSES.get(word) for word in self._mailchimp.statuses(cells)]
+        departures = [word for word in words if word is not None and word not in _STAYING]
+        if self.believed is not None and departures:
+            self.believed += 1
+        for word in departures:
+            if said in _STAYING or (word in _LASTING and said is not Said.BLOCKED):
+                said = word
+        return said
 
     def _fitted(self, cells: list[str]) -> list[str]:
         surplus = cells[self._width :]
@@ -187,8 +210,8 @@ def _places(header: list[str], mailchimp: MailchimpColumns) -> dict[str, int]:
     first: dict[str, int] = {}
     if mailchimp.present:
         names = {**_NAMES, "email": _MAILCHIMP_EMAIL}
-        # Mailchimp has no such column: among the fields of the audience it says what somebody is to the audience, and
-        # only after Mailchimp's own it was added to say what a reader is to us.
+        # Mailchimp has no such column: among the fields of the audience it says what somebody is to the audience
+        # (`_Table._with_fields`), and only after Mailchimp's own it was added to say what a reader is to us.
         first = {"status": mailchimp.fields}
     places = {}
     for column, ranks in names.items():

@@ -79,6 +79,12 @@ def _tell(report: ImportReport, *, dry_run: bool) -> None:
     say(f"{lines}: {said}{'; a dry run, nothing was stored' if dry_run else ''}")
     if report.left:
         say(f"{report.left:,} who were active here have left by the word of the file")
+    if report.believed is not None:
+        say(
+            "note: the column status before Mailchimp's own columns is a field of the audience; of its words only "
+            "those of departure (unsubscribed, bounced, cleaned, complained, blocklisted, disabled …) were believed, "
+            f"in {report.believed:,} {'line' if report.believed == 1 else 'lines'}"
+        )
     if report.origin == "listmonk":
         say("note: a listmonk export does not say who left a list; export only confirmed subscriptions")
 

@@ -99,6 +99,9 @@ class Addresses:
         """
         return f"{self.base}/u/{token}?lang={language}"
 
-    def preferences(self, token: str = MARKERS[Slot.PREFERENCES]) -> str:
-        """The reader's own page; without a token the marker's address, whose place a token takes in each letter."""
-        return f"{self.base}/p/{token}"
+    def preferences(self, language: str, token: str = MARKERS[Slot.PREFERENCES]) -> str:
+        """The reader's own page, in that language; without a token the marker's address, whose place one takes.
+
+        Named, because the page of who is erased knows no language of the reader's, and is to look as that of who left.
+        """
+        return f"{self.base}/p/{token}?lang={language}"

@@ -1,7 +1,7 @@
 """The audit log: append-only and hash-chained, which operator did what to which id. No address ever.
 
 What readers do themselves is not written here: an instant, and even the place between two others, would tell when they
-were at the site. Only a move is, with its week.
+were at the site. Only a move is, with its week; the lines around it may tell more, as the page on privacy says.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ from service.domain.chains import Chain
 from service.domain.content import Publication
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.subscriber import OF_WHO_LEFT, RequestPurpose, SubscriberStatus
-from service.store import Session, subscribers
+from service.store import Session, subscribers, suppressions
 from service.store import publication as publications
 from service.store.subscribers import Subscriber
 from service.web.pages import READ, Parts, page
@@ -42,21 +42,22 @@ def show(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """What a reader has chosen, to be changed, and the way out."""
     with parts.database.read() as session:
         publication = publications.load(session)
-        who = _reader(parts, session, token)
+        reader_id, reader = _reader(parts, session, token)
+        who = reader_id, _mailed(session, reader)
     return _page(request, parts, publication, who, token=token)
 
 
 @router.post("/p/{token}")
 def choose(request: Request, token: str, parts: Parts, filled: Annotated[Change, Form()]) -> HTMLResponse:
-    """Change one thing, at once, and say what will happen next. Of who has left, or is erased, nothing is changed."""
+    """Change one thing, at once, and say what will happen next. Of who is mailed nothing, nothing is changed."""
     with parts.database.begin() as session:
         publication = publications.load(session)
-        reader_id, reader = who = _reader(parts, session, token)
+        reader_id, reader = _reader(parts, session, token)
         try:
             _applied(parts, session, publication, reader, filled)
         except InvalidInputError:
-            return _page(request, parts, publication, who, token=token, wrong=filled)
-        who = reader_id, subscribers.get(session, reader_id)
+            return _page(request, parts, publication, (reader_id, reader), token=token, wrong=filled)
+        who = reader_id, _mailed(session, subscribers.get(session, reader_id))
     return _page(request, parts, publication, who, token=token, done=filled)
 
 
@@ -67,9 +68,12 @@ def _applied(
     now = parts.now()
     if reader is not None and filled.change == "request":
         requesting.request(session, parts.bell, reader, filled.purpose, now=now)
-    elif reader is None or not _mailed(reader):
         return
-    elif filled.change == "languages":
+    reader = _mailed(session, reader)
+    if reader is None:
+        return
+    # A refusal comes of these alone, and so only to who is mailed.
+    if filled.change == "languages":
         chain = Chain.parse(" ".join(filled.language), publication.languages)
         preferences.set_chain(session, reader, chain, actor=None, now=now)
     elif filled.change == "text":
@@ -97,8 +101,11 @@ def _reader(parts: Parts, session: Session, token: str) -> tuple[bytes, Subscrib
     return claim.subscriber, reader
 
 
-def _mailed(reader: Subscriber) -> bool:
-    return reader.status is SubscriberStatus.ACTIVE
+def _mailed(session: Session, reader: Subscriber | None) -> Subscriber | None:
+    """The reader, where issues are mailed to the address; an operator may have suppressed that of who is active."""
+    if reader is None or reader.status is not SubscriberStatus.ACTIVE:
+        return None
+    return None if suppressions.is_suppressed(session, reader.address_hash) else reader
 
 
 def _page(
@@ -111,13 +118,14 @@ def _page(
     done: Change | None = None,
     wrong: Change | None = None,
 ) -> HTMLResponse:
+    """The page of a reader who is mailed; without one, that of everybody else, which does not tell them apart."""
     reader_id, reader = who
-    if reader is None or not _mailed(reader):
+    if reader is None:
+        # In no language of its own: of who is erased none is known.
         return page(
             request,
             "preferences-left",
             publication=publication,
-            own_language=reader.chain.first if reader else None,
             token=token,
             purposes=[purpose.value for purpose in OF_WHO_LEFT],
             done=done,

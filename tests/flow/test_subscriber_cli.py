@@ -145,6 +145,27 @@ def test_who_left_mailchimp_or_mailman_is_not_brought_back_by_the_list_of_who_st
     assert reader(database, "ann@reader.test").status == reader(database, "bob@reader.test").status == "unsubscribed"
 
 
+@ON_SQLITE
+def test_a_field_of_an_audience_of_mailchimp_is_told_with_what_of_it_was_believed(tydzen, readers, database):
+    head, _, own = MAILCHIMP.partition(",")
+    line = "2018-05-28 10:00:00,,1,2"
+    lines = [f"{name}@reader.test,{word},{line}" for name, word in
+             (("ann", "unsubscribed"), ("bob", "Complained"), ("cid", "active"), ("dan", "Gold"))]  # fmt: skip
+    readers.write_text("\n".join([f"{head},Status,{own}", *lines, ""]))
+    for more in (("--dry-run",), ()):
+        code, out, err = tydzen("subscriber", "import", readers, "--languages", "be", "--json", *more)
+        report = json.loads(out)
+        assert (code, report["new"], report["unsubscribed"], report["believed"]) == (0, 2, 2, 2)
+        assert err.count("a field of the audience") == 1
+        assert "were believed, in 2 lines" in " ".join(err.split())
+    assert reader(database, "ann@reader.test").status == "unsubscribed"
+    assert reader(database, "bob@reader.test").status == "complained"
+    assert reader(database, "cid@reader.test").status == "active"
+    readers.write_text(f"{MAILCHIMP}\nann@reader.test,{line}\n")
+    code, out, err = tydzen("subscriber", "import", readers, "--languages", "be", "--json")
+    assert (json.loads(out)["believed"], "field" in err) == (None, False)
+
+
 def test_the_life_of_a_reader(tydzen, database, tmp_path):
     added = answer(tydzen, "subscriber", "add", "Ann@reader.test", "--languages", "be,ru", "--consent", "a letter")
     assert added == {"id": added["id"], "languages": "be,ru", "added": True, "dry_run": False}

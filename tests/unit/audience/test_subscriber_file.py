@@ -238,24 +238,76 @@ def test_who_left_at_mailchimp_has_left_whatever_a_column_of_status_says_less(st
     assert found.said is said
 
 
-@pytest.mark.parametrize("field", ["Member of the club", "active", "pending", "unsubscribed", "complained", ""])
-def test_a_field_of_an_audience_of_mailchimp_called_status_says_nothing_of_the_subscription(field):
-    head = f"Email Address,Status,{MAILCHIMP.partition(',')[2]},UNSUB_TIME"
+def with_field_of_status(field, more="", header="Status"):
+    """A reader of Mailchimp who stayed, one who only bought something, one who left: each with that in the field."""
+    head = f"Email Address,{header},{MAILCHIMP.partition(',')[2]},UNSUB_TIME{',status' if more else ''}"
     stayed, bought = "2018-05-28 10:00:00,,,,,1,2,,", ",,,,,1,2,,"
     left = "2018-05-28 10:00:00,,,,,1,2,,2019-05-27 10:00:00"
-    lines = "".join(f"ann@reader.test,{field},Ann,2,{times}\n" for times in (stayed, bought, left))
-    found = read(f"{head}\n{lines}")
-    assert [(one.said, one.joined_week) for one in found] == [
-        (Said.ACTIVE, "2018-W22"),
-        (Said.PENDING, ""),
-        (Said.UNSUBSCRIBED, "2018-W22"),
-    ]
+    lines = "".join(f"ann@reader.test,{field},Ann,2,{times}{more}\n" for times in (stayed, bought, left))
+    file = SubscriberFile(io.BytesIO(f"{head}\n{lines}".encode()))
+    found = list(file)
+    assert [one.joined_week for one in found] == ["2018-W22", "", "2018-W22"]
+    return [one.said for one in found], file.believed
+
+
+@pytest.mark.parametrize(
+    "field", ["Member of the club", "active", "Enabled", "confirmed", "pending", "unconfirmed", ""]
+)
+def test_a_field_of_an_audience_of_mailchimp_called_status_brings_nobody_in_and_breaks_no_line(field):
+    assert with_field_of_status(field) == ([Said.ACTIVE, Said.PENDING, Said.UNSUBSCRIBED], 0)
+
+
+@pytest.mark.parametrize(
+    ("field", "said", "of_who_left"),
+    [
+        ("unsubscribed", Said.UNSUBSCRIBED, Said.UNSUBSCRIBED),
+        (" Disabled ", Said.UNSUBSCRIBED, Said.UNSUBSCRIBED),
+        ("bounced", Said.BOUNCED, Said.UNSUBSCRIBED),
+        ("Cleaned", Said.BOUNCED, Said.UNSUBSCRIBED),
+        ("COMPLAINED", Said.COMPLAINED, Said.COMPLAINED),
+        ("blocklisted", Said.BLOCKED, Said.BLOCKED),
+        ("blacklisted", Said.BLOCKED, Said.BLOCKED),
+        ("suppressed", Said.BLOCKED, Said.BLOCKED),
+        ("blocked", Said.BLOCKED, Said.BLOCKED),
+    ],
+)
+def test_a_word_of_departure_is_believed_also_in_a_field_of_an_audience(field, said, of_who_left):
+    assert with_field_of_status(field) == ([said, said, of_who_left], 3)
+    # Whatever a column says that was added for us: as where Mailchimp itself says it.
+    assert with_field_of_status(field, ",active") == ([said, said, of_who_left], 3)
+    # An audience may have two of one name.
+    assert with_field_of_status(f"{field},Gold", header="Status,STATUS") == ([said, said, of_who_left], 3)
+    assert with_field_of_status(f"Gold,{field}", header="Status,STATUS") == ([said, said, of_who_left], 3)
+
+
+def test_what_weighs_most_is_kept_of_a_field_a_column_and_mailchimps_own_words():
+    assert with_field_of_status("unsubscribed", ",complained")[0] == [Said.COMPLAINED] * 3
+    assert with_field_of_status("complained", ",unsubscribed")[0] == [Said.COMPLAINED] * 3
+    assert with_field_of_status("complained", ",blocklisted")[0] == [Said.BLOCKED] * 3
+    assert with_field_of_status("unsubscribed", ",blocklisted")[0] == [Said.BLOCKED] * 3
+    # A field takes nothing away from what is said elsewhere of who has gone.
+    assert with_field_of_status("unsubscribed", ",bounced")[0] == [Said.BOUNCED, Said.BOUNCED, Said.UNSUBSCRIBED]
+    cleaned = "ann@reader.test,unsubscribed,Ann,2,,,,,,1,2,,2019-05-27 10:00:00\n"
+    (found,) = read(f"Email Address,Status,{MAILCHIMP.partition(',')[2]},CLEAN_TIME\n{cleaned}")
+    assert found.said is Said.BOUNCED
+
+
+def test_only_an_audience_with_a_field_of_that_name_is_told_what_was_believed():
+    assert SubscriberFile(io.BytesIO(f"{MAILCHIMP},status\n".encode())).believed is None
+    assert SubscriberFile(io.BytesIO(b"email,status\n")).believed is None
+    assert SubscriberFile(io.BytesIO(b"ann@reader.test\n")).believed is None
 
 
 def test_a_column_of_status_that_was_added_after_mailchimps_own_counts_beside_a_field_of_that_name():
     head = f"Email Address,Status,{MAILCHIMP.partition(',')[2]},status"
     (found,) = read(f"{head}\nann@reader.test,Gold,Ann,2,2018-05-28 10:00:00,,,,,1,2,,blocklisted\n")
     assert found.said is Said.BLOCKED
+
+
+def test_what_mailchimp_calls_cleaned_bounced_in_every_column_of_status():
+    assert read("email,languages,status\nann@reader.test,be,cleaned") == [
+        entry(2, "ann@reader.test", "be", Said.BOUNCED)
+    ]
 
 
 def test_an_audience_of_mailchimp_with_its_own_fields_of_addresses_is_read_by_the_address_of_its_mails():

@@ -37,12 +37,12 @@ def test_the_same_edition_gives_the_same_octets():
 
 
 def test_html_and_text_hold_both_markers_once_each(mail):
-    _chain, _shown, made = mail
+    _chain, shown, made = mail
     for part in (made.html, made.text):
         assert part.count(MARKERS[Slot.UNSUBSCRIBE]) == 1
         assert part.count(MARKERS[Slot.PREFERENCES]) == 1
         assert f"{BASE}/u/{MARKERS[Slot.UNSUBSCRIBE]}" in part
-        assert f"{BASE}/p/{MARKERS[Slot.PREFERENCES]}" in part
+        assert f"{BASE}/p/{MARKERS[Slot.PREFERENCES]}?lang={shown.language}" in part
 
 
 def test_nothing_outside_the_chain_is_shown(mail):

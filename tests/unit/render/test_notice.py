@@ -83,6 +83,7 @@ def test_a_notice_to_a_reader_says_the_same_and_has_the_same_links_in_both_parts
     lines = made.text.split("\n")
     for letter in LINKS[kind]:
         (link,) = [line for line in lines if line.startswith(f"{BASE}/{letter}/{TOKEN}")]
+        assert link == f"{BASE}/{letter}/{TOKEN}?lang={language}"
         assert f'href="{link}"' in made.html.replace("\n", "")
     assert max(len(line) for line in lines if not line.startswith(BASE)) <= 72
 
@@ -98,6 +99,7 @@ def test_a_brief_notice_says_the_same_and_has_the_same_links_in_both_parts(kind,
     lines = made.text.split("\n")
     for letter in BRIEF_LINKS[kind]:
         (link,) = [line for line in lines if line.startswith(f"{BASE}/{letter}/{TOKEN}")]
+        assert link == f"{BASE}/{letter}/{TOKEN}?lang={language}"
         assert f'href="{link}"' in made.html.replace("\n", "")
     assert max(len(line) for line in lines if not line.startswith(BASE)) <= 72
 

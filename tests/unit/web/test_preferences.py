@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.audience import preferences, signup
+from service.audience.erasure import erase
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.mailing import MailingState
@@ -127,6 +128,11 @@ def test_during_a_pause_no_answer_promises_what_comes_only_after_it(change, page
     assert "2019" not in said(change("languages", page, language=["be"])) + said(change("text", page))
 
 
+def words(answer):
+    """The page's source, read as a reader does: no entities, and each space is one."""
+    return " ".join(html.unescape(answer.text).split())
+
+
 def said(answer):
     """What the page answers, in one line."""
     (words,) = re.findall(r'role="status">(.*?)</div>', answer.text, re.DOTALL)
@@ -241,10 +247,11 @@ def test_a_form_that_the_page_does_not_have_changes_nothing(change, parts, reade
 
 def test_who_has_left_is_told_so_and_shown_the_way_back(site, parts, reader):
     path = f"{preference_link(parts, reader)}?lang=be"
-    assert "Вы адпісаліся" not in site.get(path).text
+    nothing_comes = "Па гэтай падпісцы нумары не прыходзяць."
+    assert nothing_comes not in words(site.get(path))
     site.post(leave_link(parts, reader))
-    page = site.get(path).text
-    assert "Вы адпісаліся" in page
+    page = words(site.get(path))
+    assert nothing_comes in page
     assert 'href="/be/subscribe"' in page
 
 
@@ -273,7 +280,7 @@ def test_who_has_left_changes_nothing_by_a_page_that_was_open_before(site, parts
         answer = change(kind, **fields)
         assert (answer.status_code, 'role="alert"' in answer.text) == (200, False)
     # There are no mails to come to another address.
-    assert "Вам нічога не прыходзіць" in html.unescape(change("request", purpose="address").text).replace("\xa0", " ")
+    assert "Нічога не зменена: па гэтай падпісцы" in words(change("request", purpose="address"))
     assert dump(parts) == before
 
 
@@ -287,19 +294,19 @@ def test_who_has_left_changes_nothing_by_a_page_that_was_open_before(site, parts
     ],
 )
 @pytest.mark.parametrize(
-    ("page", "words"),
+    ("page", "nothing"),
     [
-        ("en", "You get nothing, because you are unsubscribed."),
-        ("be", "Вам нічога не прыходзіць, бо вы адпісаліся."),
-        ("ru", "Вам ничего не приходит, потому что вы отписались."),
+        ("en", "Nothing was changed: no issues are sent for this subscription."),
+        ("be", "Нічога не зменена: па гэтай падпісцы нумары не прыходзяць."),
+        ("ru", "Ничего не изменено: по этой подписке номера не приходят."),
     ],
 )
-def test_who_has_left_is_promised_nothing(site, parts, reader, change, page, words, kind, fields):
+def test_who_has_left_is_promised_nothing(site, parts, reader, change, page, nothing, kind, fields):
     site.post(leave_link(parts, reader))
     answer = change(kind, page, **fields)
     assert answer.status_code == 200
     (said,) = re.findall(r'role="status">(.*?)</div>', answer.text, re.DOTALL)
-    assert words in html.unescape(" ".join(said.split())).replace("\xa0", " ")
+    assert nothing in html.unescape(" ".join(said.split())).replace("\xa0", " ")
     assert said.count("<p>") == 1
     assert f'href="/{page}/subscribe"' in answer.text
 
@@ -310,6 +317,92 @@ def test_who_has_left_may_still_ask_for_the_data(site, parts, reader, change):
         assert "may write to it, an email with a link is on its way" in said(change("request", "en", purpose=purpose))
         kind, address, parameters = mailed(parts)[-1]
         assert (kind, address, parameters["purpose"]) == ("request", ADDRESS, purpose)
+
+
+# Who is mailed nothing, for whatever reason
+
+KINDS = {
+    "left": ("unsubscribed", None),
+    "bounced": ("bounced", SuppressionReason.BOUNCED),
+    "complained": ("complained", SuppressionReason.COMPLAINED),
+    "suppressed": ("active", SuppressionReason.OPERATOR),
+    "erased": ("unsubscribed", SuppressionReason.ERASED),
+}
+FORMS = [
+    {"change": "languages", "language": ["en"]},
+    {"change": "text", "text_only": "1"},
+    {"change": "pause", "until": "2019-07-01"},
+    {"change": "resume"},
+    *[{"change": "request", "purpose": purpose} for purpose in PURPOSES],
+]
+
+
+def departed(parts, reader, kind):
+    """Have the reader be one to whom nothing is mailed, of that kind, whatever the kind was before."""
+    status, reason = KINDS[kind]
+    with parts.database.begin() as session:
+        found = subscribers.get(session, reader)
+        suppressions.lift(session, found.address_hash)
+        session.execute(table.update().values(status=status))
+        if kind == "erased":
+            erase(session, parts.departures, found, actor=None, now=NOW)
+        elif reason is not None:
+            suppressions.add(session, found.address_hash, reason, found.joined_week)
+
+
+@pytest.mark.parametrize("chain", ["en", "be", "ru"])
+def test_the_page_of_who_is_mailed_nothing_does_not_tell_why(site, parts, reader, chain):
+    with parts.database.begin() as session:
+        session.execute(table.update().values(chain=chain))
+    path = preference_link(parts, reader)
+    answers = {kind: [] for kind in KINDS}
+    for kind in KINDS:
+        departed(parts, reader, kind)
+        for query in ("", "?lang=en", "?lang=be", "?lang=ru", "?lang=xx"):
+            for header in ("en", "be", "ru", "ru;q=0.5, be", "de", ""):
+                headers = {"Accept-Language": header}
+                asked = [site.get(path + query, headers=headers)]
+                asked += [site.post(path + query, headers=headers, data=form) for form in FORMS]
+                answers[kind] += [(one.status_code, sorted(one.headers.items()), one.content) for one in asked]
+    for kind in KINDS:
+        assert answers[kind] == answers["left"], kind
+    # Nor does it tell the reader's language: what the link and the browser ask for alone decides.
+    assert b'<html lang="ru"' in site.get(path, headers={"Accept-Language": "ru"}).content
+    assert len({body for _, _, body in answers["left"]}) > len(FORMS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_is_mailed_nothing_is_promised_nothing_and_changes_nothing(site, parts, reader, change, kind):
+    promises = ("Saved", "From now on you get", "you will get the next issue", "from now on", "You are unsubscribed")
+    departed(parts, reader, kind)
+    before = dump(parts)
+    for form in FORMS:
+        answer = words(change(form["change"], "en", **{key: form[key] for key in form if key != "change"}))
+        assert "No issues are sent for this subscription." in answer
+        assert [promise for promise in promises if promise in answer] == []
+        assert 'name="language"' not in answer
+        # The one way in which a link may be on its way.
+        assert answer.count("on its way") == answer.count("If we still keep your address and may write to it, an email")
+    after = dump(parts)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == ({"requests", "notices"} if kind == "left" else set())
+
+
+@pytest.mark.parametrize(
+    ("language", "nothing", "only_if"),
+    [
+        ("en", "No issues are sent for this subscription.", "if we still keep it and may write to it."),
+        ("be", "Па гэтай падпісцы нумары не прыходзяць.", "калі ён у нас яшчэ ёсць і нам можна на яго пісаць."),
+        ("ru", "По этой подписке номера не приходят.", "если он у нас ещё есть и нам можно на него писать."),
+    ],
+)
+def test_what_is_said_to_who_is_mailed_nothing_is_true_of_each_of_them(site, parts, reader, language, nothing, only_if):
+    departed(parts, reader, "bounced")
+    page = words(site.get(f"{preference_link(parts, reader)}?lang={language}"))
+    assert nothing in page
+    assert only_if in page
+    for unsubscribed in ("You are unsubscribed", "адпісаліся", "отписались"):
+        assert unsubscribed not in page
 
 
 # What takes a fresh link

@@ -535,6 +535,22 @@ def test_the_privacy_page_tells_for_how_long_as_the_code_keeps_it_and_how_to_be_
 
 
 @pytest.mark.parametrize(
+    ("language", "week_alone", "around"),
+    [
+        ("en", "its entry names the week alone", "those before and after it can tell the moment more closely"),
+        ("be", "У ёй названы толькі тыдзень", "запісы перад ёй і пасля яе могуць падказаць момант дакладней"),
+        ("ru", "В ней указана только неделя", "записи до и после неё могут подсказать момент точнее"),
+    ],
+)
+def test_the_privacy_page_says_that_the_place_of_a_move_tells_more_than_its_week(
+    site, published, language, week_alone, around
+):
+    page = " ".join(unescape(site.get(f"/{language}/privacy").text).split())
+    assert week_alone in page
+    assert around in page
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/de/issues/",
