@@ -11,14 +11,14 @@ import time
 import psycopg
 import pytest
 
-from service.domain.keys import Purpose
+from service.domain.keys import Keyring, Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.store import subscribers
 from tests.canary import assert_no_trace
 from tests.conftest import KEYRING
 from tests.flow.conftest import database_url, sending_installation
-from tests.flow.test_inbound import added, status
+from tests.flow.test_inbound import add_key, added, status
 from tests.flow.visitor import mails
 from tests.imap_server import PASSWORD, USER, imap_server
 from tests.installation import installed
@@ -91,6 +91,26 @@ def test_the_token_of_a_mail_is_enough_and_nothing_is_logged_of_it(house):
     assert_no_trace([address for address, _ in leavers], octets=house.logs().encode())
     for secret in (USER, PASSWORD, ADDRESS, "leave+"):
         assert secret not in house.logs()
+
+
+def test_a_link_of_a_key_that_was_added_while_it_runs_lets_its_reader_leave(house):
+    _, row_id = added(house, "rotated")
+    house.wait_for(lambda: house.server.log().count("Login:"))
+    links = LinkSigner(add_key(house, 2), Purpose.UNSUBSCRIBE)
+    house.server.deliver(written("a@b.test", f"leave+{links.sign(row_id)}@weekly.example.org"))
+    house.wait_for(lambda: house.server.count() == 0)
+    assert status(house, row_id) is SubscriberStatus.UNSUBSCRIBED
+
+
+def test_one_of_a_key_that_is_not_here_stays_and_keeps_no_other_waiting(house):
+    keyring = Keyring({**KEYRING.secrets, 7: b"7" * 32})
+    readers = [added(house, f"keyless{number}")[1] for number in range(2)]
+    for links, row_id in zip((LinkSigner(keyring, Purpose.UNSUBSCRIBE), LEAVE), readers, strict=True):
+        house.server.deliver(written("a@b.test", f"leave+{links.sign(row_id)}@weekly.example.org"))
+    house.wait_for(lambda: house.server.count() == 1)
+    assert [status(house, row_id) for row_id in readers] == [SubscriberStatus.ACTIVE, SubscriberStatus.UNSUBSCRIBED]
+    assert "key 7, which is not in the keyring" in house.logs()
+    house.server.clear()
 
 
 def test_what_is_not_for_us_stays_unread(house):
