@@ -23,6 +23,7 @@ from service.mail.imap_account import ImapAccount
 from service.mail.imap_session import Folder, ImapSession, LoginRefusedError, MailboxAwayError
 from service.mail.imap_wire import Halt, HaltedError, Limits
 
+_LATEST = 500  # mails among which one who only wants to know looks
 _AT_ONCE = 25  # mails whose headers are fetched, and that are removed, together
 
 _log = log.get("inbound")
@@ -84,6 +85,16 @@ class _Trouble:
         if self._said:
             _log.info(self._ends)
         self._failures, self._said = 0, ""
+
+
+def lying(session: ImapSession, account: ImapAccount, before: float) -> int:
+    """How many mails name a token and have lain there since `before` (seconds from 1970); of the latest `_LATEST`."""
+    latest = session.uids(session.look(), 1)[-_LATEST:]
+    found = 0
+    for start in range(0, len(latest), _AT_ONCE):
+        old = session.came_before(latest[start : start + _AT_ONCE], before)
+        found += sum(bool(tokens(header, account.leave)) for header in session.headers(old).values()) if old else 0
+    return found
 
 
 class ImapReader:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import smtplib
 
@@ -124,6 +125,12 @@ def test_a_mail_that_is_too_long_lets_nobody_leave_and_harms_nobody(house):
     assert deliver(house, recipient, b"x" * 76 + b"\r\n" + (b"y" * 76 + b"\r\n") * 20_000) == 552
     assert status(house, row_id) is SubscriberStatus.ACTIVE
     assert answers(house.port)
+
+
+def test_the_doctor_finds_it(house):
+    checks = json.loads(house.tydzen("doctor", "--json", wants=None).stdout)["checks"]
+    (found,) = (one for one in checks if one["what"] == "inbound")
+    assert found["ok"], found
 
 
 def test_an_issue_names_the_mailbox_with_the_token_in_its_address(house):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import imaplib
 import json
 import re
 import signal
@@ -178,7 +179,8 @@ def test_the_doctor_logs_in_and_says_what_is_wrong(quiet_house, monkeypatch):
     assert inbound_finding(quiet_house) == {
         "what": "inbound",
         "ok": True,
-        "found": f"mails to {ADDRESS} unsubscribe; the mailbox 127.0.0.1:{quiet_house.server.tls_port} lets us in",
+        "found": f"mails to {ADDRESS} unsubscribe as long as tydzen inbound runs; the mailbox "
+        f"127.0.0.1:{quiet_house.server.tls_port} lets us in, and none has lain there for long",
     }
     for url, words in (
         ({"password": "wrong"}, "refuses the login"),
@@ -191,6 +193,26 @@ def test_the_doctor_logs_in_and_says_what_is_wrong(quiet_house, monkeypatch):
         assert not found["ok"]
         assert words in found["found"]
         assert USER not in found["found"]
+
+
+def test_the_doctor_misses_whoever_should_read_the_mailbox(quiet_house):
+    server, token = quiet_house.server, LEAVE.sign(b"r" * 16)
+    foreign, ours = written("a@b.test", ADDRESS), written("a@b.test", f"leave+{token}@weekly.example.org")
+    for octets in (foreign, ours):
+        server.deliver(octets)
+    # Of this very minute, or of somebody else: nobody is missed yet.
+    assert inbound_finding(quiet_house)["ok"]
+    with server.client() as client:
+        for octets in (foreign, ours):
+            client.append("INBOX", None, imaplib.Time2Internaldate(time.time() - 1000), octets)
+    before = server.mails()
+    found = inbound_finding(quiet_house)
+    assert not found["ok"]
+    assert found["found"].startswith("mails to unsubscribe (1) have lain in the mailbox")
+    assert "start tydzen inbound" in found["found"]
+    assert token not in found["found"]
+    assert server.mails() == before
+    server.clear()
 
 
 @pytest.mark.parametrize(
