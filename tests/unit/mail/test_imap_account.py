@@ -34,6 +34,10 @@ def test_an_account(url, expected):
     assert read_account(url) == read_mailbox(url) == ImapAccount(*expected)
 
 
+def test_hosts_that_do_not_read_the_mailbox_name_the_same_address_without_its_password():
+    assert read_mailbox(f"lmtp://127.0.0.1:8024?{HERE}").leave == read_account(f"imaps://me:pw@h.test?{HERE}").leave
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
