@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from service.domain.blockers import Blocker
@@ -38,7 +38,8 @@ def check_issue(
     weekly = publication.load(session)
     issue = issues.load(session, week)
     wanted = chains or tuple(readers.by_chain(session)) or every_chain(weekly.languages)
-    return check(weekly, issue, wanted, compose, base_url=base_url or weekly.base_url)
+    before = issues.permalinks_before(session, week)
+    return check(weekly, issue, wanted, compose, base_url=base_url or weekly.base_url, before=before)
 
 
 def blockers(session: Session, week: str, compose: Compose, *, base_url: str | None) -> list[Blocker]:
@@ -47,10 +48,23 @@ def blockers(session: Session, week: str, compose: Compose, *, base_url: str | N
     return [finding.blocker for finding in report.blocking]
 
 
-def check(weekly: Publication, issue: Issue, chains: Sequence[Chain], compose: Compose, *, base_url: str) -> Report:
-    """The report on `issue` read through `chains`."""
+def check(
+    weekly: Publication,
+    issue: Issue,
+    chains: Sequence[Chain],
+    compose: Compose,
+    *,
+    base_url: str,
+    before: Mapping[str, Week] | None = None,
+) -> Report:
+    """The report on `issue` read through `chains`; `before` has the slugs whose permalink an earlier issue has used."""
     seen = {(article.slug, chain): chain.shown(article.approved()) for article in issue.articles for chain in chains}
     found = list(_articles(issue, chains))
+    for slug, week in (before or {}).items():
+        message = (
+            f"its permalink is that of an article of {week}, whose links will lead to this one; choose another slug"
+        )
+        found.append(Finding("permalink", False, message, slug, editions=tuple(chains)))
     for finding in text_findings(issue):
         concerned = (chain for chain in chains if _concerns(finding, seen, chain))
         found.append(replace(finding, editions=tuple(concerned)))

@@ -25,6 +25,7 @@ CHECKS: Mapping[str, str] = {
     "dates": "dates exist and fall on their weekday",
     "facts": "numbers and dates agree between languages",
     "images": "every image is used",
+    "permalink": "each permalink is new",
     "subject-length": "length of the subject",
     "preheader-length": "length of the preheader",
     "weight": "weight of the HTML",

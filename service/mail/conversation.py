@@ -184,7 +184,7 @@ class Conversation:
                 self._pool.give_back(transaction, f"{text} ({transaction.phase.value})", blamed=blamed)
             blamed = False
         self._pen.discard()
-        self._pool.over(text, setback=setback, login=self._login)
+        self._pool.over(text, setback=setback, login=self._login, parted=self._farewell is not None)
 
     # Replies
 

@@ -72,9 +72,12 @@ class Opener:
             self.tries.add(task)
             task.add_done_callback(self._done)
 
-    def set_back(self, phase: Phase, text: str) -> None:
-        """A session that was let in has ended without an answer to its letters: wait before the next."""
-        if not self._present():
+    def set_back(self, phase: Phase, text: str, *, parted: bool = False) -> None:
+        """A session that was let in has ended against the will of its letters: wait before the next.
+
+        Where the relay `parted` with a 421, that was its answer; else it gave none.
+        """
+        if not (parted or self._present()):
             self._unproven = text, phase
         self._wait(phase, text)
 

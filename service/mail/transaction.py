@@ -128,5 +128,8 @@ class Pool(Protocol):
     def suspects(self, transaction: Transaction) -> bool:
         """Whether it may be this letter alone that wants a login: the last wait for one began with it, and is over."""
 
-    def over(self, text: str, *, setback: bool, login: LoginWanted | None = None) -> None:
-        """Learn that a conversation is `over`; a `setback`, and a `login` that the relay wants, speak against it."""
+    def over(self, text: str, *, setback: bool, login: LoginWanted | None = None, parted: bool = False) -> None:
+        """Learn that a conversation is `over`; a `setback`, and a `login` that the relay wants, speak against it.
+
+        `parted` says that the relay ended it with a 421 to a letter.
+        """

@@ -48,8 +48,12 @@ class Addresses:
     def listed(self, language: str, article: ListedArticle) -> str:
         """Where a list leads: the permalink, or the place in its issue where that belongs to a newer article by now."""
         if article.shadowed:
-            return f"{self.issue(language, article.week)}#{quote(article.slug)}"
+            return self.place(language, article.week, article.slug)
         return self.article(language, article)
+
+    def place(self, language: str, week: Week, slug: str) -> str:
+        """Where an article stands on its issue's page."""
+        return f"{self.issue(language, week)}#{quote(slug)}"
 
     def article(self, language: str, article: Article | ListedArticle) -> str:
         """The permalink of an article in one language."""

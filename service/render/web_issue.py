@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from service.domain.content import Article, Edition
 from service.domain.errors import NotFoundError
+from service.domain.weeks import Week
 from service.render.addresses import Addresses
 from service.render.edition import used_assets
 from service.render.markdown_html import WEB_ARTICLE, WEB_ISSUE, Dress
@@ -19,13 +20,15 @@ from service.render.site import Site, frame, periodical
 from service.render.view import ArticleView, EditionView, edition_view
 
 
-def render_web_issue(site: Site, edition: Edition, *, released_at: dt.datetime) -> str:
+def render_web_issue(site: Site, edition: Edition, *, released_at: dt.datetime, shadowed: Collection[str] = ()) -> str:
     """`edition` as a complete HTML page, with no marker and nothing about a reader in it.
 
+    `shadowed` are the slugs whose permalink leads to a newer issue's article: links to these lead to their place here.
     Raises as `render_edition` does.
     """
     language, week = edition.language, edition.issue.week
     view = page_view(site, edition, WEB_ISSUE, site.here)
+    view = replace(view, articles=tuple(_in_place(site, each, week, shadowed) for each in view.articles))
     framed = frame(
         site,
         language,
@@ -42,15 +45,27 @@ def render_web_issue(site: Site, edition: Edition, *, released_at: dt.datetime) 
             "isPartOf": periodical(site, language),
             "hasPart": [
                 {"@type": "Article", "headline": article.title, "inLanguage": article.language, "url": address}
-                for article, address in zip(view.articles, _permalinks(site, edition), strict=True)
+                for article, address in zip(view.articles, _addresses(site, edition, shadowed), strict=True)
             ],
         },
     )
     return site.render("issue", framed, view=view, released=released_at.date().isoformat())
 
 
-def _permalinks(site: Site, edition: Edition) -> list[str]:
-    return [site.out.article(shown.text.language, shown.article) for shown in edition.articles]
+def _in_place(site: Site, view: ArticleView, week: Week, shadowed: Collection[str]) -> ArticleView:
+    if view.slug not in shadowed:
+        return view
+    others = tuple(replace(other, url=site.here.place(other.code, week, view.slug)) for other in view.others)
+    return replace(view, url=site.here.place(view.language, week, view.slug), others=others)
+
+
+def _addresses(site: Site, edition: Edition, shadowed: Collection[str]) -> list[str]:
+    return [
+        site.out.place(shown.text.language, edition.issue.week, shown.article.slug)
+        if shown.article.slug in shadowed
+        else site.out.article(shown.text.language, shown.article)
+        for shown in edition.articles
+    ]
 
 
 def render_web_article(

@@ -122,6 +122,20 @@ def find(session: Session, week: Week) -> Issue | None:
     )
 
 
+def permalinks_before(session: Session, week: Week) -> dict[str, Week]:
+    """Of the week's articles, by slug, those with the section and slug of one in an earlier issue: the latest such."""
+    own, other, before = articles.alias(), articles.alias(), issues.alias()
+    statement = (
+        sa.select(own.c.slug, sa.func.max(before.c.week).label("week"))
+        .join(issues, issues.c.id == own.c.issue_id)
+        .join(other, sa.and_(other.c.section == own.c.section, other.c.slug == own.c.slug))
+        .join(before, before.c.id == other.c.issue_id)
+        .where(issues.c.week == str(week), before.c.week < str(week))
+        .group_by(own.c.slug)
+    )
+    return {row.slug: Week.parse(row.week) for row in session.execute(statement)}
+
+
 def overview(session: Session) -> list[IssueSummary]:
     """All issues, newest first, in three statements."""
     sending = {

@@ -149,10 +149,13 @@ def archive_of_year(request: Request, language: str, year: int, reading: Reading
 def issue(request: Request, language: str, week: str, reading: Reading) -> Response:
     """The issue: each article in this language, or else in the first other that has it."""
     wanted = week_of(week)
-    released_at = reading.released(wanted).released_at
+    released = reading.released(wanted)
+    shadowed = {article.slug for article in released.articles if article.shadowed}
     return printed(
         request,
-        lambda reading: render_web_issue(reading.site, reading.edition(wanted, language), released_at=released_at),
+        lambda reading: render_web_issue(
+            reading.site, reading.edition(wanted, language), released_at=released.released_at, shadowed=shadowed
+        ),
     )
 
 

@@ -1,5 +1,6 @@
 import datetime as dt
 import uuid
+from dataclasses import replace
 
 import pytest
 
@@ -62,6 +63,27 @@ def test_what_blocks_is_a_line_each_that_names_the_article(stored):
         ]
         with pytest.raises(NotFoundError):
             blockers(session, "2019-W23", composed, base_url=None)
+
+
+def test_a_permalink_that_an_earlier_issue_has_used_advises(stored):
+    again, earlier = Week.parse("2019-W23"), Week.parse("2019-W21")
+    with stored.begin() as session:
+        issues.save(session, replace(issue(), week=earlier), NOW)
+        moved = issue().articles[1]
+        articles = (issue().articles[0], replace(moved, section="russia" if moved.section != "russia" else "west"))
+        issues.save(session, replace(issue(), week=again, articles=articles), NOW)
+
+        def told(week):
+            found = check_issue(session, week, composed, base_url=None, chains=(Chain(("en",)),)).findings
+            return [(str(one), one.blocks) for one in found if one.rule == "permalink"]
+
+        slug = articles[0].slug
+        message = (
+            "its permalink is that of an article of 2019-W22, whose links will lead to this one; choose another slug"
+        )
+        assert told(again) == [(f"{slug}: {message}", False)]
+        assert [text.partition(":")[0] for text, _ in told(WEEK)] == [one.slug for one in issue().articles]
+        assert told(earlier) == []
 
 
 def test_a_preview_leads_below_the_base_url_that_is_set(stored):

@@ -617,7 +617,11 @@ def test_a_slug_that_comes_again_takes_the_permalink_and_the_older_article_stays
     for page in lists:
         assert "/en/issues/2019-W21/#council-drafts" in page
         assert "/en/elite/council-drafts" in page
-    assert 'id="council-drafts"' in site.get("/en/issues/2019-W21/").text
+    page = site.get("/en/issues/2019-W21/").text
+    assert 'id="council-drafts"' in page
+    assert "/en/elite/council-drafts" not in page
+    assert page.count("/en/issues/2019-W21/#council-drafts") == 2  # the link beside the article, and for search engines
+    assert "/en/elite/council-drafts" in site.get("/en/issues/2019-W22/").text
 
 
 def test_no_part_of_the_page_of_an_issue_has_a_name_that_an_article_may_have(site, published):
