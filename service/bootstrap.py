@@ -15,7 +15,7 @@ from service.clock import Clock, CommonClock, SystemClock
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring, Purpose
 from service.domain.tokens import ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner
-from service.embedded.keyring_file import read_keyring
+from service.embedded.keyring_file import KeyringFile, read_keyring
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -55,6 +55,11 @@ class Services:
         return read_keyring(self.settings.keyring_path)
 
     @cached_property
+    def keyring_file(self) -> KeyringFile:
+        """What the signers of links read again where a link names a key that was added since."""
+        return KeyringFile(self.settings.keyring_path)
+
+    @cached_property
     def sealer(self) -> Sealer:
         """What seals addresses."""
         from service.store import Sealer
@@ -64,22 +69,22 @@ class Services:
     @cached_property
     def unsubscribe_links(self) -> LinkSigner:
         """Signs and reads `/u/TOKEN`."""
-        return LinkSigner(self.keyring, Purpose.UNSUBSCRIBE)
+        return LinkSigner(self.keyring, Purpose.UNSUBSCRIBE, self.keyring_file)
 
     @cached_property
     def preference_links(self) -> LinkSigner:
         """Signs and reads `/p/TOKEN`."""
-        return LinkSigner(self.keyring, Purpose.PREFERENCES)
+        return LinkSigner(self.keyring, Purpose.PREFERENCES, self.keyring_file)
 
     @cached_property
     def confirmation_links(self) -> ConfirmationSigner:
         """Signs and reads `/c/TOKEN`."""
-        return ConfirmationSigner(self.keyring)
+        return ConfirmationSigner(self.keyring, self.keyring_file)
 
     @cached_property
     def request_links(self) -> RequestSigner:
         """Signs and reads `/r/TOKEN`."""
-        return RequestSigner(self.keyring)
+        return RequestSigner(self.keyring, self.keyring_file)
 
     @cached_property
     def form_stamps(self) -> LinkSigner:

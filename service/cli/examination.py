@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Any
 from service.audience import departures
 from service.cli import engine_examination
 from service.domain.errors import CheckFailedError, InvalidInputError, TydzenError
+from service.embedded.programs import reachable
 from service.mail.address import envelope_address
 from service.mail.imap_account import ImapAccount
+from service.mail.imap_reader import lying
 from service.mail.imap_session import ImapSession
 from service.mail.imap_wire import Halt
 from service.mail.tls import Tls
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _FREE_OCTETS = 500 * 1024 * 1024
 _CLOCK_SECONDS = 2.0
+_LYING_SECONDS = 15 * 60  # longer than `tydzen inbound` waits after anything that failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,11 +165,36 @@ def _dkim(parts: Services) -> str:
 def _inbound(parts: Services) -> str:
     if parts.settings.inbound_url is None:
         return "mails have no address to unsubscribe by mail"
-    mailbox, found = parts.mailbox(), "unsubscribe"
-    if isinstance(mailbox, ImapAccount):
-        with closing(Halt()) as halt, closing(ImapSession(mailbox, halt)):
-            found = f"unsubscribe; the {mailbox.name} lets us in"
-    return f"mails to {mailbox.leave.text} {found}"
+    mailbox = parts.mailbox()
+    if not isinstance(mailbox, ImapAccount):
+        _lmtp_greets(mailbox.host, mailbox.port)
+        return f"mails to {mailbox.leave.text} unsubscribe; {mailbox.host}:{mailbox.port} takes them"
+    with closing(Halt()) as halt, closing(ImapSession(mailbox, halt)) as session:
+        waiting = lying(session, mailbox, parts.clock.now().timestamp() - _LYING_SECONDS)
+    if waiting:
+        raise CheckFailedError(
+            f"mails to unsubscribe ({waiting}) have lain in the {mailbox.name} for more than "
+            f"{_LYING_SECONDS // 60} min; start tydzen inbound, or see in its log why they wait"
+        )
+    return (
+        f"mails to {mailbox.leave.text} unsubscribe as long as tydzen inbound runs; the {mailbox.name} lets us in, and "
+        "none has lain there for long"
+    )
+
+
+def _lmtp_greets(host: str, port: int) -> None:
+    """Raise CheckFailedError unless `tydzen inbound` listens there (RFC 2033, 4.1)."""
+    try:
+        with socket.create_connection((reachable(host), port), timeout=5) as connection:
+            connection.settimeout(5)
+            greets, why = connection.recv(3) == b"220", "no greeting"
+    except OSError as error:
+        greets, why = False, error.strerror or str(error)
+    if not greets:
+        raise CheckFailedError(
+            f"nobody takes mails to unsubscribe at {host}:{port} ({why}); start tydzen inbound there. Where another "
+            "host or container takes them, this can be left so: ask the doctor there"
+        )
 
 
 def _departures(parts: Services) -> str:

@@ -42,9 +42,11 @@ def inbound() -> None:
     parts.database.close()
 
     def take(token: str) -> bool:
+        links = parts.unsubscribe_links
+        # Whoever wrote the mail will not write again: it waits until the key is here.
+        links.require_key(token)
         with parts.database.begin() as session:
             now = parts.now()
-            links = parts.unsubscribe_links
             outcome = unsubscribe(session, parts.bell, links, parts.departures, token, now=now)
         return outcome is Outcome.DONE
 

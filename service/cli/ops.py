@@ -132,6 +132,10 @@ def _where(parts: Services) -> str:
     lines = [f"all is running; Ctrl-C ends it. Site: {site}/"]
     if settings.smtp_url is None:
         lines.append(f"no relay is set: mails go to the local inbox, {site}/inbox/ ({settings.inbox_dir})")
+    if settings.inbound_url is not None:
+        lines.append(
+            "TYDZEN_INBOUND_URL is set: run tydzen inbound beside this, or on another host, to take those mails"
+        )
     return "\n".join(lines)
 
 

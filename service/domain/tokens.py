@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from service.domain.errors import ConfigurationError, UnavailableError
 from service.domain.keys import Keyring, Purpose, keyed_digest, keyed_mask
 
 _LINK = re.compile(r"[A-Za-z0-9_-]{48}")
@@ -21,6 +22,7 @@ _ENVELOPE = re.compile(r"b-([0-9a-f]{32})([0-9a-f]{16})")
 _EPOCH_OCTETS = 3
 CONFIRMATION_HOURS = 72
 REQUEST_HOURS = 24
+_Digests = tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]
 _URL_SAFE = bytes.maketrans(b"+/", b"-_")
 
 
@@ -32,14 +34,23 @@ class Claim:
     epoch: int
 
 
-class LinkSigner:
-    """Signs and reads the 48-character tokens of one purpose: key number, epoch, IV, masked subscriber id."""
+class LinkKeyMissingError(UnavailableError):
+    """A link names a key that is not in the keyring of this host. It may be forged, or the file here may be old."""
 
-    def __init__(self, keyring: Keyring, purpose: Purpose) -> None:
-        self._digests: dict[int, tuple[Callable[[bytes], bytes], Callable[[bytes], bytes]]] = {}
-        for number in keyring.secrets:
-            key = keyring.derive(purpose, number)
-            self._digests[number] = keyed_digest(key), keyed_mask(key[::-1])
+
+class LinkSigner:
+    """Signs and reads the 48-character tokens of one purpose: key number, epoch, IV, masked subscriber id.
+
+    `reread` gives the keyring as it is now, where a token names a key that was added since: a process reads what others
+    sign with a new key, and signs with its own until it starts anew. It may raise ConfigurationError. Whoever forges
+    tokens has it called, so it must cost little.
+    """
+
+    def __init__(self, keyring: Keyring, purpose: Purpose, reread: Callable[[], Keyring] | None = None) -> None:
+        self._purpose = purpose
+        self._reread = reread
+        self._fingerprint = keyring.fingerprint
+        self._digests = {number: _digests(keyring, purpose, number) for number in keyring.secrets}
         self._number = keyring.current
         self._current = self._digests[self._number]
 
@@ -60,7 +71,7 @@ class LinkSigner:
         if _LINK.fullmatch(token) is None:
             return None
         raw = base64.urlsafe_b64decode(token)
-        digests = self._digests.get(raw[0])
+        digests = self._digests.get(raw[0]) or self._added(raw[0])
         if digests is None:
             return None
         mac, mask = digests
@@ -70,12 +81,48 @@ class LinkSigner:
             return None
         return Claim(subscriber, int.from_bytes(raw[1:4], "big"))
 
+    def require_key(self, token: str) -> None:
+        """Raise LinkKeyMissingError where only a key that is not here could tell whether the token is ours.
+
+        For whoever would throw the token away: once the keyring is here, it can be read. Any other text passes.
+        """
+        if _LINK.fullmatch(token) is None:
+            return
+        number = base64.urlsafe_b64decode(token)[0]
+        if number and number not in self._digests and self._added(number) is None:
+            raise LinkKeyMissingError(
+                f"a link names key {number}, which is not in the keyring here; where other hosts have that key, put "
+                "their keyring file on this one, too"
+            )
+
+    def _added(self, number: int) -> _Digests | None:
+        """What reads links of a key that was added since; None where it was not, or to another keyring."""
+        if not number or self._reread is None:
+            return None
+        try:
+            keyring = self._reread()
+        except ConfigurationError:
+            return None
+        if number not in keyring.secrets or keyring.fingerprint != self._fingerprint:
+            return None
+        found = _digests(keyring, self._purpose, number)
+        # Replaced as a whole, for other threads read it; what one of them overwrites is read once more.
+        self._digests = {**self._digests, number: found}
+        return found
+
+
+def _digests(keyring: Keyring, purpose: Purpose, number: int) -> _Digests:
+    key = keyring.derive(purpose, number)
+    return keyed_digest(key), keyed_mask(key[::-1])
+
 
 class TimedSigner:
     """Signs and reads tokens of an id and the hour they were signed in, which is as fine as time gets."""
 
-    def __init__(self, keyring: Keyring, purpose: Purpose, hours: int) -> None:
-        self._links = LinkSigner(keyring, purpose)
+    def __init__(
+        self, keyring: Keyring, purpose: Purpose, hours: int, reread: Callable[[], Keyring] | None = None
+    ) -> None:
+        self._links = LinkSigner(keyring, purpose, reread)
         self._hours = hours
 
     def sign(self, row_id: bytes, hour: int) -> str:
@@ -94,15 +141,15 @@ class TimedSigner:
 class ConfirmationSigner(TimedSigner):
     """Signs and reads `/c/TOKEN`, of a confirmation; it holds for 72 hours."""
 
-    def __init__(self, keyring: Keyring) -> None:
-        super().__init__(keyring, Purpose.CONFIRM, CONFIRMATION_HOURS)
+    def __init__(self, keyring: Keyring, reread: Callable[[], Keyring] | None = None) -> None:
+        super().__init__(keyring, Purpose.CONFIRM, CONFIRMATION_HOURS, reread)
 
 
 class RequestSigner(TimedSigner):
     """Signs and reads `/r/TOKEN`, of a reader's request; it holds for 24 hours."""
 
-    def __init__(self, keyring: Keyring) -> None:
-        super().__init__(keyring, Purpose.REQUEST, REQUEST_HOURS)
+    def __init__(self, keyring: Keyring, reread: Callable[[], Keyring] | None = None) -> None:
+        super().__init__(keyring, Purpose.REQUEST, REQUEST_HOURS, reread)
 
 
 def hour_of(now: dt.datetime) -> int:

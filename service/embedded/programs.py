@@ -91,13 +91,14 @@ def _celery(name: str, *words: str, to: Mapping[str, str]) -> Program:
 def listening(host: str, port: int) -> bool:
     """Whether something takes connections there."""
     try:
-        with socket.create_connection((_reachable(host), port), timeout=1.0):
+        with socket.create_connection((reachable(host), port), timeout=1.0):
             return True
     except OSError:
         return False
 
 
-def _reachable(host: str) -> str:
+def reachable(host: str) -> str:
+    """Where to connect on this machine to what listens at `host`, which may mean all of its addresses."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)  # noqa: S104  # not a bind
 
 

@@ -42,6 +42,9 @@ def read_account(url: str) -> ImapAccount:
     Without `tls=`, `imap://` speaks in clear to a loopback host, with implicit TLS to port 993, and with STARTTLS to
     any other; `imaps://` is implicit TLS.
     """
+    # It ends what a URL says of a server; what stands behind it would be dropped, and the rest misread.
+    if "#" in url:
+        raise ConfigurationError(f"{FORMS} (a # in user, password, folder or options is written as %23)")
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port

@@ -4,21 +4,26 @@ A mail is deleted only after `take` has returned for each of its tokens, so whoe
 which changes nothing. One that names no token is left alone, unread as it was; that it was looked at is remembered by
 its UID, in memory: a keyword would mark a mail that is none of ours, and to look again after a restart costs little.
 One whose token is not valid is deleted like any other: it holds a reader's address, and nobody else would ever take it.
+One whose token names a key that is not in the keyring stays, and is tried again; it may be forged, so it keeps no other
+mail waiting.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
 from service import log
 from service.domain.errors import ConfigurationError, TydzenError, UnavailableError
+from service.domain.tokens import LinkKeyMissingError
 from service.mail.addressees import tokens
 from service.mail.imap_account import ImapAccount
 from service.mail.imap_session import Folder, ImapSession, LoginRefusedError, MailboxAwayError
 from service.mail.imap_wire import Halt, HaltedError, Limits
 
+_LATEST = 500  # mails among which one who only wants to know looks
 _AT_ONCE = 25  # mails whose headers are fetched, and that are removed, together
 
 _log = log.get("inbound")
@@ -32,22 +37,29 @@ class Times:
     short because a mail that comes while one begins is told of by no server that misses it then (Dovecot's do, now and
     then); the last is, to see a server again whose IDLE tells nothing, less than the 29 minutes of RFC 2177, section 3.
     `look` is how often a server is asked that has no IDLE. `away` and `refused` are the waits after one failure of the
-    mailbox or the database after the other, and after refused logins.
+    mailbox or the database after the other, and after refused logins. `key` is how long a mail waits at the least whose
+    key is missing, until its headers are fetched again.
     """
 
     idle: Sequence[float] = (1, 5, 60)
     look: float = 60
     away: Sequence[float] = (1, 2, 5, 10, 30, 60)
     refused: Sequence[float] = (60, 120, 300, 600)
+    key: float = 60
 
 
 @dataclass(slots=True)
 class _Bookmark:
-    """What has been read of a folder: all below `next`, but for `unsettled`. `deleted` could not be expunged yet."""
+    """What has been read of a folder: all below `next`, but for `unsettled` and, until `keys_due`, for `keyless`.
+
+    `deleted` could not be expunged yet. `keys_due` is in seconds of the monotonic clock.
+    """
 
     validity: int = -1
     next: int = 1
     unsettled: set[int] = field(default_factory=set)
+    keyless: set[int] = field(default_factory=set)
+    keys_due: float = 0
     deleted: set[int] = field(default_factory=set)
 
 
@@ -75,6 +87,16 @@ class _Trouble:
         self._failures, self._said = 0, ""
 
 
+def lying(session: ImapSession, account: ImapAccount, before: float) -> int:
+    """How many mails name a token and have lain there since `before` (seconds from 1970); of the latest `_LATEST`."""
+    latest = session.uids(session.look(), 1)[-_LATEST:]
+    found = 0
+    for start in range(0, len(latest), _AT_ONCE):
+        old = session.came_before(latest[start : start + _AT_ONCE], before)
+        found += sum(bool(tokens(header, account.leave)) for header in session.headers(old).values()) if old else 0
+    return found
+
+
 class ImapReader:
     """`take` uses a token and says whether it was one of ours; what it raises leaves the mail there, for later."""
 
@@ -96,6 +118,7 @@ class ImapReader:
         self._away = _Trouble("mailbox-away", "mailbox-back", times.away)
         self._refused = _Trouble("mailbox-refuses", "mailbox-lets-in", times.refused)
         self._untaken = _Trouble("tokens-not-taken", "tokens-taken-again", times.away)
+        self._keyless = _Trouble("keys-missing", "keys-found", (times.key,))
 
     def run(self) -> None:
         """Read until the halt. Whatever becomes of the server, it is tried again.
@@ -136,6 +159,9 @@ class ImapReader:
         fresh = session.uids(folder, mark.next)
         mark.next = max(fresh, default=mark.next - 1) + 1
         mark.unsettled.update(fresh)
+        if mark.keyless and time.monotonic() >= mark.keys_due:
+            mark.unsettled.update(mark.keyless)
+            mark.keyless.clear()
         waiting, removed, failure = sorted(mark.unsettled), False, None
         for start in range(0, len(waiting), _AT_ONCE):
             part = waiting[start : start + _AT_ONCE]
@@ -150,6 +176,8 @@ class ImapReader:
             self._halt.wait(self._untaken.seconds(failure))
             return True
         self._untaken.over()
+        if not mark.keyless:
+            self._keyless.over()
         if mark.deleted and not removed:
             self._remove(session, folder, [])
         return removed or session.news()
@@ -166,7 +194,10 @@ class ImapReader:
                 self._mark.unsettled.discard(uid)
                 continue
             try:
-                ours = [self._take(token) for token in named]
+                ours = self._take_all(named)
+            except LinkKeyMissingError as error:
+                self._set_aside(uid, error)
+                continue
             except TydzenError as error:
                 failure = error
                 if isinstance(error, UnavailableError):
@@ -177,6 +208,26 @@ class ImapReader:
         if used:
             _log.info("mails-taken", mails=len(used), unknown=unknown)
         return used, failure
+
+    def _take_all(self, named: Sequence[str]) -> list[bool]:
+        """What was said of each token. One whose key is missing keeps none beside it waiting."""
+        ours: list[bool] = []
+        missing: LinkKeyMissingError | None = None
+        for token in named:
+            try:
+                ours.append(self._take(token))
+            except LinkKeyMissingError as error:
+                missing = error
+        if missing is not None:
+            raise missing
+        return ours
+
+    def _set_aside(self, uid: int, error: LinkKeyMissingError) -> None:
+        mark, wait = self._mark, self._keyless.seconds(error)
+        if not mark.keyless:
+            mark.keys_due = time.monotonic() + wait
+        mark.unsettled.discard(uid)
+        mark.keyless.add(uid)
 
     def _remove(self, session: ImapSession, folder: Folder, used: Sequence[int]) -> None:
         mark = self._mark

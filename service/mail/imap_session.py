@@ -132,6 +132,16 @@ class ImapSession:
             found = self._client.fetch(uids, [_FETCHED])
         return {uid: _octets(said) for uid, said in found.items()}
 
+    def came_before(self, uids: Sequence[int], instant: float) -> list[int]:
+        """Those of the mails that came before then (seconds from 1970) and that nobody has deleted."""
+        with self._translated():
+            found = self._client.fetch(uids, ["INTERNALDATE", "FLAGS"])
+            return [
+                uid
+                for uid, said in found.items()
+                if _DELETED not in said[b"FLAGS"] and said[b"INTERNALDATE"].timestamp() < instant
+            ]
+
     def remove(self, uids: Collection[int], folder: Folder, marked: Collection[int] = ()) -> bool:
         """Delete those mails, and expunge them, and nobody else's; `marked` were deleted before, and are there still.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import smtplib
 
@@ -11,7 +12,7 @@ import sqlalchemy as sa
 
 from service.domain.chains import Chain
 from service.domain.errors import ConfigurationError
-from service.domain.keys import Purpose
+from service.domain.keys import Keyring, Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.embedded.mailbox import read_mailbox
@@ -126,6 +127,12 @@ def test_a_mail_that_is_too_long_lets_nobody_leave_and_harms_nobody(house):
     assert answers(house.port)
 
 
+def test_the_doctor_finds_it(house):
+    checks = json.loads(house.tydzen("doctor", "--json", wants=None).stdout)["checks"]
+    (found,) = (one for one in checks if one["what"] == "inbound")
+    assert found["ok"], found
+
+
 def test_an_issue_names_the_mailbox_with_the_token_in_its_address(house):
     house.tydzen("issue", "test", "2019-W22", "trial@reader.test", "--chain", "en")
     (mail,) = mails(house.sink, "trial@reader.test")
@@ -147,3 +154,22 @@ def test_an_issue_names_the_mailbox_with_the_token_in_its_address(house):
 def test_a_mailbox_that_is_not_rightly_set_is_said_at_once(url):
     with pytest.raises(ConfigurationError, match="write lmtp://"):
         read_mailbox(url)
+
+
+def add_key(made, number):
+    """Append a key to the keyring of the installation, as docs/operations.md says; the keyring that it is now."""
+    keyring = Keyring({**KEYRING.secrets, number: bytes((number,)) * 32})
+    (made.folder / "data" / "secret.key").write_text(keyring.render())
+    return keyring
+
+
+def test_a_link_of_a_key_that_is_not_here_yet_is_tried_again_later_and_taken_once_it_is(house):
+    _, row_id = added(house, "rotated")
+    keyring = Keyring({**KEYRING.secrets, 2: bytes((2,)) * 32})
+    recipient = f"leave+{LinkSigner(keyring, Purpose.UNSUBSCRIBE).sign(row_id)}@weekly.example.org"
+    assert deliver(house, recipient) == 451
+    assert status(house, row_id) is SubscriberStatus.ACTIVE
+    assert add_key(house, 2) == keyring
+    # The file is read once a second.
+    house.wait_for(lambda: deliver(house, recipient) == 250)
+    assert status(house, row_id) is SubscriberStatus.UNSUBSCRIBED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import imaplib
 import json
 import re
 import signal
@@ -11,14 +12,14 @@ import time
 import psycopg
 import pytest
 
-from service.domain.keys import Purpose
+from service.domain.keys import Keyring, Purpose
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.store import subscribers
 from tests.canary import assert_no_trace
 from tests.conftest import KEYRING
 from tests.flow.conftest import database_url, sending_installation
-from tests.flow.test_inbound import added, status
+from tests.flow.test_inbound import add_key, added, status
 from tests.flow.visitor import mails
 from tests.imap_server import PASSWORD, USER, imap_server
 from tests.installation import installed
@@ -93,6 +94,26 @@ def test_the_token_of_a_mail_is_enough_and_nothing_is_logged_of_it(house):
         assert secret not in house.logs()
 
 
+def test_a_link_of_a_key_that_was_added_while_it_runs_lets_its_reader_leave(house):
+    _, row_id = added(house, "rotated")
+    house.wait_for(lambda: house.server.log().count("Login:"))
+    links = LinkSigner(add_key(house, 2), Purpose.UNSUBSCRIBE)
+    house.server.deliver(written("a@b.test", f"leave+{links.sign(row_id)}@weekly.example.org"))
+    house.wait_for(lambda: house.server.count() == 0)
+    assert status(house, row_id) is SubscriberStatus.UNSUBSCRIBED
+
+
+def test_one_of_a_key_that_is_not_here_stays_and_keeps_no_other_waiting(house):
+    keyring = Keyring({**KEYRING.secrets, 7: b"7" * 32})
+    readers = [added(house, f"keyless{number}")[1] for number in range(2)]
+    for links, row_id in zip((LinkSigner(keyring, Purpose.UNSUBSCRIBE), LEAVE), readers, strict=True):
+        house.server.deliver(written("a@b.test", f"leave+{links.sign(row_id)}@weekly.example.org"))
+    house.wait_for(lambda: house.server.count() == 1)
+    assert [status(house, row_id) for row_id in readers] == [SubscriberStatus.ACTIVE, SubscriberStatus.UNSUBSCRIBED]
+    assert "key 7, which is not in the keyring" in house.logs()
+    house.server.clear()
+
+
 def test_what_is_not_for_us_stays_unread(house):
     address, row_id = added(house, "stays")
     foreign = written(address, ADDRESS)
@@ -158,7 +179,8 @@ def test_the_doctor_logs_in_and_says_what_is_wrong(quiet_house, monkeypatch):
     assert inbound_finding(quiet_house) == {
         "what": "inbound",
         "ok": True,
-        "found": f"mails to {ADDRESS} unsubscribe; the mailbox 127.0.0.1:{quiet_house.server.tls_port} lets us in",
+        "found": f"mails to {ADDRESS} unsubscribe as long as tydzen inbound runs; the mailbox "
+        f"127.0.0.1:{quiet_house.server.tls_port} lets us in, and none has lain there for long",
     }
     for url, words in (
         ({"password": "wrong"}, "refuses the login"),
@@ -171,6 +193,26 @@ def test_the_doctor_logs_in_and_says_what_is_wrong(quiet_house, monkeypatch):
         assert not found["ok"]
         assert words in found["found"]
         assert USER not in found["found"]
+
+
+def test_the_doctor_misses_whoever_should_read_the_mailbox(quiet_house):
+    server, token = quiet_house.server, LEAVE.sign(b"r" * 16)
+    foreign, ours = written("a@b.test", ADDRESS), written("a@b.test", f"leave+{token}@weekly.example.org")
+    for octets in (foreign, ours):
+        server.deliver(octets)
+    # Of this very minute, or of somebody else: nobody is missed yet.
+    assert inbound_finding(quiet_house)["ok"]
+    with server.client() as client:
+        for octets in (foreign, ours):
+            client.append("INBOX", None, imaplib.Time2Internaldate(time.time() - 1000), octets)
+    before = server.mails()
+    found = inbound_finding(quiet_house)
+    assert not found["ok"]
+    assert found["found"].startswith("mails to unsubscribe (1) have lain in the mailbox")
+    assert "start tydzen inbound" in found["found"]
+    assert token not in found["found"]
+    assert server.mails() == before
+    server.clear()
 
 
 @pytest.mark.parametrize(

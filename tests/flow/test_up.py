@@ -75,7 +75,9 @@ def up(tmp_path):
 
 @pytest.mark.slow
 def test_it_runs_everything_restarts_what_dies_and_ends_without_a_trace(up):
+    up.environment["TYDZEN_INBOUND_URL"] = f"lmtp://127.0.0.1:{free_port()}?address=leave@weekly.example.org"
     up.start()
+    up.wait_for("run tydzen inbound beside this")
     with urllib.request.urlopen(f"http://127.0.0.1:{up.port}/readyz", timeout=60) as answer:
         assert answer.status == 200
     running = " ".join(up.processes().values())

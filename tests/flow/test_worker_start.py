@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 
 import pytest
 import sqlalchemy as sa
@@ -84,11 +86,35 @@ def test_the_doctor_names_what_is_misspelt_and_reads_each_url_as_a_worker_does(t
     assert wrong["relay"].startswith("TYDZEN_SMTP_URL: ")
 
 
-def test_the_doctor_finds_a_mailbox_to_unsubscribe_by_where_one_is_set(tydzen, monkeypatch):
-    monkeypatch.setenv("TYDZEN_INBOUND_URL", "lmtp://127.0.0.1:8024?address=leave@weekly.example.org")
-    found = {one["what"]: one for one in json.loads(tydzen("doctor", "--json")[1])["checks"]}
+def greet(server, greeting):
+    connection, _ = server.accept()
+    with connection:
+        connection.sendall(greeting)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+@pytest.mark.parametrize(
+    ("greeting", "why"), [(b"220 weekly LMTP\r\n", None), (b"* OK IMAP\r\n", "no greeting"), (None, "refused")]
+)
+def test_the_doctor_asks_whether_anybody_takes_mails_to_unsubscribe(tydzen, monkeypatch, host, greeting, why):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if greeting is None:
+            server.close()
+        else:
+            threading.Thread(target=greet, args=(server, greeting), daemon=True).start()
+        monkeypatch.setenv("TYDZEN_INBOUND_URL", f"lmtp://{host}:{port}?address=leave@weekly.example.org")
+        code, out, _ = tydzen("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(out)["checks"]}
     assert found["settings"]["ok"]
-    assert found["inbound"] == {"what": "inbound", "ok": True, "found": "mails to leave@weekly.example.org unsubscribe"}
+    if why is None:
+        words = f"mails to leave@weekly.example.org unsubscribe; {host}:{port} takes them"
+        assert found["inbound"] == {"what": "inbound", "ok": True, "found": words}
+    else:
+        assert code == 3
+        assert not found["inbound"]["ok"]
+        for words in (f"{host}:{port}", why, "start tydzen inbound"):
+            assert words in found["inbound"]["found"]
 
 
 def test_the_doctor_says_of_one_trouble_the_same_wherever_it_meets_it(tydzen):

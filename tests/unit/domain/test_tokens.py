@@ -1,11 +1,14 @@
+import datetime as dt
 import re
 import string
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from service.domain.errors import ConfigurationError, UnavailableError
 from service.domain.keys import Keyring, Purpose
-from service.domain.tokens import Claim, DeliverySigner, LinkSigner
+from service.domain.tokens import Claim, ConfirmationSigner, DeliverySigner, LinkSigner, RequestSigner, hour_of
 
 OLD, NEW = bytes(range(32)), bytes(range(1, 33))
 KEYRING = Keyring({1: OLD})
@@ -116,3 +119,42 @@ def test_two_deliveries_never_share_an_id(one, other):
     assume(one != other)
     assert IDS.message_id(one) != IDS.message_id(other)
     assert IDS.envelope(one) != IDS.envelope(other)
+
+
+def test_a_link_of_a_key_that_was_added_since_is_read_at_once_and_signed_with_only_after_a_restart():
+    links = LinkSigner(KEYRING, Purpose.UNSUBSCRIBE, lambda: ROTATED)
+    token = LinkSigner(ROTATED, Purpose.UNSUBSCRIBE).sign(b"r" * 16, 7)
+    links.require_key(token)
+    assert links.read(token) == Claim(b"r" * 16, 7)
+    assert links.sign(b"r" * 16) == LINKS.sign(b"r" * 16)
+
+
+@pytest.mark.parametrize("made", [ConfirmationSigner, RequestSigner])
+def test_so_is_one_that_holds_for_hours(made):
+    now = dt.datetime(2019, 6, 3, tzinfo=dt.UTC)
+    token = made(ROTATED).sign(b"r" * 16, hour_of(now))
+    assert made(KEYRING).read(token, now) is None
+    assert made(KEYRING, lambda: ROTATED).read(token, now) == b"r" * 16
+
+
+def unreadable():
+    raise ConfigurationError("half of it is written")
+
+
+@pytest.mark.parametrize(
+    "reread",
+    [lambda: KEYRING, lambda: Keyring({1: NEW, 2: NEW}), unreadable, None],
+    ids=["not there", "of another", "unreadable", "nobody asks"],
+)
+def test_a_link_whose_key_is_missing_is_no_link_and_may_be_one_later(reread):
+    links = LinkSigner(KEYRING, Purpose.UNSUBSCRIBE, reread)
+    token = LinkSigner(ROTATED, Purpose.UNSUBSCRIBE).sign(b"r" * 16)
+    assert links.read(token) is None
+    with pytest.raises(UnavailableError, match="key 2, which is not in the keyring") as caught:
+        links.require_key(token)
+    assert token not in str(caught.value)
+
+
+@pytest.mark.parametrize("token", ["", "A" * 48, "A" * 47, "_" * 49, LINKS.sign(b"r" * 16), "AQ" + "x" * 46])
+def test_what_no_key_could_make_a_link_of_misses_none_and_has_nothing_read(token):
+    LinkSigner(KEYRING, Purpose.UNSUBSCRIBE, lambda: pytest.fail("the keyring was read")).require_key(token)

@@ -19,8 +19,8 @@ HERE = f"address={LEAVE.text}"
     [
         (f"imaps://me:pw@imap.example.org?{HERE}", ("imap.example.org", 993, Tls.IMPLICIT, "me", "pw", "INBOX", LEAVE)),
         (
-            f"imaps://me%40x.test:p%3Aw%2F%3F%25@imap.example.org:1993/Lists/leaving%20%D0%BA?{HERE}&ca=/keys/ca.pem",
-            ("imap.example.org", 1993, Tls.IMPLICIT, "me@x.test", "p:w/?%", "Lists/leaving к", LEAVE, "/keys/ca.pem"),
+            f"imaps://me%40x.test:p%3Aw%2F%3F%25%23@imap.example.org:1993/Lists/leaving%20%D0%BA?{HERE}&ca=/keys/ca.pem",
+            ("imap.example.org", 1993, Tls.IMPLICIT, "me@x.test", "p:w/?%#", "Lists/leaving к", LEAVE, "/keys/ca.pem"),
         ),
         (f"imap://me:pw@imap.example.org/?{HERE}", ("imap.example.org", 143, Tls.STARTTLS, "me", "pw", "INBOX", LEAVE)),
         (f"imap://me:pw@h.test:993/I?{HERE}", ("h.test", 993, Tls.IMPLICIT, "me", "pw", "I", LEAVE)),
@@ -34,6 +34,10 @@ def test_an_account(url, expected):
     assert read_account(url) == read_mailbox(url) == ImapAccount(*expected)
 
 
+def test_hosts_that_do_not_read_the_mailbox_name_the_same_address_without_its_password():
+    assert read_mailbox(f"lmtp://127.0.0.1:8024?{HERE}").leave == read_account(f"imaps://me:pw@h.test?{HERE}").leave
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -45,6 +49,9 @@ def test_an_account(url, expected):
         ("imaps://me:canary@imap.example.org/INBOX?address=leave", "not of the form"),
         (f"imaps://me:canary@imap.example.org:x/INBOX?{HERE}", "not well formed"),
         (f"imaps://me:can/ary@imap.example.org/INBOX?{HERE}", "not well formed"),
+        (f"imaps://leave@example.org:can@ary#1@imap.example.org/INBOX?{HERE}", "a # .* is written as %23"),
+        (f"imaps://me:canary#1@imap.example.org/INBOX?{HERE}", "a # .* is written as %23"),
+        (f"imaps://me:canary@imap.example.org/IN#BOX?{HERE}", "a # .* is written as %23"),
         (f"imaps:///INBOX?{HERE}", "write lmtp://"),
         (
             f"imaps://me:canary@imap.example.org/INBOX?{HERE}&port=3",

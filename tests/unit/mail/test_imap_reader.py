@@ -13,6 +13,7 @@ from collections import Counter
 import pytest
 
 from service.domain.errors import ConfigurationError, ConflictError, UnavailableError
+from service.domain.tokens import LinkKeyMissingError
 from service.mail.imap_account import read_account
 from service.mail.imap_reader import ImapReader, Times
 from service.mail.imap_session import ImapSession
@@ -320,6 +321,51 @@ def test_while_tokens_cannot_be_taken_their_mails_stay(server, said):
     # Those behind the first would have waited for the same.
     assert take.taken == {token(2): 4, token(4): 1, token(6): 1}
     assert said.text.count("tokens-not-taken") == 1
+
+
+def test_a_token_whose_key_is_missing_waits_for_it_and_holds_up_no_other(server, said):
+    class Keyless(Taking):
+        here = False
+
+        def __call__(self, text):
+            ours = super().__call__(text)
+            if text == token(2) and not self.here:
+                raise LinkKeyMissingError("a link names key 7")
+            return ours
+
+    take = Keyless()
+    # The second names it beside another.
+    both = f"To: leave+{token(2)}@weekly.example.org, leave+{token(6)}@weekly.example.org\r\n\r\n".encode()
+    for octets in (mail(2), both, mail(4)):
+        server.deliver(octets)
+    with reading(server, take, Times(idle=(0.1,), key=0.2)):
+        wait_for(lambda: server.count() == 2 and take.taken[token(6)] and take.taken[token(2)] >= 6)
+        assert "keys-found" not in said.text
+        take.here = True
+        wait_for(lambda: server.count() == 0)
+        wait_for(lambda: "keys-found" in said.text)
+    assert take.taken[token(4)] == 1
+    assert said.text.count("keys-missing") == 1
+
+
+def test_many_mails_whose_key_is_missing_are_fetched_again_a_minute_later_not_with_each_mail(server):
+    class Keyless(Taking):
+        def __call__(self, text):
+            ours = super().__call__(text)
+            if not ours:
+                raise LinkKeyMissingError("a link names key 7")
+            return ours
+
+    assert Times().key == 60
+    take = Keyless()
+    for number in range(1, 61, 2):
+        server.deliver(mail(number))
+    with reading(server, take):
+        for number in (2, 4, 6):
+            server.deliver(mail(number))
+            wait_for(lambda number=number: take.taken[token(number)])
+        wait_for(lambda: server.count() == 30)
+    assert set(take.taken.values()) == {1}
 
 
 def test_one_token_that_cannot_be_taken_holds_up_no_other(server):

@@ -1,10 +1,14 @@
 import pytest
 
 from service.domain.chains import Chain
+from service.domain.keys import Keyring, Purpose
 from service.domain.subscriber import SubscriberStatus
+from service.domain.tokens import LinkSigner
+from service.embedded.keyring_file import KeyringFile
 from service.store import subscribers
 from service.store.tables import audit
 from service.store.tables import subscribers as table
+from tests.conftest import KEYRING
 
 
 def stored(parts, reader):
@@ -150,3 +154,20 @@ def test_an_erased_reader_gets_the_page_of_any_other_who_gets_nothing(site, part
             assert answer.status_code == 200
             answers.append((answer.headers.raw, answer.text.replace(link, "")))
         assert answers[0] == answers[1]
+
+
+def test_a_link_of_a_key_that_was_added_while_the_site_runs_is_known(site, parts, reader):
+    seconds = [0.0]
+    parts.keyring_file = KeyringFile(parts.settings.keyring_path, lambda: seconds[-1])
+    rotated = Keyring({**KEYRING.secrets, 2: b"2" * 32})
+    leave = f"/u/{LinkSigner(rotated, Purpose.UNSUBSCRIBE).sign(reader)}"
+    own = f"/p/{LinkSigner(rotated, Purpose.PREFERENCES).sign(reader)}"
+    before = site.get(leave)
+    forged = site.get("/u/" + "A" * 48)
+    assert (before.status_code, before.text) == (forged.status_code, forged.text)
+    assert before.status_code == 404
+    parts.settings.keyring_path.write_text(rotated.render())
+    seconds.append(1.0)
+    assert site.get(own).status_code == 200
+    assert site.post(leave).status_code == 200
+    assert stored(parts, reader).status is SubscriberStatus.UNSUBSCRIBED
