@@ -72,7 +72,7 @@ def test_every_notice_that_is_sent_has_a_template():
     sources = "\n".join(path.read_text() for path in (PROJECT / "service" / "delivery").glob("*.py"))
     sent = set(re.findall(r'^(?:ISSUE_BLOCKED|SLOT_MISSED|MAILING_TROUBLE) = "([a-z-]+)"', sources, re.MULTILINE))
     assert len(sent) == 3
-    readers = (PROJECT / "service" / "audience" / "reader_notices.py").read_text()
+    readers = (PROJECT / "service" / "domain" / "reader_notices.py").read_text()
     sent |= set(re.findall(r'^[A-Z]+ = "([a-z-]+)"', readers, re.MULTILINE))
     signup = (PROJECT / "service" / "domain" / "signup.py").read_text()
     sent |= set(re.findall(r'^WELCOME = "([a-z-]+)"', signup, re.MULTILINE))

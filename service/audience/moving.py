@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 
 from service.audience.departures import Departures, note
-from service.audience.reader_notices import MOVE, MOVED, tell
-from service.domain.signup import MOST_CONFIRMATIONS, may_confirm, start_of_week
+from service.audience.reader_notices import tell
+from service.domain.reader_notices import MOVE, MOVED
+from service.domain.signup import MOST_CONFIRMATIONS, may_move_to, start_of_week
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import hour_of
 from service.domain.weeks import Week
@@ -95,7 +96,5 @@ def _mover(session: Session, mover: tuple[bytes, int]) -> Subscriber | None:
 
 def _may_move_to(session: Session, address_hash: bytes) -> bool:
     other = subscribers.find_hash(session, address_hash)
-    if other is not None and other.status is SubscriberStatus.ACTIVE:
-        return False
     suppression = suppressions.find(session, address_hash)
-    return may_confirm(other.status if other else None, suppression.reason if suppression else None)
+    return may_move_to(other.status if other else None, suppression.reason if suppression else None)

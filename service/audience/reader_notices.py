@@ -10,13 +10,6 @@ from service.domain.chains import Chain
 from service.queue import SEND_NOTICE, Bell, ring_after_commit
 from service.store import Session, notices
 
-CONFIRM = "confirm"
-REMINDER = "reminder"
-GOODBYE = "goodbye"
-REQUEST = "request"
-MOVE = "move"
-MOVED = "moved"
-
 
 def tell(
     session: Session,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 
-from service.audience.reader_notices import REMINDER, tell
+from service.audience.reader_notices import tell
+from service.domain.reader_notices import REMINDER
 from service.domain.signup import may_confirm
 from service.domain.subscriber import SubscriberStatus
 from service.queue import Bell

@@ -8,17 +8,15 @@ from typing import Any
 from service.audience.departures import Departures
 from service.audience.erasure import erase
 from service.audience.kept import kept_of
-from service.audience.reader_notices import REQUEST, tell
+from service.audience.reader_notices import tell
 from service.audience.signup import sign_up
-from service.domain.subscriber import OF_WHO_LEFT, RequestPurpose, SubscriberStatus
+from service.domain.reader_notices import REQUEST
+from service.domain.subscriber import RequestPurpose, may_request
 from service.domain.tokens import RequestSigner, hour_of
 from service.queue import Bell
 from service.store import Session, requests, subscribers, suppressions
 from service.store.requests import Request
 from service.store.subscribers import Subscriber
-
-# Others have no mailbox that a mail would reach, or have said that they want none.
-_MAY_ASK = {SubscriberStatus.ACTIVE: tuple(RequestPurpose), SubscriberStatus.UNSUBSCRIBED: OF_WHO_LEFT}
 
 
 def request(session: Session, bell: Bell, reader: Subscriber, purpose: RequestPurpose, *, now: dt.datetime) -> None:
@@ -26,7 +24,7 @@ def request(session: Session, bell: Bell, reader: Subscriber, purpose: RequestPu
 
     No link to move for who has left: there are no mails to come to another address.
     """
-    if purpose not in _MAY_ASK.get(reader.status, ()) or suppressions.is_suppressed(session, reader.address_hash):
+    if not may_request(reader.status, purpose) or suppressions.is_suppressed(session, reader.address_hash):
         return
     made = requests.add(session, reader.id, reader.epoch, purpose, now=now)
     if made is None:

@@ -9,8 +9,9 @@ import datetime as dt
 
 from service import log
 from service.audience.moving import ask_at
-from service.audience.reader_notices import CONFIRM, tell
+from service.audience.reader_notices import tell
 from service.domain.chains import Chain
+from service.domain.reader_notices import CONFIRM
 from service.domain.signup import MOST_CONFIRMATIONS, TEXT_VERSION, may_confirm
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import hour_of

@@ -7,7 +7,8 @@ import os
 from enum import StrEnum
 
 from service.audience.departures import Departures, leave, note
-from service.audience.reader_notices import GOODBYE, tell
+from service.audience.reader_notices import tell
+from service.domain.reader_notices import GOODBYE
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import LinkSigner
 from service.domain.weeks import Week

@@ -149,7 +149,7 @@ class NoticeSender:
             with self.database.begin() as session:
                 reason = SkipReason.NO_EDITION.value
                 store.give_back(session, held, DeliveryState.SKIPPED, due_at=self.clock.now(), reason=reason)
-            _log.info("notice-skipped", notice=held.id, kind=held.kind, reason=reason)
+            _tell_skipped(held, reason)
             return None
         tokens = self.links.tokens(held.parameters["links"])
         both = tokens["unsubscribe"].encode(), tokens["preferences"].encode()
@@ -206,12 +206,16 @@ class NoticeSender:
 
     async def _gate(self, held: Notice, line: Line) -> Gated | None:
         try:
-            return await self._transaction(lambda session: store.pass_gate(session, held, sender=line.sender))
+            passed = await self._transaction(lambda session: store.pass_gate(session, held, sender=line.sender))
         except DatabaseAwayError:
             # Nobody knows whether this was committed, but nothing was written yet: take it back.
             due = self.clock.now() + notices.RING_AGAIN
             await self._certainly(held, lambda session: store.take_back(session, held, due_at=due))
             return None
+        if isinstance(passed, SkipReason):
+            _tell_skipped(held, passed.value)
+            return None
+        return passed
 
     async def _spoken(self, line: Line, held: Notice, gated: Gated, printed: Printed, good_until: float) -> Outcome:
         """What the relay says; when this worker must stop, the wire gives back what is not past its dot."""
@@ -284,3 +288,7 @@ class NoticeSender:
                 return work(session)
 
         return run
+
+
+def _tell_skipped(held: Notice, reason: str) -> None:
+    _log.info("notice-skipped", notice=held.id, kind=held.kind, reason=reason)

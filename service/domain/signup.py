@@ -33,6 +33,11 @@ def may_confirm(status: SubscriberStatus | None, suppression: SuppressionReason 
     return suppression is None or suppression in LIFTED_BY_CONFIRMATION
 
 
+def may_move_to(status: SubscriberStatus | None, suppression: SuppressionReason | None) -> bool:
+    """Whether a reader may be asked at a new address: as `may_confirm`, and not where an active reader is mailed."""
+    return status is not SubscriberStatus.ACTIVE and may_confirm(status, suppression)
+
+
 def chain_of(ticked: Sequence[str], first: str, known: Collection[str]) -> Chain:
     """The chain of the languages ticked on a form: that of the page first, the others in the publication's order.
 

@@ -59,3 +59,10 @@ class RequestPurpose(StrEnum):
 
 # What is left to ask for to a reader who has left: no mails come that could come to another address.
 OF_WHO_LEFT = (RequestPurpose.DATA, RequestPurpose.ERASE)
+# Others have no mailbox that a mail would reach, or have said that they want none.
+_REQUESTS = {SubscriberStatus.ACTIVE: tuple(RequestPurpose), SubscriberStatus.UNSUBSCRIBED: OF_WHO_LEFT}
+
+
+def may_request(status: SubscriberStatus, purpose: RequestPurpose) -> bool:
+    """Whether a reader of that status may have a link for that purpose mailed."""
+    return purpose in _REQUESTS.get(status, ())

@@ -129,9 +129,18 @@ def hold(session: Session, row_id: bytes) -> Confirmation | None:
     return next((_confirmation(session, row) for row in rows if row.id == row_id and row.day is not None), None)
 
 
+def unused(session: Session, row_id: bytes) -> Confirmation | None:
+    """The confirmation to look at, where it is open: neither used nor withdrawn nor lapsed. Nothing is held."""
+    return _in_state(session, row_id, State.OPEN)
+
+
 def used(session: Session, row_id: bytes) -> Confirmation | None:
     """The confirmation to look at, where one of its address was used; None for any other. Nothing is held."""
-    found = sa.and_(confirmations.c.id == row_id, confirmations.c.state == State.CONFIRMED.value)
+    return _in_state(session, row_id, State.CONFIRMED)
+
+
+def _in_state(session: Session, row_id: bytes, state: State) -> Confirmation | None:
+    found = sa.and_(confirmations.c.id == row_id, confirmations.c.state == state.value)
     row = session.execute(sa.select(confirmations).where(found)).one_or_none()
     return None if row is None else _confirmation(session, row)
 

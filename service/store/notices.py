@@ -15,8 +15,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.domain.delivery import FINAL, DeliveryState
+from service.domain.delivery import FINAL, DeliveryState, SkipReason
 from service.log import cut_addresses
+from service.store.addressees import READER, hindrance
 from service.store.database import Session
 from service.store.instants import database_now, loaded, stored
 from service.store.tables import notices
@@ -30,8 +31,6 @@ _PENDING, _ATTEMPTING, _DEFERRED, _UNCERTAIN = (
 )
 _WIPED = FINAL - {DeliveryState.UNCERTAIN}
 _DAY_MS = 24 * 3600 * 1000
-# The parameter that says whose notice it is; it goes with the others.
-_READER = "reader"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def add(
         once=once,
         sealed=session.sealer.seal(seal_id, address),
         language=language,
-        parameters=_without_addresses(dict(parameters)) | ({_READER: reader.hex()} if reader else {}),
+        parameters=_without_addresses(dict(parameters)) | ({READER: reader.hex()} if reader else {}),
         state=_PENDING,
         due_at=stored(now) + RING_QUIET_SECONDS * 1000,
         made_at=stored(now),
@@ -113,10 +112,11 @@ def claim(session: Session, notice: int, *, sender: int, lease_seconds: float) -
     return Notice(row.id, row.fence, row.kind, row.language, row.parameters, row.attempts, loaded(row.made_at))
 
 
-def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | None:
+def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | SkipReason | None:
     """Mark the notice as being attempted by `sender` and return whom to mail.
 
-    None, and nothing changes, where it is not ours.
+    None, and nothing changes, where it is not ours. Where its reader must not get it any more (`addressees`), it is
+    settled as skipped, as no attempt, and the reason is returned.
     """
     clock = database_now(postgresql=session.postgresql)
     statement = (
@@ -128,15 +128,25 @@ def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | None:
     row = session.execute(statement).one_or_none()
     if row is None:
         return None
-    return Gated(row.attempts, session.sealer.open(row.seal_id, row.sealed))
+    address = session.sealer.open(row.seal_id, row.sealed)
+    # Asked after the row is ours, so of what was committed up to now.
+    reason = hindrance(session, held.kind, held.parameters, address)
+    if reason is None:
+        return Gated(row.attempts, address)
+    values = {"attempts": row.attempts - 1, "lease_until": 0, **_skipped(reason)}
+    session.execute(notices.update().where(_held(held)).values(values))
+    return reason
 
 
 def still_open(session: Session, held: Notice, attempt: int) -> bool:
-    """Whether a notice whose gate grew old may still be written."""
-    statement = sa.select(notices.c.id).where(
+    """Whether a notice whose gate grew old may still be written: everything the gate asked holds now, too."""
+    statement = sa.select(notices.c.seal_id, notices.c.sealed).where(
         _held(held), notices.c.state == _ATTEMPTING, notices.c.attempts == attempt
     )
-    return session.execute(statement).first() is not None
+    row = session.execute(statement).one_or_none()
+    if row is None:
+        return False
+    return hindrance(session, held.kind, held.parameters, session.sealer.open(row.seal_id, row.sealed)) is None
 
 
 def give_back(
@@ -186,6 +196,10 @@ def _settle(
     if state in _WIPED:
         values |= _wiped(due_at=stored(due_at))
     return session.execute(statement.values(**values)).rowcount == 1
+
+
+def _skipped(reason: SkipReason) -> dict[str, Any]:
+    return {"state": int(DeliveryState.SKIPPED), "reason": reason.value, **_wiped(due_at=notices.c.due_at)}
 
 
 def _wiped(*, due_at: int | sa.ColumnElement[int]) -> dict[str, Any]:
@@ -241,8 +255,7 @@ def forget(session: Session, reader: bytes) -> None:
 
     Settled notices say nothing of a reader anyway.
     """
-    values = {"state": int(DeliveryState.SKIPPED), "reason": "erased", **_wiped(due_at=notices.c.due_at)}
-    session.execute(notices.update().where(_unsettled(reader)).values(values))
+    session.execute(notices.update().where(_unsettled(reader)).values(_skipped(SkipReason.ERASED)))
 
 
 def unsettled(session: Session, reader: bytes) -> list[tuple[str, DeliveryState, dt.date]]:
@@ -254,7 +267,7 @@ def unsettled(session: Session, reader: bytes) -> list[tuple[str, DeliveryState,
 
 def _unsettled(reader: bytes) -> sa.ColumnElement[bool]:
     states = (_PENDING, _ATTEMPTING, _DEFERRED, _UNCERTAIN)
-    return sa.and_(notices.c.state.in_(states), notices.c.parameters[_READER].as_string() == reader.hex())
+    return sa.and_(notices.c.state.in_(states), notices.c.parameters[READER].as_string() == reader.hex())
 
 
 def hasten(session: Session, now: dt.datetime) -> None:

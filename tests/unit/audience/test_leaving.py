@@ -12,13 +12,14 @@ from service.audience.adding import add
 from service.audience.departures import Nowhere, Reapplied, reapply
 from service.audience.erasure import erase
 from service.audience.preferences import set_chain
-from service.audience.reader_notices import MOVED, tell
+from service.audience.reader_notices import tell
 from service.audience.suppressing import suppress, unsuppress
 from service.audience.unsubscribe import Outcome, unsubscribe
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.keys import Purpose
+from service.domain.reader_notices import MOVED
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.tokens import LinkSigner
 from service.domain.weeks import Week

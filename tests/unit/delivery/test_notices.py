@@ -4,16 +4,21 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.audience.reader_notices import GOODBYE, MOVE, MOVED, REQUEST, tell
+from service.audience.reader_notices import tell
 from service.delivery import notices
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
+from service.domain.reader_notices import GOODBYE, MOVE, MOVED, REQUEST
 from service.domain.replies import ReplyClass
 from service.domain.signup import NEWEST_ISSUE, WELCOME
+from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.domain.weeks import Week
 from service.mail.autopsy import Fate, Verdict
 from service.queue import SEND_NOTICE
+from service.store import confirmations, requests, subscribers
 from service.store import notices as store
 from service.store.tables import notices as table
+from service.store.tables import subscribers as subscriber_table
 from tests.factories import OPERATORS, save_publication
 from tests.fakes import FakeBell
 from tests.unit.delivery.post import ADDRESS, MINUTE, NOW, PARAMETERS, enqueue, made, row, state
@@ -145,20 +150,39 @@ def test_a_deferred_notice_is_rung_when_it_is_due(database):
 
 
 READER = bytes(range(16))
+ELSEWHERE = "moved-canary@example.org"
 DAY_MS = 24 * 3600 * 1000
 
 
-def told(database, kind, about=b"a" * 16, reader=READER):
+@pytest.fixture
+def links(database):
+    """Those of notices to READER, who is active, wants to move and has asked for the data."""
+    with database.begin() as session:
+        week = Week.of(NOW.date())
+        subscribers.add(session, ADDRESS, Chain(("be",)), status=SubscriberStatus.ACTIVE, consent="test", week=week)
+        session.execute(subscriber_table.update().values(id=READER))
+        moving = confirmations.add(
+            session,
+            session.sealer.address_hash(ELSEWHERE),
+            Chain(("be",)),
+            text_version=1,
+            now=NOW,
+            mover=(READER, 0, ELSEWHERE),
+        )
+        asked = requests.add(session, READER, 0, RequestPurpose.DATA, now=NOW)
+    return {"preferences": [READER.hex(), 0], "confirm": [moving.hex(), 0], "request": [asked.hex(), 0]}
+
+
+def told(database, kind, links, about=b"a" * 16, reader=READER):
     """What the reader is told, as use-cases tell it; the id of the notice."""
     bell = FakeBell()
     with database.begin() as session:
-        links = {"preferences": [reader.hex(), 0]}
         tell(
             session,
             bell,
             kind,
             about=about,
-            address=ADDRESS,
+            address=ELSEWHERE if kind == MOVE else ADDRESS,
             chain=Chain(("be",)),
             links=links,
             reader=reader,
@@ -178,21 +202,21 @@ def attempted(database, notice, state=None):
 
 @pytest.mark.parametrize("state", [DeliveryState.ACCEPTED, DeliveryState.REFUSED, DeliveryState.EXPIRED])
 @pytest.mark.parametrize("kind", [WELCOME, GOODBYE, REQUEST, MOVE, MOVED, NEWEST_ISSUE])
-def test_of_a_notice_that_is_settled_neither_reader_nor_hour_is_left_and_none_comes_twice(database, kind, state):
-    notice = told(database, kind)
+def test_of_a_notice_that_is_settled_neither_reader_nor_hour_is_left_and_none_comes_twice(database, links, kind, state):
+    notice = told(database, kind, links)
     attempted(database, notice, state)
     stored = row(database, notice)
     assert READER.hex() not in repr(stored)
     assert repr(READER) not in repr(stored)
     assert (stored.made_at % DAY_MS, stored.due_at % DAY_MS) == (0, 0)
     assert 0 <= int(NOW.timestamp() * 1000) - stored.made_at < DAY_MS
-    assert told(database, kind) is None
-    assert told(database, kind, about=b"b" * 16) is not None
+    assert told(database, kind, links) is None
+    assert told(database, kind, links, about=b"b" * 16) is not None
 
 
 @pytest.mark.parametrize("state", ["pending", "attempting", "deferred", "uncertain"])
-def test_whatever_waits_for_a_reader_who_is_erased_goes_and_what_is_heard_of_it_counts_no_more(database, state):
-    notice, others = told(database, WELCOME), told(database, WELCOME, about=b"c" * 16, reader=b"o" * 16)
+def test_whatever_waits_for_a_reader_who_is_erased_goes_and_what_is_heard_of_it_counts_no_more(database, links, state):
+    notice, others = told(database, WELCOME, links), told(database, WELCOME, links, b"c" * 16, b"o" * 16)
     if state != "pending":
         attempted(database, notice, None if state == "attempting" else DeliveryState[state.upper()])
     with database.begin() as session:

@@ -101,7 +101,7 @@ def kept(session, number, now):
     subscribers.set_pause(session, away.id, now.date() + dt.timedelta(days=1))
     requests.add(session, away.id, 0, RequestPurpose.DATA, now=now)
     once = {"once": f"m:{number}", "address": "a@kept.test", "language": "en", "parameters": {}}
-    notice = notices.add(session, "welcome", **once, now=now)
+    notice = notices.add(session, "slot-missed", **once, now=now)
     held = notices.claim(session, notice, sender=1, lease_seconds=60)
     notices.pass_gate(session, held, sender=1)
     notices.record(session, notice, 1, DeliveryState.ACCEPTED, due_at=now)
@@ -195,7 +195,7 @@ def test_worker_processes_whose_letters_are_open_stay(run):
     long_ago = process(run, seen_at=-1)
     with run.database.begin() as session:
         notice = notices.add(
-            session, "welcome", once="o", address="a@b.test", language="en", parameters={}, now=run.now
+            session, "slot-missed", once="o", address="a@b.test", language="en", parameters={}, now=run.now
         )
         held = notices.claim(session, notice, sender=noticing, lease_seconds=60)
         notices.pass_gate(session, held, sender=noticing)

@@ -7,29 +7,27 @@ from contextlib import contextmanager
 
 import pytest
 
-from service.delivery import notices
 from service.delivery.postman import NoticeSender
 from service.delivery.reconciling import Look
 from service.delivery.recovery import Recovery
+from service.domain.chains import Chain
 from service.domain.content import TextStatus
 from service.domain.delivery import DeliveryState
 from service.domain.mailing import MailingState
 from service.domain.signup import NEWEST_ISSUE, WELCOME
+from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import DeliverySigner
 from service.mail import autopsy
 from service.mail.autopsy import Fate
-from service.store import DatabaseAwayError, mailings
+from service.store import DatabaseAwayError, mailings, subscribers
 from service.store import notices as store
 from service.store.instants import stored
 from service.store.tables import notices as table
 from tests.conftest import KEYRING
-from tests.factories import save_issue, save_publication
-from tests.fakes import FakeBell
+from tests.factories import JOINED, save_issue, save_publication
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Time, books, replaced_in_silence
 from tests.unit.delivery.post import ADDRESS, MINUTE, NOW, Post, made, row, state
-
-READER = b"r" * 16
 
 
 @pytest.fixture
@@ -192,16 +190,17 @@ def test_a_notice_that_cannot_be_rendered_waits_for_a_mend(database, post, sink,
 def of_a_new_reader(database, kind, **parameters):
     """A notice as confirming makes it, of a reader who gets the English edition of the newest issue."""
     with database.begin() as session:
-        links = {"preferences": [READER.hex(), 0], "unsubscribe": [READER.hex(), 0]}
+        reader = subscribers.find(session, ADDRESS).id
+        links = {"preferences": [reader.hex(), 0], "unsubscribe": [reader.hex(), 0]}
         values = {"chain": ["en"], "links": links, "week": "2019-W22", **parameters}
-        return notices.enqueue(
-            session, FakeBell(), kind, once=kind, address=ADDRESS, language="en", parameters=values, now=NOW
+        return store.add(
+            session, kind, once=kind, address=ADDRESS, language="en", parameters=values, now=NOW, reader=reader
         )
 
 
 @pytest.fixture
 def released(database, post):
-    """The newest issue, which has an approved text in English; call it to take that back, or to approve it again."""
+    """The newest issue, which has an approved text in English, and its reader; call it to change that text's status."""
 
     def store_text(status):
         with database.begin() as session:
@@ -211,6 +210,8 @@ def released(database, post):
     with database.begin() as session:
         values = {"rate": None, "audience": "all", "actor": "test", "release_at": None, "now": NOW}
         mailings.create(session, "2019-W22", state=MailingState.SENT, **values)
+        new = {"status": SubscriberStatus.ACTIVE, "consent": "test", "week": JOINED}
+        subscribers.add(session, ADDRESS, Chain(("en",)), **new)
     return store_text
 
 
