@@ -86,12 +86,15 @@ def move(session: Session, bell: Bell, departures: Departures, asked: Confirmati
 
 
 def _mover(session: Session, mover: tuple[bytes, int]) -> Subscriber | None:
-    """The active reader who moves, where the address has not changed since."""
+    """The active reader who moves, where the address has not changed since and may be mailed.
+
+    Else a move would lift at the new address what somebody said of the old one.
+    """
     row_id, epoch = mover
     reader = subscribers.get(session, row_id)
     if reader is None or reader.epoch != epoch or reader.status is not SubscriberStatus.ACTIVE:
         return None
-    return reader
+    return None if suppressions.is_suppressed(session, reader.address_hash) else reader
 
 
 def _may_move_to(session: Session, address_hash: bytes) -> bool:

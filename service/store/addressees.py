@@ -90,6 +90,8 @@ def _moving(to: _Addressee) -> SkipReason | None:
         return SkipReason.ERASED
     if not may_move_to(to.status, to.suppression):
         return _closed(to) or SkipReason.CANCELLED
+    if mover.epoch == epoch and suppressions.is_suppressed(to.session, mover.address_hash):
+        return SkipReason.SUPPRESSED
     return _inactive(mover) or (None if mover.epoch == epoch else SkipReason.CANCELLED)
 
 

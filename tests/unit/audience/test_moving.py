@@ -11,6 +11,7 @@ from service.audience.departures import Reapplied, reapply
 from service.audience.erasure import erase
 from service.audience.importing import import_file
 from service.audience.signup import answer, sign_up
+from service.audience.suppressing import suppress
 from service.audience.unsubscribe import unsubscribe
 from service.domain.errors import ConflictError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -172,6 +173,14 @@ def test_the_link_of_a_move_tells_nothing_once_its_reader_is_not_mailed_there(mo
     mover_on_sqlite.confirm(token)
     then(mover_on_sqlite)
     assert mover_on_sqlite.confirm(token) is Outcome.STALE
+
+
+def test_whom_an_operator_suppressed_since_does_not_move_out_of_that(mover):
+    token = mover.asked_to_move()
+    with mover.database.begin() as session:
+        suppress(session, mover.departures, OLD, SuppressionReason.OPERATOR, **BY)
+    assert mover.confirm(token) is Outcome.STALE
+    assert mover.reader(NEW) is None
 
 
 def test_the_link_of_a_move_does_not_speak_for_another_reader_who_came_to_that_address(mover_on_sqlite):

@@ -326,6 +326,7 @@ def bounces_after_asking(house):
     [
         (None, None),
         (lambda house: house.suppress(NEW), SkipReason.SUPPRESSED),
+        (House.suppress, SkipReason.SUPPRESSED),
         (House.leave, SkipReason.CANCELLED),
         (House.erase, SkipReason.ERASED),
         (bounces_after_asking, SkipReason.INACTIVE),
@@ -333,7 +334,17 @@ def bounces_after_asking(house):
         (moves_there_and_back, SkipReason.CANCELLED),
         (lambda house: house.do(add, NEW, EN, consent="a form", **BY), SkipReason.CANCELLED),
     ],
-    ids=["stays", "suppressed", "leaves", "erased", "bounces", "moves elsewhere", "and back", "somebody is there"],
+    ids=[
+        "stays",
+        "suppressed",
+        "old one suppressed",
+        "leaves",
+        "erased",
+        "bounces",
+        "moves elsewhere",
+        "and back",
+        "taken",
+    ],
 )
 def test_a_new_address_is_asked_only_while_its_reader_may_move_there(house, moving, deed, reason):
     if deed:
