@@ -144,6 +144,7 @@ def test_while_the_database_is_away_mails_stay_and_are_taken_when_it_is_back(req
                 assert made.server.count() == 1
             finally:
                 connection.execute(f'ALTER DATABASE "{name}" ALLOW_CONNECTIONS true')
+        made.database.close()  # the test's own connections were ended, too, and one that was just used is trusted
         made.wait_for(lambda: status(made, row_id) is SubscriberStatus.UNSUBSCRIBED)
         made.wait_for(lambda: made.server.count() == 0)
         made.wait_for(lambda: "tokens-taken-again" in made.logs())
