@@ -138,10 +138,17 @@ def own_pages(site: Served, language: str) -> dict[str, str]:
         digest = session.sealer.address_hash(f"{os.urandom(8).hex()}@example.test")
         asked = {purpose: requests.add(session, reader, 0, purpose, now=now) for purpose in RequestPurpose}
         confirm = confirmations.add(session, digest, chain, text_version=1, now=now)
+        gone = subscribers.add(session, f"{os.urandom(8).hex()}@example.test", chain, **made).id
+        subscribers.set_status(session, gone, SubscriberStatus.UNSUBSCRIBED, week=made["week"])
+        own = session.sealer.address_hash(address)
+        used = confirmations.add(session, own, chain, text_version=1, now=now)
+        confirmations.close(session, own)
     paths = {
         "preferences": f"/p/{parts.preference_links.sign(reader)}",
+        "who-left": f"/p/{parts.preference_links.sign(gone)}",
         "unsubscribe": f"/u/{parts.unsubscribe_links.sign(reader)}",
         "confirm": f"/c/{parts.confirmation_links.sign(confirm, hour_of(now))}",
+        "confirm-used": f"/c/{parts.confirmation_links.sign(used, hour_of(now))}",
         "confirm-stale": f"/c/{'A' * 48}",
         "request-stale": f"/r/{'A' * 48}",
     }
