@@ -56,14 +56,16 @@ def posts(site, parts):
     known = {kind: address_of(parts, kind) for kind in CLASSES if kind != "new"}
 
     def poster(kind):
-        async def post(number):
-            # As long as the others, and never seen before.
-            address = known.get(kind) or f"canary-{number:>13}@example.test".replace(" ", "x")
+        async def post(address):
             answer = await site.post("/be/subscribe", {"address": address, "language": "be"})
             assert answer[0] == HTTPStatus.SEE_OTHER
             return answer
 
-        return post
+        def prepared(number):
+            # As long as the others, and never seen before.
+            return post(known.get(kind) or f"canary-{number:>13}@example.test".replace(" ", "x"))
+
+        return prepared
 
     return {kind: poster(kind) for kind in CLASSES}
 
