@@ -59,6 +59,16 @@ Point = Literal[
     "settle-commit",
     "settle-recorded",
     "settle-renamed",
+    # a database that was set back
+    "reconcile-stopped",
+    "reconcile-part-commit",
+    "reconcile-part-done",
+    "reconcile-reopened",
+    "reconcile-lost-noted",
+    "reconcile-apart-commit",
+    "reconcile-apart",
+    "reconcile-mark-commit",
+    "reconcile-mark-raised",
     # single notices
     "notice-claimed",
     "notice-gated",

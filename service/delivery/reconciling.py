@@ -13,7 +13,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import TypeVar
 
-from service import log
+from service import faults, log
 from service.clock import Clock
 from service.delivery import trouble
 from service.delivery.recording import result_of
@@ -64,8 +64,14 @@ class Look(Enum):
 
 @dataclass(slots=True)
 class _Findings:
-    """What the journals know and the database did not."""
+    """What the journals of `host`, and its mark as `known`, tell and the database did not.
 
+    `awaiting` once the database says that nothing goes on before the hosts have compared their journals.
+    """
+
+    host: str
+    known: Mark | None
+    awaiting: bool
     letters: Counter[int] = field(default_factory=Counter)  # by mailing
     missing: set[int] = field(default_factory=set)  # deliveries
     lost: list[str] = field(default_factory=list)
@@ -138,32 +144,34 @@ class Reconciler:
         set_back = known is not None and (seen.mark or 0) < known.number
         if known is None or not _follows(seen, known.number, known.database):
             look = Look.ALL
-        found = _Findings()
-        if set_back:
-            self._stop_everything(host, found)
-        self._compare_journals(look, host, found)
+        # Awaited: another host has found it out, or this one and did not come to the end.
+        behind = set_back or seen.awaited
+        found = _Findings(host, known, awaiting=seen.awaited)
+        if behind:
+            self._stop_everything(found)
+        self._compare_journals(look, found)
         if found.any and look is not Look.ALL:
             # Then it may have forgotten anything: also what settled journals and `begun.log` know.
             look = Look.ALL
-            self._compare_journals(look, host, found)
+            self._compare_journals(look, found)
         if look is Look.ALL:
-            self._compare_begun(host, found)
-        behind = set_back or found.any
+            self._compare_begun(found)
+        behind = behind or found.any
         if behind:
-            self._stop_everything(host, found)
-            self._set_apart(found, known)
+            self._stop_everything(found)
+            self._set_apart(found)
             # No gate that was passed in the lost time is good after this: what has no dot now gets none.
             time.sleep(GATE_SECONDS)
             Recovery(self.database, self.data_dir, self.clock, host_away_seconds=0).settle_living()
             _log.error("database-set-back", host=host, letters=found.letters.total(), missing=len(found.missing))
-        self._raise_mark(notebook, host, known, seen, again=behind)
+        self._raise_mark(notebook, found, seen, behind=behind)
         return behind
 
     def _sight(self, host: str) -> Sighting:
         with self.database.read() as session:
             return hosts.sight(session, host)
 
-    def _compare_journals(self, look: Look, host: str, found: _Findings) -> None:
+    def _compare_journals(self, look: Look, found: _Findings) -> None:
         if look is Look.NOTHING:
             return
         since = (self.machine or self.clock).now() - KEEP_JOURNALS if look is Look.ALL else None
@@ -171,12 +179,12 @@ class Reconciler:
         for past in reversed(list(hindsight.journals(self.data_dir, since=since))):
             try:
                 for records in past.last_words():
-                    self._compare_part(past, records, host, found)
+                    self._compare_part(past, records, found)
                 self._reopen(past)
             except FileNotFoundError:
                 continue  # settled by a sweep meanwhile, and so known
 
-    def _compare_part(self, past: Past, records: list[Record], host: str, found: _Findings) -> None:
+    def _compare_part(self, past: Past, records: list[Record], found: _Findings) -> None:
         letters = {one.delivery_id: one for one in records if one.delivery_id > 0}
         with self.database.read() as session:
             unknown = store.unknown(session, {number: one.attempt for number, one in letters.items()})
@@ -188,7 +196,7 @@ class Reconciler:
             return
         if not found.letters:
             # Nobody may go on sending while the rest is written down.
-            self._stop_everything(host, found)
+            self._stop_everything(found)
         found.letters.update(unknown.mailings.values())
         with self.database.begin() as session:
             now = self.clock.now()
@@ -197,6 +205,8 @@ class Reconciler:
             results = [result_of(session, outcome, now) for outcome in spoken if outcome is not None]
             outcomes.record(session, results, now_ms=stored(now))
             batches.settle(session, sorted(touched))
+            faults.point("reconcile-part-commit")
+        faults.point("reconcile-part-done")
 
     def _outcome(self, past: Past, record: Record) -> Outcome | None:
         """What the journal says became of the attempt; None where its living owner may still hear of it."""
@@ -229,22 +239,27 @@ class Reconciler:
                 session, past.sender, host=past.host, boot=past.boot, settled=past.settled
             )
         if forgotten and past.settled:
+            faults.point("reconcile-reopened")
             past.path.rename(past.path.with_suffix(".journal"))
 
-    def _compare_begun(self, host: str, found: _Findings) -> None:
+    def _compare_begun(self, found: _Findings) -> None:
         for begun in Notebook(self.data_dir).begun():
             with self.database.begin() as session:
                 now = mailings.of_issue(session, begun.week)
                 same = now is not None and (now.id, stored(now.created_at)) == (begun.mailing, begun.created_at)
                 if now is not None and same and now.started_at is not None:
                     continue
-                if not lost_issues.add(session, begun.week, host=host, begun_at=begun.begun_at):
+                if not lost_issues.add(session, begun.week, host=found.host, begun_at=begun.begun_at):
                     continue
                 found.lost.append(begun.week)
+                if not found.awaiting:
+                    # It is found once only: whoever comes after us, should we die, knows by this that more was lost.
+                    hosts.await_all(session, found.host, found.known.hosts if found.known else {})
                 if now is not None and now.state in _UNBEGUN:
-                    self._cancel_lost(session, now.id, host, begun)
+                    self._cancel_lost(session, now.id, found.host, begun)
         if found.lost:
-            _log.error("issues-lost", host=host, weeks=found.lost)
+            faults.point("reconcile-lost-noted")
+            _log.error("issues-lost", host=found.host, weeks=found.lost)
 
     def _cancel_lost(self, session: Session, mailing: int, host: str, begun: Begun) -> None:
         # Locked and read again: somebody may have cancelled it, or begun to send it, in this moment.
@@ -256,40 +271,52 @@ class Reconciler:
         )
         mailings.move(session, mailing, MailingState.CANCELLED, now=self.clock.now(), reason=reason)
 
-    def _stop_everything(self, host: str, found: _Findings) -> None:
-        """Pause whatever is sending, say why, and wait for the other hosts; again, with the numbers, at the end."""
+    def _stop_everything(self, found: _Findings) -> None:
+        """Pause whatever is sending, say why, and wait for all hosts; again, with the numbers, at the end.
+
+        This host waits for itself, too: whoever resumes while it is at work, or after it died at it, is refused, and
+        the next process of it that looks begins anew.
+        """
         now = self.clock.now()
         with self.database.begin() as session:
+            if not found.awaiting:
+                hosts.await_all(session, found.host, found.known.hosts if found.known else {})
             for seen in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED]):
                 # Locked and read again, in the order of ids: what has ended or goes on in this moment is known.
                 mailing = mailings.lock(session, seen.id)
                 letters = found.letters[mailing.id]
                 if mailing.state is not MailingState.SENDING and (mailing.state in SETTLED or not letters):
                     continue
-                reason = _reason(host, mailing.id, letters)
+                reason = _reason(found.host, mailing.id, letters)
                 mailings.move(session, mailing.id, MailingState.PAUSED, now=now, reason=reason)
                 if mailing.state is MailingState.SENDING:
                     corrections.end_claims(session, mailing.id)
                     subject = f"mailing:{mailing.id}"
                     audit.append(session, at=now, actor=ACTOR, action="mailing.pause", subject=subject, details={})
                     trouble.tell(session, Silence(), mailing.id, trouble.SET_BACK, reason, now=now)
+        found.awaiting = True
+        faults.point("reconcile-stopped")
 
-    def _set_apart(self, found: _Findings, known: Mark | None) -> None:
+    def _set_apart(self, found: _Findings) -> None:
         with self.database.begin() as session:
-            highest = max([known.delivery if known else 0, *found.missing])
+            highest = max([found.known.delivery if found.known else 0, *found.missing])
             low = min([store.highest_delivery(session) + 1, *found.missing])
             store.set_numbers_apart(session, low, highest)
             self.reapply(session, self.clock.now())
+            faults.point("reconcile-apart-commit")
+        faults.point("reconcile-apart")
 
-    def _raise_mark(self, notebook: Notebook, host: str, known: Mark | None, seen: Sighting, *, again: bool) -> None:
-        number = max(seen.mark or 0, known.number if known else 0) + 1
+    def _raise_mark(self, notebook: Notebook, found: _Findings, seen: Sighting, *, behind: bool) -> None:
+        number = max(seen.mark or 0, found.known.number if found.known else 0) + 1
         with self.database.begin() as session:
-            if again and not seen.awaited:
-                hosts.await_others(session, host)
-            hosts.raise_mark(session, host, number)
-            delivery = store.highest_delivery(session)
+            hosts.raise_mark(session, found.host, number)
+            delivery, others = store.highest_delivery(session), hosts.about(session, found.host)
+            if behind:
+                faults.point("reconcile-mark-commit")
+        if behind:
+            faults.point("reconcile-mark-raised")
         # After the commit: the file must never be ahead of a database that was not set back.
-        notebook.write(Mark(number, seen.database, delivery))
+        notebook.write(Mark(number, seen.database, delivery, others))
         self._sighted = Sighting(number, awaited=False, database=seen.database)
 
 

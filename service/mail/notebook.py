@@ -10,9 +10,9 @@ import fcntl
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 _LINE = re.compile(rb"(\d{4}-W\d{2}) (\d+) (\d+) (\d+)\n")
@@ -22,12 +22,14 @@ _LINE = re.compile(rb"(\d{4}-W\d{2}) (\d+) (\d+) (\d+)\n")
 class Mark:
     """How far this host had come: `number` is in the database, too, or it is older than this file.
 
-    `database` names the running server or file it was read from, `delivery` the highest delivery number it knew.
+    `database` names the running server or file it was read from, `delivery` the highest delivery number it knew,
+    `hosts` the other hosts that were about, with the milliseconds since 1970 at which it had seen each last.
     """
 
     number: int
     database: str
     delivery: int
+    hosts: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +65,17 @@ class Notebook:
         """What was written last; None where nothing was, or it cannot be read."""
         try:
             read = json.loads((self.data_dir / "mark").read_text("ascii"))
-            return Mark(int(read["number"]), str(read["database"]), int(read["delivery"]))
-        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            # A program from before wrote no hosts.
+            others = {str(host): int(seen) for host, seen in read.get("hosts", {}).items()}
+            return Mark(int(read["number"]), str(read["database"]), int(read["delivery"]), others)
+        except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def write(self, mark: Mark) -> None:
         """Replace the mark, durably."""
         path, made = self.data_dir / "mark", self.data_dir / "mark.new"
         with made.open("w", encoding="ascii") as file:
-            json.dump({"number": mark.number, "database": mark.database, "delivery": mark.delivery}, file)
+            json.dump(asdict(mark), file)
             file.flush()
             os.fsync(file.fileno())
         made.replace(path)

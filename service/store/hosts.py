@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.store.database import Session
 from service.store.engine_tables import hosts
-from service.store.instants import database_now, loaded
+from service.store.instants import database_now, loaded, stored
 
 # A host that was not seen for a week before has no letters under way.
 _AWAITED_MS = 7 * 86_400_000
@@ -83,12 +84,35 @@ def _raising(*, on_postgresql: bool) -> sa.Executable:
     return statement.on_conflict_do_update(index_elements=[hosts.c.host], set_=values)
 
 
-def await_others(session: Session, host: str) -> None:
-    """Wait for every host that was about in the week before the database was last used, but for this one."""
+def about(session: Session, host: str) -> dict[str, int]:
+    """The other hosts that were about in the week before the database was last used, and when each was seen last."""
+    return {row.host: row.seen_at for row in session.execute(_ABOUT, {"this_host": host})}
+
+
+_RECENT = hosts.c.seen_at >= sa.select(sa.func.max(hosts.c.seen_at)).scalar_subquery() - _AWAITED_MS
+_ABOUT = sa.select(hosts.c.host, hosts.c.seen_at).where(hosts.c.host != sa.bindparam("this_host"), _RECENT)
+
+
+def await_all(session: Session, host: str, remembered: Mapping[str, int]) -> None:
+    """Wait for this host, for every other that is about, and for those `remembered`, each seen last at that instant.
+
+    A database that was set back may know nothing of a host that came after the backup.
+    """
     clock = database_now(postgresql=session.postgresql)
-    newest = sa.select(sa.func.max(hosts.c.seen_at)).scalar_subquery()
-    statement = hosts.update().where(hosts.c.host != host, hosts.c.seen_at >= newest - _AWAITED_MS)
-    session.execute(statement.values(awaited_since=clock))
+    session.execute(hosts.update().where(hosts.c.host != host, _RECENT).values(awaited_since=clock))
+    statement = _awaiting(on_postgresql=session.postgresql)
+    for other, seen in sorted(remembered.items()):
+        session.execute(statement, {"one_host": other, "seen": seen})
+    session.execute(statement, {"one_host": host, "seen": stored(session.now())})
+
+
+@cache
+def _awaiting(*, on_postgresql: bool) -> sa.Executable:
+    insert = postgresql.insert if on_postgresql else sqlite.insert
+    clock = database_now(postgresql=on_postgresql)
+    seen = sa.bindparam("seen", type_=hosts.c.seen_at.type)
+    statement = insert(hosts).values(host=sa.bindparam("one_host"), mark=0, seen_at=seen, awaited_since=clock)
+    return statement.on_conflict_do_update(index_elements=[hosts.c.host], set_={"awaited_since": clock})
 
 
 def awaited(session: Session) -> list[AwaitedHost]:

@@ -96,7 +96,10 @@ GROUNDS = (
     Ground("sqlite, lockstep", "sqlite", frozenset({"CHUNKING", "PIPELINING"})),
 )
 
-POINTS = tuple(sorted(faults.POINTS | faults.PER_LETTER.keys()))
+# No mailing passes those of a database that was set back: see `test_restoring`.
+POINTS = tuple(
+    point for point in sorted(faults.POINTS | faults.PER_LETTER.keys()) if not point.startswith("reconcile-")
+)
 # Passed once in a mailing, or nearly: to wait for a later time there would be to wait in vain.
 _ONCE = ("plan-", "line-", "settle-", "notice-", "sweep-", "gate-again", "mid-body")
 # Where a process holds no lock of the database, so that others go on while it is stopped.

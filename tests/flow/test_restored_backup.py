@@ -15,6 +15,11 @@ from pathlib import Path
 import pytest
 
 from service.domain.delivery import DeliveryState
+from service.mail import autopsy
+from service.mail.host import host_id
+from service.mail.journal import KIND_DOT
+from service.mail.notebook import Notebook
+from service.store import hosts
 from tests.flow.conftest import database_url
 from tests.installation import audit, installed
 from tests.smtp_sink import Rule
@@ -215,3 +220,94 @@ def test_a_failover_to_a_copy_that_lags_behind_is_noticed_by_running_workers(tra
     found.complain()
     assert found.uncertain == 0
     assert found.taken == 600
+
+
+def new_host(made, name):
+    """A data directory of its own with the keyring, as another machine has it."""
+    data = made.folder / name
+    data.mkdir()
+    shutil.copy(made.folder / "data" / "secret.key", data)
+    return data
+
+
+def restored_after_a_newcomer(made):
+    """A mailing in mid-run, restored from a backup from before a second host came, and that host's data directory.
+
+    Both hosts are dead.
+    """
+    # So that there is something left for the second one to take up.
+    made.environment["TYDZEN_BATCH_SIZE"] = "20"
+    made.fill(600)
+    made.start_worker(concurrency=2)
+    mailing = made.send(rate=25)
+    made.wait_for(lambda: made.taken() >= 40, 120)
+    back_up(made)
+    new = new_host(made, "new")
+    made.start_worker(concurrency=2, data_dir=new)
+    made.wait_for(lambda: sum(map(dots, (new / "journals").glob("*.journal"))) > 20, 120, why="it sent nothing")
+    made.sweep()  # of the old one, which remembers it from then on
+    assert host_id(new) in Notebook(made.folder / "data").mark().hosts
+    kill(made)
+    restore(made)
+    return mailing, new
+
+
+def dots(path):
+    with contextlib.suppress(FileNotFoundError):  # settled since it was listed
+        return sum(record.kind == KIND_DOT for record in autopsy.read(path).records)
+    return 0
+
+
+def ends_well(made, mailing):
+    made.control("set_rate", mailing, rate=0)
+    made.tydzen("mailing", "resume", mailing)
+    made.wait_until_sent(mailing, 120)
+    found = audit(made, mailing)
+    found.complain()
+    assert found.uncertain <= 16  # a window of each process that was killed
+    assert found.taken + found.uncertain >= 600
+
+
+def test_a_host_that_is_newer_than_the_backup_is_heard_as_any_other(travelling):
+    made = travelling
+    mailing, new = restored_after_a_newcomer(made)
+    lost = made.taken()
+
+    made.start_worker(concurrency=2, data_dir=new)
+    made.wait_for(lambda: made.status(mailing).mailing.state.value == "paused", 120, why="it was not paused")
+    made.wait_for(lambda: awaited(made) == {host_id(made.folder / "data")}, 60, why="it was not compared")
+    made.tydzen("mailing", "resume", mailing, wants=5)
+    made.start_worker(concurrency=2)
+    made.wait_for(lambda: not awaited(made), 60, why="the old host was not heard")
+
+    assert known(made, mailing) >= lost - 16
+    assert made.taken() == lost
+    ends_well(made, mailing)
+
+
+@pytest.mark.parametrize("travelling", ["postgresql"], indirect=True)
+def test_a_host_that_is_newer_than_the_backup_and_gone_is_waited_for_and_its_books_are_read_elsewhere(travelling):
+    made = travelling
+    mailing, new = restored_after_a_newcomer(made)
+    lost = made.taken()
+
+    worker = made.start_worker(concurrency=2)
+    made.wait_for(lambda: awaited(made) == {host_id(new)}, 120, why="the new host is not waited for")
+    said = made.tydzen("mailing", "resume", mailing, wants=5)
+    assert host_id(new)[:8] in said.stderr
+    # Its disk is all that is left of it: as `docs/operations.md` says.
+    worker.end()
+    shutil.copytree(new / "journals", made.folder / "data" / "journals", dirs_exist_ok=True)
+    with (made.folder / "data" / "begun.log").open("ab") as log:
+        log.write((new / "begun.log").read_bytes())
+    made.start_worker(concurrency=2)
+    made.wait_for(lambda: known(made, mailing) >= lost - 16, 60, why="its books were not read")
+    made.tydzen("mailing", "reconcile", "--without", host_id(new)[:8], "--yes")
+
+    assert made.taken() == lost
+    ends_well(made, mailing)
+
+
+def awaited(made):
+    with made.database.read() as session:
+        return {one.host for one in hosts.awaited(session)}

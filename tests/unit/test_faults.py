@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service import faults
+from tests.chaos import matrix, test_restoring
 
 SERVICE = Path(faults.__file__).parent
 
@@ -35,6 +36,10 @@ def armed():
 
 def test_each_named_point_stands_in_the_code_exactly_once():
     assert Counter(calls("point")) == Counter(faults.POINTS)
+
+
+def test_a_worker_is_killed_at_every_point():
+    assert sorted([*matrix.POINTS, *test_restoring.POINTS]) == sorted(faults.POINTS | faults.PER_LETTER.keys())
 
 
 def test_there_are_enough_points_and_no_name_means_two():

@@ -5,6 +5,8 @@ import datetime as dt
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
@@ -23,8 +25,8 @@ from service.domain.mailing import MailingState
 from service.domain.replies import Reply, ReplyClass
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
-from service.mail.notebook import Notebook
-from service.store import audit, hosts, mailings, tables
+from service.mail.notebook import Begun, Mark, Notebook
+from service.store import audit, hosts, lost_issues, mailings, tables
 from tests.installation import miscounted
 from tests.unit.delivery.parts import (
     PRESS,
@@ -454,8 +456,7 @@ def test_a_mailing_waits_until_every_host_has_compared_its_journals(database, tm
     assert books(database, one, clock).compare()
     with pytest.raises(ConflictError, match=host_id(other)[:8]):
         run.control("resume")
-    with database.read() as session:
-        assert [away.host for away in hosts.awaited(session)] == [host_id(other)]
+    assert awaited(database) == {host_id(other)}
     # It comes back, and has nothing to add.
     assert books(database, other, clock).compare()
     run.control("resume")
@@ -479,6 +480,94 @@ def test_an_operator_may_go_on_without_a_host_that_is_gone(database, tmp_path, c
         standing.go_on_without(session, host_id(other)[:8], actor="test", now=run.now)
     run.control("resume")
     assert run.state() == "sending"
+
+
+@dataclass
+class Newcomer:
+    """Two hosts, of which one came after the backup that is there now, and mailed three of eight readers since."""
+
+    run: Run
+    old: Path
+    new: Path
+    letters: list[int]
+
+
+@pytest.fixture
+def newcomer(database, tmp_path, clock):
+    run, old, new = Run(database, readers=8), tmp_path / "old", tmp_path / "new"
+    books(database, old, clock).compare(Look.ALL)
+    time = Time(database)
+    time.keep()
+    books(database, new, clock).compare(Look.ALL)
+    # What the old one's next sweep finds.
+    books(database, old, clock).compare()
+    sender = run.register(host=host_id(new), boot=boot_id())
+    gated = run.gate(run.claim(sender=sender), sender=sender).recipients
+    with Journal(new, sender_id=sender) as journal:
+        for one, reply in zip(gated, (OK, OK, None), strict=False):
+            journal.dot(one.delivery, one.attempt)
+            if reply:
+                journal.reply(one.delivery, one.attempt, reply, ReplyClass.ACCEPTED)
+    time.go_back()
+    return Newcomer(run, old, new, [one.delivery for one in gated[:3]])
+
+
+def awaited(database):
+    with database.read() as session:
+        return {one.host for one in hosts.awaited(session)}
+
+
+@pytest.mark.parametrize("remembers", [True, False], ids=["by-its-mark", "by-its-journal-alone"])
+def test_a_host_that_came_after_the_backup_stops_and_settles_as_any_other(database, clock, newcomer, remembers):
+    if not remembers:
+        (newcomer.new / "mark").unlink()
+
+    assert books(database, newcomer.new, clock).compare(Look.ALL)
+
+    states = newcomer.run.states()
+    assert [states[number] for number in newcomer.letters] == [S.ACCEPTED, S.ACCEPTED, S.UNCERTAIN]
+    assert newcomer.run.state() == "paused"
+    assert awaited(database) == {host_id(newcomer.old)}
+    assert books(database, newcomer.old, clock).compare()
+    newcomer.run.control("resume")
+
+
+def test_a_host_that_came_after_the_backup_is_waited_for_by_one_that_remembers_it(database, clock, newcomer):
+    assert books(database, newcomer.old, clock).compare(Look.ALL)
+
+    assert awaited(database) == {host_id(newcomer.new)}
+    with pytest.raises(ConflictError, match=host_id(newcomer.new)[:8]):
+        newcomer.run.control("resume")
+    assert books(database, newcomer.new, clock).compare(Look.ALL)
+    newcomer.run.control("resume")
+    assert len(newcomer.run.gate(newcomer.run.claim()).recipients) == 5
+
+
+def test_the_books_of_a_host_that_is_gone_are_read_where_they_are_put(database, clock, newcomer):
+    assert books(database, newcomer.old, clock).compare(Look.ALL)
+    # Its disk is saved: what it knew goes to another host, of which a worker is started anew.
+    Notebook(newcomer.new).begin(Begun("2019-W23", 99, 1, 2), started_at=1)
+    shutil.copytree(newcomer.new / "journals", newcomer.old / "journals", dirs_exist_ok=True)
+    with (newcomer.old / "begun.log").open("ab") as log:
+        log.write((newcomer.new / "begun.log").read_bytes())
+
+    assert books(database, newcomer.old, clock).compare(Look.ALL)
+    with database.begin() as session:
+        standing.go_on_without(session, host_id(newcomer.new), actor="test", now=newcomer.run.now)
+        assert [one.week for one in lost_issues.undecided(session)] == ["2019-W23"]
+    newcomer.run.control("resume")
+
+    states = newcomer.run.states()
+    assert [states[number] for number in newcomer.letters] == [S.ACCEPTED, S.ACCEPTED, S.UNCERTAIN]
+    assert len(newcomer.run.gate(newcomer.run.claim()).recipients) == 5
+
+
+def test_a_mark_that_a_program_from_before_wrote_is_read(tmp_path):
+    notebook = Notebook(tmp_path)
+    (tmp_path / "mark").write_text('{"number": 7, "database": "1:2", "delivery": 9}')
+    assert notebook.mark() == Mark(7, "1:2", 9, {})
+    notebook.write(Mark(8, "1:2", 9, {"other": 5}))
+    assert notebook.mark() == Mark(8, "1:2", 9, {"other": 5})
 
 
 def test_a_lost_mark_and_a_torn_line_cost_a_comparison_and_nothing_else(world):
