@@ -79,7 +79,7 @@ class Conversation:
         if self._farewell is not None:
             return self._touched + _FAREWELL
         if self._pipeline:
-            return self._touched + self._timeouts.reply(self._pipeline[0].phase)
+            return self._timeouts.due(self._pipeline[0].phase, touched=self._touched, since=self.tempo.since)
         return self._touched + self._timeouts.idle
 
     def expire(self) -> None:

@@ -114,3 +114,16 @@ class Timeouts:
         """How long the reply to `phase` may take, once a session has started."""
         times = {Phase.RCPT: self.rcpt, Phase.DATA: self.data, Phase.BODY: self.body, Phase.DOT: self.dot}
         return times.get(phase, self.mail)
+
+    def due(self, phase: Phase, *, touched: float, since: float) -> float:
+        """When the reply to `phase` is overdue, of a letter that is first in line `since` then.
+
+        `touched` is when something was heard last, or octets of a body went out, be it of one behind: a sign of life,
+        too, but not for ever.
+        """
+        return min(touched + self.reply(phase), since + self.transaction)
+
+    @property
+    def transaction(self) -> float:
+        """How long a letter may take in all, the sum of what each of its phases may, whatever comes between them."""
+        return sum(map(self.reply, (Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT)))

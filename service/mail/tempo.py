@@ -35,8 +35,13 @@ class Tempo:
         """What a letter takes here, in seconds."""
         return self._mean
 
+    @property
+    def since(self) -> float:
+        """When the last letter ended, or the first began: the present one has been the first in line since."""
+        return self._mark
+
     def waited(self) -> float:
-        """Seconds since the last letter ended, or the first began: what the present one has taken so far."""
+        """Seconds since then: what the present one has taken so far."""
         return self._now() - self._mark
 
     def seconds(self, *, busy: bool) -> float:
