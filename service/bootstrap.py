@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from service.mail.dkim import Key
     from service.mail.relay import Relay
     from service.pace.places import Places
-    from service.queue import Bell
+    from service.queue import CeleryBell
     from service.render.edition import RenderedEdition
     from service.store import Database, Sealer, Session
     from service.store.departures import DepartureLog
@@ -175,7 +175,7 @@ class Services:
         return waiting(celery_application(self.settings))
 
     @cached_property
-    def bell(self) -> Bell:
+    def bell(self) -> CeleryBell:
         """What wakes the workers."""
         from service.queue import CeleryBell
 
@@ -241,7 +241,7 @@ class Services:
         away = self.settings.host_away_minutes * 60
         recovery = Recovery(self.database, self.settings.data_dir, self.common_clock, away, self.clock)
         resend = self.settings.uncertain == "resend"
-        parts = (self.database, self.bell, self.blocking, self.common_clock, recovery, self.books)
+        parts = (self.database, self.bell.patient(), self.blocking, self.common_clock, recovery, self.books)
         return Sweep(*parts, resend_uncertain=resend)
 
     @cached_property

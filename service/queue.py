@@ -34,8 +34,10 @@ NOTICES = "notices"
 _PROMPT = frozenset({SEND_NOTICE, ANSWER_SIGNUP})
 TICK_SECONDS = 15
 
-# A caller that rings waits at most about this long, in seconds, for a broker that is away.
+# A caller that rings waits at most about this long, in seconds, for a broker that is away; the sweep, for which nobody
+# waits, longer: it must reach one whose answers take longer than that, too.
 _RING_SECONDS = 0.15
+_PATIENT_SECONDS = 2.0
 
 # Kombu finds its transports by name: ours reads Redis, in this process.
 TRANSPORT_ALIASES["redis"] = "service.hints:HintTransport"
@@ -82,12 +84,21 @@ def _ring(session: Session, bell: Bell, job: str, *ids: int | str) -> None:
 
 
 class CeleryBell:
-    """Rings through Celery's broker, with a connection of its own that gives up within a fraction of a second."""
+    """Rings through Celery's broker, with a connection of its own that waits so many `seconds` for each answer.
 
-    def __init__(self, app: Celery) -> None:
+    What fails is tried `tries` times in all, each on a new connection.
+    """
+
+    def __init__(self, app: Celery, seconds: float = _RING_SECONDS, tries: int = 1) -> None:
         self._app = app
+        self._seconds = seconds
+        self._tries = tries
         self._connection: Any = None
         self._silent_until = 0.0
+
+    def patient(self) -> CeleryBell:
+        """One for who keeps nobody waiting, and so can reach a broker that is far away."""
+        return CeleryBell(self._app, _PATIENT_SECONDS, tries=2)
 
     def ring(self, job: str, *ids: int | str) -> bool:
         """As `Bell.ring`; after a failure the broker is left alone for a second, so that loops are not slowed."""
@@ -110,23 +121,26 @@ class CeleryBell:
         """What `ask` says of a connection to the broker; False, with a line in the log, where nobody answers."""
         if monotonic() < self._silent_until:
             return False
-        try:
-            if self._connection is None:
-                self._connection = self._connect()
-            return ask(self._connection)
-        except (OperationalError, OSError, *self._app.connection_for_write().transport.connection_errors) as error:
-            self._silent_until = monotonic() + 1.0
-            self._forget_connection()
-            _log.warning(failure, error=type(error).__name__, **said)
-            return False
+        lost = ""
+        for _ in range(self._tries):
+            try:
+                if self._connection is None:
+                    self._connection = self._connect()
+                return ask(self._connection)
+            except (OperationalError, OSError, *self._app.connection_for_write().transport.connection_errors) as error:
+                self._forget_connection()
+                lost = type(error).__name__
+        self._silent_until = monotonic() + 1.0
+        _log.warning(failure, error=lost, **said)
+        return False
 
     def _connect(self) -> Any:
         return self._app.connection_for_write(
-            connect_timeout=_RING_SECONDS,
+            connect_timeout=self._seconds,
             transport_options={
                 **self._app.conf.broker_transport_options,
-                "socket_connect_timeout": _RING_SECONDS,
-                "socket_timeout": _RING_SECONDS,
+                "socket_connect_timeout": self._seconds,
+                "socket_timeout": self._seconds,
                 "max_retries": 0,
             },
         )
@@ -177,7 +191,8 @@ def celery_settings(redis_url: str) -> dict[str, Any]:
             "health_check_interval": 25,
         },
         "task_default_queue": BULK,
-        "task_queues": [Queue(NOTICES), Queue(BULK)],
+        # Redis makes a list where something is put into it, and hints name theirs: to declare them is four round trips.
+        "task_queues": [Queue(NOTICES, no_declare=True), Queue(BULK, no_declare=True)],
         "task_create_missing_queues": False,
         # A worker outlives its broker: it waits and goes on when the broker is back.
         "broker_connection_retry_on_startup": True,

@@ -20,6 +20,10 @@ class FakeBell:
         self.rung.append((job, *ids))
         return True
 
+    def patient(self) -> FakeBell:
+        """Itself: it makes nobody wait."""
+        return self
+
     def empty(self) -> bool:
         """Nobody takes up its hints; a test may forget them, as a broker does that is emptied."""
         return not self.away and not self.rung

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import time
+from pathlib import Path
 
 import pytest
 from celery import Celery
@@ -19,6 +20,7 @@ from service.queue import (
     ring_after_commit,
     waiting,
 )
+from tests.chaos.proxy import Proxy, Trap
 from tests.fakes import FakeBell
 
 PROMISED = 0.2  # seconds
@@ -114,6 +116,39 @@ def test_a_broker_to_which_no_packet_comes_through_holds_nobody_up_for_longer_th
             filling.setblocking(False)
             filling.connect_ex(listening.getsockname())
         assert quickest(bells(f"redis://127.0.0.1:{listening.getsockname()[1]}/0")) < PROMISED
+
+
+@pytest.fixture
+def network(valkey):
+    """A way to Valkey that may be a bad one."""
+    with Proxy(Path(valkey.url.partition("//")[2].partition("?")[0])) as made:
+        yield made
+
+
+def test_a_broker_that_is_far_away_is_reached_by_a_bell_that_is_patient(network):
+    (bell,) = bells(f"redis://127.0.0.1:{network.port}/0", 1)
+    network.weather.latency = 0.1
+    assert bell.ring(SEND_NOTICE, 7) is False
+    assert bell.patient().empty() is True
+    assert bell.patient().ring(SEND_NOTICE, 7) is True
+    assert bell.patient().empty() is False
+
+
+def test_one_that_is_patient_tries_once_more_where_a_connection_breaks_in_the_midst(network, valkey):
+    (bell,) = bells(f"redis://127.0.0.1:{network.port}/0", 1)
+    bell = bell.patient()
+    for _ in range(3):
+        network.set_trap(Trap(b"LPUSH", "reset"))
+        assert bell.ring(SEND_NOTICE, 7) is True
+    assert valkey.command("LLEN", NOTICES) == b":3\r\n"
+
+
+def test_a_connection_that_was_broken_since_is_made_anew(network, valkey):
+    (bell,) = bells(f"redis://127.0.0.1:{network.port}/0", 1)
+    for _ in range(3):
+        assert bell.ring(SEND_NOTICE, 7) is True
+        network.reset()
+    assert valkey.command("LLEN", NOTICES) == b":3\r\n"
 
 
 def test_ringing_after_commit_survives_a_lost_hint(sqlite_database, broken):

@@ -1,5 +1,7 @@
 """What stands in Redis and is no task of ours is dropped, and what stands behind it is read."""
 
+import re
+
 import pytest
 from celery import Celery
 from kombu import Consumer
@@ -30,6 +32,25 @@ def test_what_cannot_be_read_is_dropped_and_the_next_hint_is_read(valkey, forged
         while not read:
             connection.drain_events(timeout=30)
     assert read == [SEND_BATCH]
+
+
+def test_a_connection_is_of_use_after_few_words(valkey):
+    """Each is a round trip, at every new connection: to a broker far away there must be some left for hints."""
+    app = celery_application(Settings(redis_url=valkey.url))
+    CeleryBell(app).ring(SEND_BATCH, 7)
+    valkey.command("CONFIG", "RESETSTAT")
+    read = []
+    with (
+        app.connection_for_read() as connection,
+        Consumer(connection, list(app.amqp.queues.values()), accept=["json"], on_message=read.append),
+    ):
+        while not read:
+            connection.drain_events(timeout=30)
+    said = re.findall(r"cmdstat_([^:]+):calls=(\d+)", valkey.command("INFO", "commandstats").decode())
+    calls = {word: int(times) for word, times in said}
+    assert not {"hello", "client|setinfo", "sadd", "llen"} & calls.keys()
+    # On its own connection and on the one that it listens on.
+    assert (calls["ping"], calls["brpop"]) == (4, 1)
 
 
 class EnoughError(Exception):
