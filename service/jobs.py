@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -111,6 +112,10 @@ def _prepare(sender: str, instance: Any) -> None:
     count = max(1, processes - 1) if both else processes
     _places = Places.of_new_worker(Path(parts().settings.data_dir) / "places", count)
     preload(parts())
+    # What is there by now stays. No process is to stand still for a tenth of a second, with readers' letters under way,
+    # to look through all of it for what could go, nor to write into memory that it shares.
+    gc.collect()
+    gc.freeze()
     _log.info("worker-starting", worker=sender.partition("@")[0], processes=processes, bulk=count)
 
 

@@ -206,7 +206,10 @@ class NoticeSender:
 
     async def _gate(self, held: Notice, line: Line) -> Gated | None:
         try:
-            passed = await self._transaction(lambda session: store.pass_gate(session, held, sender=line.sender))
+            now = self.clock.now()
+            passed = await self._transaction(
+                lambda session: store.pass_gate(session, held, sender=line.sender, now=now)
+            )
         except DatabaseAwayError:
             # Nobody knows whether this was committed, but nothing was written yet: take it back.
             due = self.clock.now() + notices.RING_AGAIN
@@ -231,7 +234,8 @@ class NoticeSender:
         async def regate(_letter: Letter) -> float | None:
             again = suspended_monotonic() + GATE_SECONDS
             try:
-                still = await self._transaction(lambda session: store.still_open(session, held, gated.attempt))
+                now = self.clock.now()
+                still = await self._transaction(lambda session: store.still_open(session, held, gated.attempt, now=now))
             except DatabaseAwayError:
                 return None
             return again if still else None

@@ -132,10 +132,7 @@ class TimedSigner:
     def read(self, token: str, now: dt.datetime) -> bytes | None:
         """The id of a token that still holds: up to the end of its last hour; None for any other text."""
         claim = self._links.read(token)
-        # An hour ahead of ours is a host whose clock runs ahead a little; more than that was never signed by us.
-        if claim is None or not -1 <= hour_of(now) - claim.epoch <= self._hours:
-            return None
-        return claim.subscriber
+        return claim.subscriber if claim is not None and still_holds(claim.epoch, self._hours, now) else None
 
 
 class ConfirmationSigner(TimedSigner):
@@ -155,6 +152,12 @@ class RequestSigner(TimedSigner):
 def hour_of(now: dt.datetime) -> int:
     """The hour of the aware `now`, counted from 1970, UTC; below 2**24 until the year 3883."""
     return int(now.timestamp()) // 3600
+
+
+def still_holds(hour: int, hours: int, now: dt.datetime) -> bool:
+    """Whether a link that was signed in `hour` holds: for `hours`, and up to the end of the last of them."""
+    # An hour ahead of ours is a host whose clock runs ahead a little; more than that was never signed by us.
+    return -1 <= hour_of(now) - hour <= hours
 
 
 class DeliverySigner:

@@ -6,6 +6,7 @@ what it asks may have been withdrawn.
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,12 +15,14 @@ from service.domain.delivery import SkipReason
 from service.domain.reader_notices import CONFIRM, GOODBYE, MOVE, MOVED, REMINDER, REQUEST
 from service.domain.signup import NEWEST_ISSUE, WELCOME, may_confirm, may_move_to
 from service.domain.subscriber import SubscriberStatus, SuppressionReason, may_request
+from service.domain.tokens import CONFIRMATION_HOURS, REQUEST_HOURS, still_holds
 from service.store import confirmations, requests, subscribers, suppressions
 from service.store.database import Session
 from service.store.subscribers import Subscriber
 
 # The parameter that says whose notice it is; it goes with the others.
 READER = "reader"
+_HOURS = {"confirm": CONFIRMATION_HOURS, "request": REQUEST_HOURS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +33,21 @@ class _Addressee:
     parameters: Mapping[str, Any] = field(repr=False)
     reader: Subscriber | None
     suppression: SuppressionReason | None
+    now: dt.datetime
 
     @property
     def status(self) -> SubscriberStatus | None:
         return None if self.reader is None else self.reader.status
 
     def linked(self, purpose: str) -> bytes:
-        """The id of the row that the notice's link is of; none has the empty one."""
-        row_id, *_ = self.parameters.get("links", {}).get(purpose, ("",))
-        return bytes.fromhex(row_id)
+        """The id of the row that the notice's link is of; where it holds no more the empty one, which none has."""
+        row_id, hour = self.parameters.get("links", {}).get(purpose, ("", 0))
+        return bytes.fromhex(row_id) if still_holds(hour, _HOURS[purpose], self.now) else b""
 
 
-def hindrance(session: Session, kind: str, parameters: Mapping[str, Any], address: str) -> SkipReason | None:
+def hindrance(
+    session: Session, kind: str, parameters: Mapping[str, Any], address: str, now: dt.datetime
+) -> SkipReason | None:
     """Why a notice must not go to that address any more; None where it may, as any may that is no reader's."""
     ask = _ASK.get(kind)
     if ask is None:
@@ -49,7 +55,7 @@ def hindrance(session: Session, kind: str, parameters: Mapping[str, Any], addres
     address_hash = session.sealer.address_hash(address)
     suppression = suppressions.find(session, address_hash)
     reason = None if suppression is None else suppression.reason
-    return ask(_Addressee(session, parameters, subscribers.find_hash(session, address_hash), reason))
+    return ask(_Addressee(session, parameters, subscribers.find_hash(session, address_hash), reason, now))
 
 
 def _subscribed(to: _Addressee) -> SkipReason | None:

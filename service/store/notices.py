@@ -112,7 +112,7 @@ def claim(session: Session, notice: int, *, sender: int, lease_seconds: float) -
     return Notice(row.id, row.fence, row.kind, row.language, row.parameters, row.attempts, loaded(row.made_at))
 
 
-def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | SkipReason | None:
+def pass_gate(session: Session, held: Notice, *, sender: int, now: dt.datetime) -> Gated | SkipReason | None:
     """Mark the notice as being attempted by `sender` and return whom to mail.
 
     None, and nothing changes, where it is not ours. Where its reader must not get it any more (`addressees`), it is
@@ -130,7 +130,7 @@ def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | SkipRea
         return None
     address = session.sealer.open(row.seal_id, row.sealed)
     # Asked after the row is ours, so of what was committed up to now.
-    reason = hindrance(session, held.kind, held.parameters, address)
+    reason = hindrance(session, held.kind, held.parameters, address, now)
     if reason is None:
         return Gated(row.attempts, address)
     values = {"attempts": row.attempts - 1, "lease_until": 0, **_skipped(reason)}
@@ -138,7 +138,7 @@ def pass_gate(session: Session, held: Notice, *, sender: int) -> Gated | SkipRea
     return reason
 
 
-def still_open(session: Session, held: Notice, attempt: int) -> bool:
+def still_open(session: Session, held: Notice, attempt: int, *, now: dt.datetime) -> bool:
     """Whether a notice whose gate grew old may still be written: everything the gate asked holds now, too."""
     statement = sa.select(notices.c.seal_id, notices.c.sealed).where(
         _held(held), notices.c.state == _ATTEMPTING, notices.c.attempts == attempt
@@ -146,7 +146,8 @@ def still_open(session: Session, held: Notice, attempt: int) -> bool:
     row = session.execute(statement).one_or_none()
     if row is None:
         return False
-    return hindrance(session, held.kind, held.parameters, session.sealer.open(row.seal_id, row.sealed)) is None
+    address = session.sealer.open(row.seal_id, row.sealed)
+    return hindrance(session, held.kind, held.parameters, address, now) is None
 
 
 def give_back(

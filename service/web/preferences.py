@@ -42,9 +42,8 @@ def show(request: Request, token: str, parts: Parts) -> HTMLResponse:
     """What a reader has chosen, to be changed, and the way out."""
     with parts.database.read() as session:
         publication = publications.load(session)
-        reader_id, reader = _reader(parts, session, token)
-        who = reader_id, _mailed(session, reader)
-    return _page(request, parts, publication, who, token=token)
+        reader = _mailed(session, _reader(parts, session, token))
+    return _page(request, parts, publication, reader, token=token)
 
 
 @router.post("/p/{token}")
@@ -52,13 +51,13 @@ def choose(request: Request, token: str, parts: Parts, filled: Annotated[Change,
     """Change one thing, at once, and say what will happen next. Of who is mailed nothing, nothing is changed."""
     with parts.database.begin() as session:
         publication = publications.load(session)
-        reader_id, reader = _reader(parts, session, token)
+        reader = _reader(parts, session, token)
         try:
             _applied(parts, session, publication, reader, filled)
         except InvalidInputError:
-            return _page(request, parts, publication, (reader_id, reader), token=token, wrong=filled)
-        who = reader_id, _mailed(session, subscribers.get(session, reader_id))
-    return _page(request, parts, publication, who, token=token, done=filled)
+            return _page(request, parts, publication, reader, token=token, wrong=filled)
+        changed = None if reader is None else _mailed(session, subscribers.get(session, reader.id))
+    return _page(request, parts, publication, changed, token=token, done=filled)
 
 
 def _applied(
@@ -90,15 +89,16 @@ def _day(text: str) -> dt.date:
         raise InvalidInputError("not a date; write it like 2026-03-31") from None
 
 
-def _reader(parts: Parts, session: Session, token: str) -> tuple[bytes, Subscriber | None]:
-    """Who holds this link; raises NotFoundError for a forged one and for one signed before the address changed."""
+def _reader(parts: Parts, session: Session, token: str) -> Subscriber | None:
+    """Whose link this is; nobody's where the reader is erased, or the address has changed since it was signed.
+
+    Raises NotFoundError for a forged one.
+    """
     claim = parts.preference_links.read(token)
     if claim is None:
         raise NotFoundError("not a link of ours")
     reader = subscribers.get(session, claim.subscriber)
-    if reader is not None and reader.epoch != claim.epoch:
-        raise NotFoundError("a link of before the address changed")
-    return claim.subscriber, reader
+    return reader if reader is not None and reader.epoch == claim.epoch else None
 
 
 def _mailed(session: Session, reader: Subscriber | None) -> Subscriber | None:
@@ -112,14 +112,13 @@ def _page(
     request: Request,
     parts: Parts,
     publication: Publication,
-    who: tuple[bytes, Subscriber | None],
+    reader: Subscriber | None,
     *,
     token: str,
     done: Change | None = None,
     wrong: Change | None = None,
 ) -> HTMLResponse:
     """The page of a reader who is mailed; without one, that of everybody else, which does not tell them apart."""
-    reader_id, reader = who
     if reader is None:
         # In no language of its own: of who is erased none is known.
         return page(
@@ -146,7 +145,7 @@ def _page(
         status=HTTPStatus.BAD_REQUEST if wrong else HTTPStatus.OK,
         own_language=reader.chain.first,
         token=token,
-        leave_token=parts.unsubscribe_links.sign(reader_id),
+        leave_token=parts.unsubscribe_links.sign(reader.id),
         chain=chosen,
         selected=[*selected, *[""] * places][:places],
         text_only=reader.text_only,

@@ -95,8 +95,9 @@ def test_every_change_holds_for_the_letters_that_were_not_written_yet(house):
     # Who moved has links that lead to the page; those of older mails do not.
     (issue,) = issues_to(made, new)
     (page,) = re.findall(rf"^{re.escape(site.base)}(/p/\S+)$", body(issue, "plain"), re.MULTILINE)
-    assert site.get(page)[0] == 200
-    assert site.get(f"/p/{move}")[0] == 404
+    assert site.get(page)[0] == site.get(f"/p/{move}")[0] == 200
+    assert 'name="language"' in site.get(page)[2]
+    assert 'name="language"' not in site.get(f"/p/{move}")[2]
 
 
 def issues_to(made, *addresses):

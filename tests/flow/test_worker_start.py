@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import socket
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -13,7 +15,7 @@ from service.domain.keys import Keyring
 from service.embedded.keyring_file import write_keyring
 from service.store.tables import meta
 from tests.flow.conftest import database_url
-from tests.installation import installed
+from tests.installation import PROJECT, installed
 
 START_SECONDS = 60
 
@@ -134,3 +136,24 @@ def test_a_worker_that_starts_asks_and_tells_other_workers_nothing(made):
     assert b"pidbox" not in known
     assert b"celeryev" not in known
     assert made.valkey.command("PUBSUB", "CHANNELS") == b"*0\r\n"
+
+
+FORKED = """
+import gc, os
+from types import SimpleNamespace
+from service import jobs
+from service.bootstrap import celery_app
+jobs.on_setup(sender="bulk@here", instance=SimpleNamespace(app=celery_app, concurrency=1))
+if os.fork() == 0:
+    jobs.on_fork()
+    print(gc.get_freeze_count(), len(gc.get_objects()), flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_what_a_worker_has_loaded_is_not_looked_through_again_while_its_processes_send(made):
+    command = [sys.executable, "-c", FORKED]
+    told = subprocess.run(command, env=made.environment, cwd=PROJECT, capture_output=True, text=True, check=True)
+    loaded, own = map(int, told.stdout.split()[-2:])
+    assert 20 * own < loaded

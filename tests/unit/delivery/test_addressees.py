@@ -102,15 +102,15 @@ class House:
         with self.database.read() as session:
             return session.scalar(table.select().where(table.c.kind == kind).order_by(table.c.id.desc()))
 
-    def passes(self, notice):
+    def passes(self, notice, now=NOW):
         """What the gate says, as a worker asks it."""
         with self.database.begin() as session:
             held = store.claim(session, notice, sender=1, lease_seconds=60)
-            return store.pass_gate(session, held, sender=1)
+            return store.pass_gate(session, held, sender=1, now=now)
 
-    def expect(self, notice, reason):
+    def expect(self, notice, reason, now=NOW):
         """The gate settles the notice for that reason, and nothing tells whose it was; with None it lets it through."""
-        verdict = self.passes(notice)
+        verdict = self.passes(notice, now)
         settled = row(self.database, notice)
         if reason is None:
             assert verdict.attempt == settled.attempts == 1
@@ -180,10 +180,10 @@ def test_who_leaves_between_the_gate_and_the_wire_is_stopped_when_the_gate_grew_
     house.confirm(house.sign_up())
     with house.database.begin() as session:
         held = store.claim(session, house.waiting(WELCOME), sender=1, lease_seconds=60)
-        gated = store.pass_gate(session, held, sender=1)
-        assert store.still_open(session, held, gated.attempt)
+        gated = store.pass_gate(session, held, sender=1, now=NOW)
+        assert store.still_open(session, held, gated.attempt, now=NOW)
     house.leave()
-    assert not house.do(store.still_open, held, gated.attempt)
+    assert not house.do(store.still_open, held, gated.attempt, now=NOW)
 
 
 @pytest.mark.parametrize("kind", [WELCOME, NEWEST_ISSUE])
@@ -410,6 +410,38 @@ def test_a_link_is_mailed_only_while_its_request_stands(house, purpose, deed, re
     if deed:
         deed(house)
     house.expect(notice, reason)
+
+
+# Links that hold no more: a mail with one helps nobody, however long it waited for a worker or a relay
+
+
+@pytest.mark.parametrize(
+    ("made", "hours"),
+    [
+        (ask, 72),
+        (remind_of, 72),
+        (lambda house: requested(house, RequestPurpose.ERASE), 24),
+    ],
+    ids=["confirm", "reminder", "request"],
+)
+@pytest.mark.parametrize("late", [False, True])
+def test_no_link_is_mailed_that_works_no_more(house, made, hours, late):
+    notice = made(house)
+    house.expect(notice, SkipReason.CANCELLED if late else None, NOW + (hours + late) * HOUR)
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_no_link_to_move_is_mailed_that_works_no_more(house, moving, late):
+    house.expect(moving, SkipReason.CANCELLED if late else None, NOW + (72 + late) * HOUR)
+
+
+def test_a_link_that_ends_between_the_gate_and_the_wire_is_not_written(house):
+    notice = requested(house, RequestPurpose.DATA)
+    with house.database.begin() as session:
+        held = store.claim(session, notice, sender=1, lease_seconds=60)
+        gated = store.pass_gate(session, held, sender=1, now=NOW)
+    for hours, still in ((24, True), (25, False)):
+        assert house.do(store.still_open, held, gated.attempt, now=NOW + hours * HOUR) is still
 
 
 # Goodbyes

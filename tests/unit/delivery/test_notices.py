@@ -12,6 +12,7 @@ from service.domain.reader_notices import GOODBYE, MOVE, MOVED, REQUEST
 from service.domain.replies import ReplyClass
 from service.domain.signup import NEWEST_ISSUE, WELCOME
 from service.domain.subscriber import RequestPurpose, SubscriberStatus
+from service.domain.tokens import hour_of
 from service.domain.weeks import Week
 from service.mail.autopsy import Fate, Verdict
 from service.queue import SEND_NOTICE
@@ -94,12 +95,12 @@ def test_a_worker_whose_lease_ended_passes_no_gate(database):
     with database.begin() as session:
         slow = store.claim(session, notice, sender=1, lease_seconds=0)
         quick = store.claim(session, notice, sender=2, lease_seconds=60)
-        assert store.pass_gate(session, slow, sender=1) is None
-        gated = store.pass_gate(session, quick, sender=1)
+        assert store.pass_gate(session, slow, sender=1, now=NOW) is None
+        gated = store.pass_gate(session, quick, sender=1, now=NOW)
         assert (gated.attempt, gated.address) == (1, ADDRESS)
-        assert store.pass_gate(session, quick, sender=1) is None
-        assert not store.still_open(session, slow, 1)
-        assert store.still_open(session, quick, 1)
+        assert store.pass_gate(session, quick, sender=1, now=NOW) is None
+        assert not store.still_open(session, slow, 1, now=NOW)
+        assert store.still_open(session, quick, 1, now=NOW)
         store.take_back(session, slow, due_at=NOW)
     assert state(database, notice) is DeliveryState.ATTEMPTING
 
@@ -108,7 +109,7 @@ def test_an_address_shows_in_no_representation(database):
     notice = made(database)
     with database.begin() as session:
         held = store.claim(session, notice, sender=1, lease_seconds=60)
-        gated = store.pass_gate(session, held, sender=1)
+        gated = store.pass_gate(session, held, sender=1, now=NOW)
     assert "canary" not in repr((held, gated))
 
 
@@ -141,7 +142,7 @@ def test_a_deferred_notice_is_rung_when_it_is_due(database):
     notice = made(database)
     with database.begin() as session:
         held = store.claim(session, notice, sender=1, lease_seconds=60)
-        store.pass_gate(session, held, sender=1)
+        store.pass_gate(session, held, sender=1, now=NOW)
         assert store.record(session, notice, 1, DeliveryState.DEFERRED, due_at=NOW + 30 * MINUTE, reason="4.7.1")
         assert store.claim(session, notice, sender=1, lease_seconds=60) is None
         assert store.due(session, NOW + 29 * MINUTE) == []
@@ -170,7 +171,8 @@ def links(database):
             mover=(READER, 0, ELSEWHERE),
         )
         asked = requests.add(session, READER, 0, RequestPurpose.DATA, now=NOW)
-    return {"preferences": [READER.hex(), 0], "confirm": [moving.hex(), 0], "request": [asked.hex(), 0]}
+    hour = hour_of(NOW)
+    return {"preferences": [READER.hex(), 0], "confirm": [moving.hex(), hour], "request": [asked.hex(), hour]}
 
 
 def told(database, kind, links, about=b"a" * 16, reader=READER):
@@ -195,7 +197,7 @@ def attempted(database, notice, state=None):
     """The notice is being written; with a `state` it was, and that came of it."""
     with database.begin() as session:
         held = store.claim(session, notice, sender=1, lease_seconds=60)
-        store.pass_gate(session, held, sender=1)
+        store.pass_gate(session, held, sender=1, now=NOW)
         if state is not None:
             assert store.record(session, notice, 1, state, due_at=NOW + MINUTE)
 
@@ -234,7 +236,7 @@ def test_only_final_notices_are_forgotten(database):
     kept, done = made(database), made(database, once="trouble:2")
     with database.begin() as session:
         held = store.claim(session, done, sender=1, lease_seconds=60)
-        store.pass_gate(session, held, sender=1)
+        store.pass_gate(session, held, sender=1, now=NOW)
         store.record(session, done, 1, DeliveryState.ACCEPTED, due_at=NOW)
         # Of a final one, the day is known.
         today = NOW.replace(hour=0)
@@ -261,7 +263,7 @@ class Contents:
 def left_open(database):
     notice = made(database)
     with database.begin() as session:
-        store.pass_gate(session, store.claim(session, notice, sender=1, lease_seconds=3600), sender=1)
+        store.pass_gate(session, store.claim(session, notice, sender=1, lease_seconds=3600), sender=1, now=NOW)
     return notice
 
 

@@ -103,7 +103,7 @@ def kept(session, number, now):
     once = {"once": f"m:{number}", "address": "a@kept.test", "language": "en", "parameters": {}}
     notice = notices.add(session, "slot-missed", **once, now=now)
     held = notices.claim(session, notice, sender=1, lease_seconds=60)
-    notices.pass_gate(session, held, sender=1)
+    notices.pass_gate(session, held, sender=1, now=now)
     notices.record(session, notice, 1, DeliveryState.ACCEPTED, due_at=now)
     # One that was answered goes without being counted among the unanswered.
     other = session.sealer.address_hash(f"c{number}@kept.test")
@@ -198,7 +198,7 @@ def test_worker_processes_whose_letters_are_open_stay(run):
             session, "slot-missed", once="o", address="a@b.test", language="en", parameters={}, now=run.now
         )
         held = notices.claim(session, notice, sender=noticing, lease_seconds=60)
-        notices.pass_gate(session, held, sender=noticing)
+        notices.pass_gate(session, held, sender=noticing, now=run.now)
         one = session.scalar(sa.select(sa.func.min(tables.deliveries.c.id)))
         values = {"state": int(DeliveryState.ATTEMPTING), "sender_id": attempting}
         session.execute(tables.deliveries.update().where(tables.deliveries.c.id == one).values(**values))
