@@ -143,14 +143,6 @@ def test_one_that_is_patient_tries_once_more_where_a_connection_breaks_in_the_mi
     assert valkey.command("LLEN", NOTICES) == b":3\r\n"
 
 
-def test_a_connection_that_was_broken_since_is_made_anew(network, valkey):
-    (bell,) = bells(f"redis://127.0.0.1:{network.port}/0", 1)
-    for _ in range(3):
-        assert bell.ring(SEND_NOTICE, 7) is True
-        network.reset()
-    assert valkey.command("LLEN", NOTICES) == b":3\r\n"
-
-
 def test_ringing_after_commit_survives_a_lost_hint(sqlite_database, broken):
     with sqlite_database.begin() as session:
         ring_after_commit(session, broken, SEND_NOTICE, 7)
