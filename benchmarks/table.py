@@ -46,7 +46,11 @@ def machine() -> str:
         platform.machine(),
     )
     memory = next((int(line.split()[1]) for line in _lines("/proc/meminfo") if line.startswith("MemTotal")), 0)
-    built = "" if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "") else ", built without PGO"
+    built = (
+        ""
+        if "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+        else ", configured without --enable-optimizations"
+    )
     return (
         f"{os.cpu_count()} cores ({model}), {memory / 2**20:.0f} GB, Linux {platform.release()}, "
         f"CPython {sys.version.split()[0]}{built}, load {os.getloadavg()[1]:.1f}"
