@@ -89,17 +89,22 @@ class Installation:
         self.services = bootstrap.services()
         self.services.upgrade_database()
 
-    def fill(self, readers: int) -> None:
-        """The sample publication, the issue, and active readers of three chains in turn."""
+    def fill(self, readers: int, *, first: int = 0, week: str = WEEK) -> None:
+        """The sample publication, the issue as that `week`'s, and active readers of three chains in turn.
+
+        Readers are numbered from `first` on.
+        """
         services = self.services
         weekly = read_publication(EXAMPLES)
         issue = read_issue(EXAMPLES / "issues" / WEEK, weekly)
-        issue = dataclasses.replace(issue, articles=tuple(issue.articles[number] for number in ARTICLES))
+        issue = dataclasses.replace(
+            issue, week=Week.parse(week), articles=tuple(issue.articles[number] for number in ARTICLES)
+        )
         with services.database.begin() as session:
             publication.save(session, weekly, services.clock.now())
             issues.save(session, issue, services.clock.now())
-        for start in range(0, readers, _CHUNK):
-            rows = [self._reader(number) for number in range(start, min(start + _CHUNK, readers))]
+        for start in range(first, first + readers, _CHUNK):
+            rows = [self._reader(number) for number in range(start, min(start + _CHUNK, first + readers))]
             with services.database.begin() as session:
                 subscribers.insert(session, rows, week=Week.parse(WEEK))
 
@@ -113,11 +118,11 @@ class Installation:
             week=Week.parse(WEEK),
         )
 
-    def release(self) -> int:
+    def release(self, week: str = WEEK) -> int:
         """The id of a new mailing to everybody; whoever hears the bell plans it."""
         services = self.services
         with services.database.begin() as session:
-            return release.send(session, WEEK, services.bell, lambda *_: [], actor="bench", now=services.clock.now())
+            return release.send(session, week, services.bell, lambda *_: [], actor="bench", now=services.clock.now())
 
     @contextlib.contextmanager
     def workers(self, count: int, *, module: str = "worker") -> Iterator[list[subprocess.Popen[bytes]]]:
@@ -144,6 +149,7 @@ class Installation:
         *,
         sink: int | None = None,
         meanwhile: Callable[[int], None] | None = None,
+        week: str = WEEK,
     ) -> Run:
         """Send to everybody; the clock of the rate starts with the first letter and stops with the last."""
         services = self.services
@@ -151,7 +157,7 @@ class Installation:
         # operator's command is as old as its question.
         gc.collect()
         gc.freeze()
-        number = self.release()
+        number = self.release(week)
         asked, first, before = time.perf_counter(), 0.0, {}
         while True:
             with services.database.look() as session:
