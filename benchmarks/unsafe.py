@@ -26,7 +26,7 @@ _READ = """
         UPDATE batches b SET pending = b.pending - a.letters, accepted = b.accepted + a.letters
         FROM (SELECT count(*) AS letters FROM marked) a WHERE b.id = %(batch)s RETURNING a.letters
     )
-    SELECT NULL::float8, counted.letters, d.id, d.attempts, s.id, s.epoch, s.sealed
+    SELECT NULL::float8, counted.letters, d.id, d.attempts, s.id, s.epoch, s.sealed, d.reason
     FROM counted CROSS JOIN deliveries d JOIN subscribers s ON s.id = d.subscriber_id
     WHERE d.id = ANY(CAST(%(ids)s AS bigint[]))
     """
@@ -46,7 +46,7 @@ def accept(session: Session, _attempt: int, ids: Sequence[int], now_ms: int) -> 
     return {row.batch_id for row in rows}
 
 
-def always(*_arguments: Any) -> bool:
+def always(*_arguments: Any, **_values: Any) -> bool:
     return True
 
 
