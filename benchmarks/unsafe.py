@@ -56,6 +56,6 @@ def nothing(*_arguments: Any) -> None:
 
 assert int(DeliveryState.ACCEPTED) == 2
 gate._POSTGRESQL_GATE = _READ  # noqa: SLF001
-gate.still_open = always  # type: ignore[assignment]
+gate.still_open = always
 outcomes._accept = accept  # type: ignore[assignment]  # noqa: SLF001
 Journal.dot = Journal.reply = Journal.accepted = nothing  # type: ignore[method-assign,assignment]

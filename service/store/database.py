@@ -43,6 +43,8 @@ _SILENCE = {
 _IDLE = "idle_in_transaction_session_timeout"
 # Have the server end a session that stays idle in a transaction; what the URL, role or server says holds.
 _END_IDLE = f"SELECT set_config('{_IDLE}', '60s', false) WHERE current_setting('{_IDLE}') = '0'"
+# Rows are locked by hand, and who waited for one goes on with what it is then: a stricter default would refuse it.
+_BEGIN = f"SET default_transaction_isolation = 'read committed'; {_END_IDLE}"
 # Who reads row by row is as slow as whatever he feeds, and locks nothing.
 _MAY_IDLE = sa.text(f"SET LOCAL {_IDLE} = 0")
 
@@ -357,7 +359,7 @@ def _engine(url: URL, pool_size: int) -> Engine:
         ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
         engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
         _ping_after_pause(engine)
-        silence.attend(engine, _END_IDLE)
+        silence.attend(engine, _BEGIN)
         return engine
     engine = sa.create_engine(
         url,

@@ -106,7 +106,8 @@ def attend(engine: Engine, first: LiteralString) -> None:
         made.abandoned = abandoned
         return made
 
-    @event.listens_for(engine, "connect")
+    # Before SQLAlchemy asks the first of them what isolation it comes back to.
+    @event.listens_for(engine, "connect", insert=True)
     def begin(dbapi: Connection, _record: Any) -> None:
         given_up = list(abandoned)
         dbapi.autocommit = True

@@ -87,6 +87,19 @@ def test_a_session_that_falls_silent_in_a_transaction_is_ended_within_a_minute_a
         assert session.scalar(IDLE) == "7s"
 
 
+def test_a_servers_stricter_default_holds_for_none_of_our_transactions(postgresql_database):
+    isolation = "SHOW transaction_isolation"
+    with postgresql_database.begin() as session:
+        name = postgresql_database.url.database
+        session.execute(sa.text(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'serializable'"))
+    with contextlib.closing(Database(postgresql_database.url, Sealer(KEYRING))) as ours:
+        told = [ours.rows_alone(isolation, {})[0][0]]
+        for way in (ours.begin, ours.look, ours.read, ours.begin):
+            with way() as session:
+                told.append(session.scalar(sa.text(isolation)))
+    assert told == ["read committed"] * 5
+
+
 @pytest.mark.parametrize("by_driver", [False, True])
 def test_what_a_silent_host_has_locked_is_free_once_its_session_is_ended(postgresql_database, by_driver):
     with postgresql_database.begin() as session:
