@@ -70,7 +70,8 @@ def forms(parts, reader):
     yield 200, moving, {"address": MOVED}
     yield 404, moving, {"address": MOVED}
     yield 200, confirm_link(parts, MOVED, (reader, 0, MOVED)), {}
-    yield 404, own, {}
+    yield 200, own, {}
+    yield 404, f"/p/{FORGED}", {}
     yield 200, leave_link(parts, reader), {}
     yield 404, f"/u/{FORGED}", {}
     yield 200, preference_link(parts, reader, 1), {"language": "en"}

@@ -132,8 +132,10 @@ def test_a_choice_that_is_none_changes_nothing_and_says_what_is_needed(site, par
 def test_a_preference_link_falls_when_the_address_changes_and_the_way_out_does_not(site, parts, reader):
     with parts.database.begin() as session:
         session.execute(table.update().values(epoch=1))
-    assert site.get(preference_link(parts, reader)).status_code == 404
-    assert site.get(preference_link(parts, reader, 1)).status_code == 200
+    old, new = (site.get(preference_link(parts, reader, epoch)) for epoch in (0, 1))
+    assert old.status_code == new.status_code == 200
+    assert 'name="language"' not in old.text
+    assert 'name="language"' in new.text
     assert site.post(leave_link(parts, reader)).status_code == 200
     assert stored(parts, reader).status is SubscriberStatus.UNSUBSCRIBED
 
