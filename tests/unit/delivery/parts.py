@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import os
+import signal
 import time
 
 import sqlalchemy as sa
 
+from service import faults
 from service.clock import SystemClock
 from service.delivery import control, release
 from service.delivery.correcting import Proofreader
@@ -221,3 +224,23 @@ def replaced_in_silence(database, monkeypatch):
     others = "pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     with contextlib.closing(Database(str(database.url), database.sealer)) as killer, killer.begin() as session:
         session.execute(sa.text(f"SELECT {others} AND datname = current_database()"))  # our own words
+
+
+def killed_at(point, skip, work):
+    """Do the work in a process of its own, which SIGKILL ends at that point, once it was passed `skip` times."""
+    child = os.fork()
+    if not child:
+        passed = []
+
+        def die(here):
+            passed.append(here)
+            if here == point and passed.count(point) > skip:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        with contextlib.suppress(BaseException):
+            faults.arm(die)
+            work()
+        os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WIFSIGNALED(status), f"{point} was not reached so often"
+    assert os.WTERMSIG(status) == signal.SIGKILL

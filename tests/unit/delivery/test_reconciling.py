@@ -69,6 +69,15 @@ class World:
         if reply:
             journal.reply(recipient.delivery, recipient.attempt, reply, of)
 
+    def end_with_one_of_each(self, journal, recipients):
+        """Accepted, refused, put off, and one whose reply nobody read; the database knows of the first."""
+        self.say(journal, recipients[0], OK)
+        self.say(journal, recipients[1], GONE, ReplyClass.HARD)
+        self.say(journal, recipients[2], Reply(451, "4.3.0", "later"), ReplyClass.TRANSIENT)
+        self.say(journal, recipients[3])
+        self.run.record(accepted(recipients[0]))
+        journal.close()
+
     def mailing(self):
         with self.database.read() as session:
             return mailings.get(session, self.run.mailing)
@@ -91,12 +100,7 @@ def test_letters_of_a_lost_time_are_settled_by_the_journal_and_the_mailing_is_pa
     world.time.keep()
     world.books.compare()
     gated = world.run.gate(claim, sender=sender).recipients
-    world.say(journal, gated[0], OK)
-    world.say(journal, gated[1], GONE, ReplyClass.HARD)
-    world.say(journal, gated[2], Reply(451, "4.3.0", "later"), ReplyClass.TRANSIENT)
-    world.say(journal, gated[3])
-    world.run.record(accepted(gated[0]))
-    journal.close()
+    world.end_with_one_of_each(journal, gated)
 
     world.time.go_back()
     assert world.run.counts() == {"pending": 8}

@@ -1,8 +1,6 @@
 """Slices that are frozen side by side: two at once where connections are to be had, committed in order, resumable."""
 
 import contextlib
-import os
-import signal
 import threading
 import uuid
 
@@ -18,7 +16,7 @@ from service.store.locks import serialise_batch_ids
 from tests.conftest import KEYRING
 from tests.factories import CHAINS
 from tests.installation import miscounted
-from tests.unit.delivery.parts import Run, wait_for_a_waiter
+from tests.unit.delivery.parts import Run, killed_at, wait_for_a_waiter
 from tests.unit.delivery.test_planning import DiesError, chosen, planned
 
 SLICES = 8
@@ -139,33 +137,14 @@ def test_where_too_few_connections_are_to_be_had_one_slice_follows_the_other(
 @pytest.mark.parametrize("skip", [0, 1, 4])
 @pytest.mark.parametrize("point", POINTS[:3])
 def test_a_planner_that_is_killed_at_any_slice_leaves_what_the_next_one_finishes(run, point, skip):
-    killed_at(run, point, skip)
+    killed_at(point, skip, lambda: planner(run).plan(run.mailing))
     goes_on_once(run)
 
 
 @pytest.mark.parametrize("point", POINTS[3:])
 def test_a_planner_that_is_killed_after_its_slices_leaves_what_the_next_one_finishes(run, point):
-    killed_at(run, point, 0)
+    killed_at(point, 0, lambda: planner(run).plan(run.mailing))
     goes_on_once(run)
-
-
-def killed_at(run, point, skip):
-    child = os.fork()
-    if not child:
-        passed = []
-
-        def die(here):
-            passed.append(here)
-            if here == point and passed.count(point) > skip:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        with contextlib.suppress(BaseException):
-            faults.arm(die)
-            planner(run).plan(run.mailing)
-        os._exit(1)
-    _, status = os.waitpid(child, 0)
-    assert os.WIFSIGNALED(status)
-    assert os.WTERMSIG(status) == signal.SIGKILL
 
 
 def goes_on_once(run):

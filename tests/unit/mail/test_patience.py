@@ -300,7 +300,7 @@ class Sipper:
     async def _swallow(self, reader, writer, size):
         if self.letters > 1:
             # Of a body by DATA its own time-out, of one by BDAT that of its reply.
-            await self._pass(Timeouts().reply(Phase.BODY if size is None else Phase.DOT) - 10)
+            await asyncio.sleep(Timeouts().reply(Phase.BODY if size is None else Phase.DOT) - 10)
         self.at_work = True
         if size is None:
             while await reader.readline() != b".\r\n":
@@ -317,7 +317,7 @@ class Sipper:
         if phase is Phase.RSET and self.began is None:
             self.began = self.loop.now
         if self.began is not None:
-            await self._pass(Timeouts().reply(phase) - 5)
+            await asyncio.sleep(Timeouts().reply(phase) - 5)
 
     async def _say(self, writer, reply):
         """However long the kernel takes for it."""
@@ -326,11 +326,6 @@ class Sipper:
         while self.phase() == before:  # noqa: ASYNC110  # the wire tells nobody
             await asyncio.sleep(0)
         self.at_work = False
-
-    async def _pass(self, seconds):
-        until = self.loop.now + seconds
-        while self.loop.now < until:  # noqa: ASYNC110  # the test's own loop puts the clock on
-            await asyncio.sleep(0)
 
 
 @pytest.mark.parametrize("manner", ["DATA", "BDAT", "BDAT in a window"])
