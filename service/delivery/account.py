@@ -189,8 +189,9 @@ class Account:
 
         def undo() -> None:
             with self.database.begin() as session:
-                now_ms = stored(self.now())
-                outcomes.take_back(session, self.claim.batch, doubtful.ids, sender=doubtful.sender, now_ms=now_ms)
+                batch, now_ms = self.claim.batch, stored(self.now())
+                if outcomes.take_back(session, batch, doubtful.ids, sender=doubtful.sender, now_ms=now_ms):
+                    batches.settle(session, [batch])
 
         await until_there(self.offload, undo, patience, batch=self.claim.batch)
 

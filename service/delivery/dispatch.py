@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -152,7 +152,8 @@ class Dispatcher:
             if not idle or not (ending or all(idle)) or len(runs) >= _RUNS or now < ask_at or not self._has_room(lines):
                 continue
             without = {running.claim.provider for running in runs.values() if not running.ending} - {""}
-            another = await self.offload.database(partial(self._claim_another, lines[0].sender, without))
+            beside = [running.claim.batch for running in runs.values()]
+            another = await self.offload.database(partial(self._claim_another, lines[0].sender, without, beside))
             if another is not None:
                 self._start(lines, another, runs)
             if another is None or not ending:
@@ -208,14 +209,19 @@ class Dispatcher:
         faults.point("after-finish")
         _log.info("batch-sent", batch=claim.batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
 
-    def _claim_another(self, sender: int, without: set[str]) -> Claim | None:
+    def _claim_another(self, sender: int, without: Collection[str], beside: Collection[int]) -> Claim | None:
         now_ms = stored(self.clock.now())
         try:
             with self.database.begin() as session:
                 if self.books is not None and not self.books.believed(session):
                     return None  # the next hint compares
                 return batches.claim_another(
-                    session, sender=sender, lease_seconds=self.lease_seconds, now_ms=now_ms, without=without
+                    session,
+                    sender=sender,
+                    lease_seconds=self.lease_seconds,
+                    now_ms=now_ms,
+                    without=without,
+                    beside=beside,
                 )
         except DatabaseAwayError:
             return None  # the runs there are wait for it, and say so

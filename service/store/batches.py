@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -212,11 +212,14 @@ def _ringable(*, postgresql: bool, of_one: bool) -> sa.Executable:
 
 
 def claim_another(
-    session: Session, *, sender: int, lease_seconds: float, now_ms: int, without: Collection[str]
+    session: Session, *, sender: int, lease_seconds: float, now_ms: int, without: Iterable[str], beside: Iterable[int]
 ) -> Claim | None:
-    """Take any batch that may be claimed, but of none of the providers in `without`; None where there is none."""
+    """Take any batch that may be claimed, but of none of the providers in `without`; None where there is none.
+
+    Nor one of `beside`, on which this process is at work: it may have lost the lease, and must not begin it again.
+    """
     chosen = _another(postgresql=session.postgresql)
-    found = session.scalar(chosen, {"now": now_ms, "without": sorted(without)})
+    found = session.scalar(chosen, {"now": now_ms, "without": sorted(without), "beside": sorted(beside)})
     if found is None:
         return None
     return claim(session, int(found), sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
@@ -225,7 +228,8 @@ def claim_another(
 @cache
 def _another(*, postgresql: bool) -> sa.Executable:
     others = batches.c.provider.not_in(sa.bindparam("without", expanding=True))
-    return _claimable(postgresql=postgresql).where(others).limit(1)
+    not_ours = batches.c.id.not_in(sa.bindparam("beside", expanding=True))
+    return _claimable(postgresql=postgresql).where(others, not_ours).limit(1)
 
 
 def _claimable(*, postgresql: bool) -> sa.Select[int]:

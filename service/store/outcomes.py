@@ -216,19 +216,30 @@ def attempting_count(session: Session, mailing: int, sender: int) -> int:
     return int(session.scalar(statement))
 
 
-def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, now_ms: int) -> None:
-    """Make pending again what a gate whose commit nobody knows may have marked; nothing of it was written."""
+def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, now_ms: int) -> bool:
+    """Make pending again what a gate whose commit nobody knows may have marked; nothing of it was written.
+
+    Also where it was taken for uncertain since, because this host slept: then the batch may be closed, and is to be
+    settled. Returns whether any of it was marked. Nothing else of the batch may be under way by that sender.
+    """
     # The lost transaction may still be at work in the server: it holds the batch until its end.
     hold(session, batch)
-    statement = (
-        deliveries.update()
-        .where(deliveries.c.id.in_(ids), deliveries.c.state == _ATTEMPTING, deliveries.c.sender_id == sender)
-        .values(state=int(DeliveryState.PENDING), at=now_ms)
-        .returning(deliveries.c.batch_id)
-    )
-    back = Counter(session.execute(statement).scalars())
-    for number in sorted(back):
-        add_counts(session, number, {DeliveryState.ATTEMPTING: -back[number], DeliveryState.PENDING: back[number]})
+    changes: Counter[DeliveryState] = Counter()
+    for before in (DeliveryState.ATTEMPTING, DeliveryState.UNCERTAIN):
+        statement = (
+            deliveries.update()
+            .where(
+                deliveries.c.id.in_(ids),
+                deliveries.c.batch_id == batch,
+                deliveries.c.state == int(before),
+                deliveries.c.sender_id == sender,
+            )
+            .values(state=int(DeliveryState.PENDING), at=now_ms)
+        )
+        back = session.execute(statement).rowcount
+        changes.update({before: -back, DeliveryState.PENDING: back})
+    add_counts(session, batch, changes)
+    return changes[DeliveryState.PENDING] > 0
 
 
 def note(session: Session, delivery: int, attempt: int, *, code: int | None, enhanced: str | None, words: str) -> None:

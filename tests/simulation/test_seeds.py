@@ -71,6 +71,12 @@ def test_what_follows_a_reply_without_an_end_is_an_answer_to_nobody(shelf):
     assert simulate(908314, shelf).violations == []
 
 
+@pytest.mark.parametrize("seed", [8003530, 8014677])
+def test_a_gate_whose_commit_was_lost_is_taken_back_by_a_host_that_slept_until_it_was_given_up(shelf, seed):
+    """The others had made its letters uncertain, though none was written, and its own journal is of a living worker."""
+    assert simulate(seed, shelf).violations == []
+
+
 @pytest.mark.slow
 def test_a_seed_tells_the_same_story_in_every_process(shelf):
     here = told(TOLD_TWICE, shelf)

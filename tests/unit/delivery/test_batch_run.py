@@ -13,10 +13,11 @@ from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Keyring
 from service.store import DatabaseAwayError, Sealer, gate, subscribers, tables
+from service.store.instants import stored
 from tests.conftest import KEYRING
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
-from tests.unit.delivery.parts import Run
+from tests.unit.delivery.parts import Run, result
 from tests.unit.delivery.worker import Clock, Worker
 
 
@@ -281,6 +282,33 @@ def test_the_next_batch_begins_when_the_last_letter_of_one_is_handed_over(databa
     assert Worker(run, tmp_path, sink, follow=10.0).send(first, meanwhile=meanwhile)
 
     assert seen == [DeliveryState.ATTEMPTING]
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_a_batch_whose_lease_was_lost_is_not_taken_up_beside_its_own_run(database, tmp_path, sink):
+    run = Run(database, readers=20)
+    claim = run.claim()
+    (late,) = run.gate(claim, [run.delivery_of(4).id]).recipients
+    run.record(result(late, DeliveryState.DEFERRED, due_ms=stored(run.now) * 2))
+    run.give_back(claim)
+    sink.set_rules(Rule("DOT", recipient=run.addresses[3], delay=3.0))
+    slow, fences = run.delivery_of(3).id, set()
+
+    def sleep_long():
+        """As after hours on a host that slept: the lease is over, and what was put off is due."""
+        wait_for(lambda: len(recipients(sink)) >= 10)
+        with run.database.begin() as session:
+            session.execute(tables.batches.update().values(lease_until=0, due_at=0))
+            session.execute(tables.deliveries.update().values(due_at=0).where(tables.deliveries.c.id == late.delivery))
+        while run.states()[slow] is DeliveryState.ATTEMPTING:
+            fences.add(run.batch(claim.batch).fence)
+            time.sleep(0.02)
+
+    assert Worker(run, tmp_path, sink, follow=10.0).send(meanwhile=sleep_long)
+    assert Worker(run, tmp_path, sink).send()
+
+    assert fences == {2}
     assert recipients(sink) == sorted(run.addresses)
     assert run.state() == "sent"
 

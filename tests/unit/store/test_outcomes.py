@@ -8,7 +8,7 @@ import sqlalchemy as sa
 
 from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.subscriber import SubscriberStatus
-from service.store import gate, outcomes, subscribers, suppressions, tables
+from service.store import batches, gate, outcomes, subscribers, suppressions, tables
 from service.store.instants import stored
 from tests.factories import JOINED
 from tests.installation import miscounted
@@ -171,6 +171,30 @@ def test_a_group_whose_gate_nobody_knows_of_is_taken_back_and_only_that_group(ru
     assert run.counts() == {"attempting": 1, "pending": 3}
     assert not miscounted(run.database, run.mailing)
     assert {one.attempt for one in run.gate(claim).recipients} == {1, 2}
+
+
+def test_a_gate_that_nobody_knows_of_is_taken_back_though_its_host_was_given_up_meanwhile(run):
+    claim = run.claim()
+    ids = run.due(claim)
+    first, *_ = run.gate(claim, ids[:1]).recipients
+    run.record(accepted(first))
+    lost = run.gate(claim, ids[1:3]).recipients
+    run.give_back(claim)
+    run.record(*(result(one, DeliveryState.UNCERTAIN, reason="host away") for one in lost))
+    claim = run.claim()
+    run.record(*map(accepted, run.gate(claim, ids[3:]).recipients))
+    run.give_back(claim)
+    assert run.counts() == {"accepted": 2, "uncertain": 2}
+    assert not run.batch(claim.batch).open
+
+    with run.database.begin() as session:
+        assert outcomes.take_back(session, claim.batch, ids[1:3], sender=run.sender, now_ms=stored(run.now))
+        batches.settle(session, [claim.batch])
+
+    assert run.counts() == {"accepted": 2, "pending": 2}
+    assert not miscounted(run.database, run.mailing)
+    assert run.batch(claim.batch).open
+    assert [one.attempt for one in run.gate(run.claim(), ids[1:3]).recipients] == [2, 2]
 
 
 def test_what_another_sender_has_gated_is_not_taken_back(run):
