@@ -247,14 +247,11 @@ class Services:
     @cached_property
     def books(self) -> Reconciler:
         """What holds the journals of this host against a database that may have been restored."""
+        from service.audience.departures import OwnLog
         from service.delivery.reconciling import ACTOR, Reconciler
 
-        def reapply(session: Session, now: dt.datetime) -> None:
-            from service.audience import departures
-
-            departures.reapply(session, self.departures, actor=ACTOR, now=now)
-
-        return Reconciler(self.database, self.settings.data_dir, self.common_clock, reapply, self.clock)
+        log = OwnLog(self.departures, ACTOR)
+        return Reconciler(self.database, self.settings.data_dir, self.common_clock, log, self.clock)
 
     @cached_property
     def proofs(self) -> Proofreader:

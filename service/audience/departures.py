@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Protocol
@@ -30,8 +30,12 @@ class Departures(Protocol):
         """Append; durable when this returns."""
         ...
 
-    def read(self) -> Iterable[Departure]:
-        """All, oldest first."""
+    def size(self) -> int:
+        """How far it has come."""
+        ...
+
+    def read(self, since: int = 0) -> Iterable[Departure]:
+        """All that came after it was of that size, oldest first."""
         ...
 
 
@@ -41,7 +45,11 @@ class Nowhere:
     def record(self, departures: Iterable[Departure]) -> None:
         """Keep nothing."""
 
-    def read(self) -> Iterable[Departure]:
+    def size(self) -> int:
+        """Nothing is in it."""
+        return 0
+
+    def read(self, since: int = 0) -> Iterable[Departure]:  # noqa: ARG002  # as `Departures` has it
         """Nothing."""
         return ()
 
@@ -75,9 +83,41 @@ def reapply(
     database itself tells it by a later week (see `fates`): a confirmation, a move to that address, or, where the
     mailbox was thought to be gone, a mail that arrived.
     """
+    done = _send_away(session, fates(one.read() for one in (departures, *others)), Week.of(now.date()))
+    _tell(session, done, actor=actor, now=now)
+    return done
+
+
+@dataclass(frozen=True, slots=True)
+class OwnLog:
+    """This host's log, held against a database that may have been set back; `actor` is who does it."""
+
+    log: Departures
+    actor: str
+
+    def size(self) -> int:
+        """How far the log has come."""
+        return self.log.size()
+
+    def reapply(self, session: Session, now: dt.datetime) -> None:
+        """Send away again whoever the whole log says has left."""
+        reapply(session, self.log, actor=self.actor, now=now)
+
+    def catch_up(self, session: Session, now: dt.datetime, *, since: int) -> None:
+        """As `reapply`, for what was written after the log was of that size; no trace is left where all was known."""
+        done = _send_away(session, fates([self.log.read(since)]), Week.of(now.date()))
+        if any(asdict(done).values()):
+            _tell(session, done, actor=self.actor, now=now)
+            _log.error("departures-were-lost", **asdict(done))
+
+
+def _tell(session: Session, done: Reapplied, *, actor: str, now: dt.datetime) -> None:
+    audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
+
+
+def _send_away(session: Session, told: Mapping[bytes, Fate], week: Week) -> Reapplied:
     unsubscribed = erased = suppressed = 0
-    week = Week.of(now.date())
-    for address_hash, fate in fates(one.read() for one in (departures, *others)).items():
+    for address_hash, fate in told.items():
         if not fate.departed:
             continue
         reader = subscribers.find_hash(session, address_hash)
@@ -91,9 +131,7 @@ def reapply(
             erased += _erase(session, reader, week)
         elif _goes(reader, fate.left):
             unsubscribed += leave(session, reader, week)
-    done = Reapplied(unsubscribed, erased, suppressed)
-    audit.append(session, at=now, actor=actor, action="subscriber.reapply", subject="departures", details=asdict(done))
-    return done
+    return Reapplied(unsubscribed, erased, suppressed)
 
 
 def astray(session: Session, departures: Departures) -> int:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from service import faults, log
 from service.clock import Clock
@@ -49,6 +49,8 @@ ACTOR = "worker"
 _UNBEGUN = frozenset({MailingState.DRAFT, MailingState.SCHEDULED, MailingState.PLANNING})
 # What two clocks that were told the same time may differ by; no restore takes so short a time.
 _LEEWAY_MS = 1000
+# A departure is written down before it is committed: in so long a time it was, and copies had it.
+_COPIED_MS = 600_000
 
 _log = log.get("reconciling")
 _Value = TypeVar("_Value")
@@ -66,11 +68,13 @@ class Look(Enum):
 class _Findings:
     """What the journals of `host`, and its mark as `known`, tell and the database did not.
 
-    `awaiting` once the database says that nothing goes on before the hosts have compared their journals.
+    `departed` is how far its log of departures had come, for the next mark; `awaiting` is set once the database says
+    that nothing goes on before the hosts have compared their journals.
     """
 
     host: str
     known: Mark | None
+    departed: tuple[tuple[int, int], ...]
     awaiting: bool
     letters: Counter[int] = field(default_factory=Counter)  # by mailing
     missing: set[int] = field(default_factory=set)  # deliveries
@@ -81,18 +85,34 @@ class _Findings:
         return bool(self.letters or self.missing or self.lost)
 
 
+class Departures(Protocol):
+    """Who has left, as this host wrote it down beside the database: `audience.departures.OwnLog`."""
+
+    def size(self) -> int:
+        """How far the log has come, in octets."""
+        ...
+
+    def reapply(self, session: Session, now: dt.datetime) -> None:
+        """Send away again whoever has left."""
+        ...
+
+    def catch_up(self, session: Session, now: dt.datetime, *, since: int) -> None:
+        """As `reapply`, but only those of whom the log was told after it was of that size."""
+        ...
+
+
 @dataclass(slots=True)
 class Reconciler:
     """The books of this host, held against the database; one for each process, safe beside those of others.
 
-    `reapply` sends away again the readers who left after the backup was made; `machine` is the clock by which this host
-    dates its files, where that is another.
+    `departures` sends away again the readers who left after the backup was made; `machine` is the clock by which this
+    host dates its files, where that is another.
     """
 
     database: Database
     data_dir: Path
     clock: Clock
-    reapply: Callable[[Session, dt.datetime], object]
+    departures: Departures
     machine: Clock | None = None
     _sighted: Sighting | None = None
     _losses: int = 0  # of the database's connections, when it was compared last
@@ -136,6 +156,8 @@ class Reconciler:
     def _compare(self, look: Look) -> bool:
         notebook, host = Notebook(self.data_dir), host_id(self.data_dir)
         known = notebook.mark()
+        # Before the look at the database: what is written down meanwhile may not be in it.
+        departed = self._departed(known)
         seen = self._sight(host)
         if known is not None and known.database != seen.database:
             # A file that was put in place of the one that is open here is seen by new connections only.
@@ -146,7 +168,9 @@ class Reconciler:
             look = Look.ALL
         # Awaited: another host has found it out, or this one and did not come to the end.
         behind = set_back or seen.awaited
-        found = _Findings(host, known, awaiting=seen.awaited)
+        # That it waits for us since before it heard us last is of an older time: it waits for nobody as yet.
+        awaiting = seen.awaited_since is not None and (known is None or seen.awaited_since >= known.raised_at)
+        found = _Findings(host, known, departed, awaiting)
         if behind:
             self._stop_everything(found)
         self._compare_journals(look, found)
@@ -158,14 +182,32 @@ class Reconciler:
             self._compare_begun(found)
         behind = behind or found.any
         if behind:
-            self._stop_everything(found)
-            self._set_apart(found)
-            # No gate that was passed in the lost time is good after this: what has no dot now gets none.
-            time.sleep(GATE_SECONDS)
-            Recovery(self.database, self.data_dir, self.clock, host_away_seconds=0).settle_living()
-            _log.error("database-set-back", host=host, letters=found.letters.total(), missing=len(found.missing))
+            self._begin_anew(found)
+        elif look is Look.ALL and known is not None and known.departures:
+            self._catch_up(since=known.departures[0][0])
         self._raise_mark(notebook, found, seen, behind=behind)
         return behind
+
+    def _begin_anew(self, found: _Findings) -> None:
+        """Leave a database that was set back so that it can be gone on with, once an operator says so."""
+        self._stop_everything(found)
+        self._set_apart(found)
+        # No gate that was passed in the lost time is good after this: what has no dot now gets none.
+        time.sleep(GATE_SECONDS)
+        Recovery(self.database, self.data_dir, self.clock, host_away_seconds=0).settle_living()
+        _log.error("database-set-back", host=found.host, letters=found.letters.total(), missing=len(found.missing))
+
+    def _catch_up(self, *, since: int) -> None:
+        """A copy may have lagged so little that nobody was mailed meanwhile, and still have lost who left."""
+        if self.departures.size() > since:
+            with self.database.begin() as session:
+                self.departures.catch_up(session, self.clock.now(), since=since)
+
+    def _departed(self, known: Mark | None) -> tuple[tuple[int, int], ...]:
+        """Up to where the log of departures is in the database and its copies, and up to where it soon will be."""
+        now = (self.departures.size(), stored(self.clock.now()))
+        older, newer = known.departures if known is not None and known.departures else (now, now)
+        return (newer, now) if now[1] - newer[1] >= _COPIED_MS else (older, newer)
 
     def _sight(self, host: str) -> Sighting:
         with self.database.read() as session:
@@ -302,22 +344,22 @@ class Reconciler:
             highest = max([found.known.delivery if found.known else 0, *found.missing])
             low = min([store.highest_delivery(session) + 1, *found.missing])
             store.set_numbers_apart(session, low, highest)
-            self.reapply(session, self.clock.now())
+            self.departures.reapply(session, self.clock.now())
             faults.point("reconcile-apart-commit")
         faults.point("reconcile-apart")
 
     def _raise_mark(self, notebook: Notebook, found: _Findings, seen: Sighting, *, behind: bool) -> None:
         number = max(seen.mark or 0, found.known.number if found.known else 0) + 1
         with self.database.begin() as session:
-            hosts.raise_mark(session, found.host, number)
+            raised_at = hosts.raise_mark(session, found.host, number)
             delivery, others = store.highest_delivery(session), hosts.about(session, found.host)
             if behind:
                 faults.point("reconcile-mark-commit")
         if behind:
             faults.point("reconcile-mark-raised")
         # After the commit: the file must never be ahead of a database that was not set back.
-        notebook.write(Mark(number, seen.database, delivery, others))
-        self._sighted = Sighting(number, awaited=False, database=seen.database)
+        notebook.write(Mark(number, seen.database, delivery, others, raised_at, found.departed))
+        self._sighted = Sighting(number, awaited_since=None, database=seen.database)
 
 
 def believing(database: Database, books: Reconciler | None, work: Callable[[Session], _Value]) -> _Value | None:

@@ -23,13 +23,17 @@ class Mark:
     """How far this host had come: `number` is in the database, too, or it is older than this file.
 
     `database` names the running server or file it was read from, `delivery` the highest delivery number it knew,
-    `hosts` the other hosts that were about, with the milliseconds since 1970 at which it had seen each last.
+    `hosts` the other hosts that were about, with the milliseconds since 1970 at which it had seen each last, and
+    `raised_at` those at which this host was seen itself, by the same clock. `departures` is what departures.log had in
+    octets at two moments, and when they were, the older first; empty where nobody wrote it.
     """
 
     number: int
     database: str
     delivery: int
     hosts: Mapping[str, int] = field(default_factory=dict)
+    raised_at: int = 0
+    departures: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,16 @@ class Notebook:
         """What was written last; None where nothing was, or it cannot be read."""
         try:
             read = json.loads((self.data_dir / "mark").read_text("ascii"))
-            # A program from before wrote no hosts.
+            # What `get` asks for was not written by a program from before.
             others = {str(host): int(seen) for host, seen in read.get("hosts", {}).items()}
-            return Mark(int(read["number"]), str(read["database"]), int(read["delivery"]), others)
+            return Mark(
+                int(read["number"]),
+                str(read["database"]),
+                int(read["delivery"]),
+                others,
+                int(read.get("raised_at", 0)),
+                tuple((int(octets), int(at)) for octets, at in read.get("departures", ())),
+            )
         except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
             return None
 

@@ -69,11 +69,19 @@ class DepartureLog:
         finally:
             os.close(descriptor)
 
-    def read(self) -> Iterator[Departure]:
-        """Every whole line, oldest first; nothing where there is no file yet."""
+    def size(self) -> int:
+        """The octets written so far: what `read` begins with next time, to read what came after."""
+        try:
+            return self.path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def read(self, since: int = 0) -> Iterator[Departure]:
+        """Every whole line after those octets, oldest first; nothing where there is no file yet."""
         if not self.path.exists():
             return
         with self.path.open("rb") as file:
+            file.seek(since)
             for line in file:
                 match = _LINE.fullmatch(line)
                 if match is not None and match[2].decode() in _STEPS:

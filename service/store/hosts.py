@@ -23,12 +23,18 @@ _AWAITED_MS = 7 * 86_400_000
 class Sighting:
     """What the database knows of a host, and which running database says so.
 
-    `mark` is None for a host it does not know; `awaited` whether the host must compare its journals with it.
+    `mark` is None for a host it does not know; `awaited_since`, in milliseconds since 1970, unless it is None, since
+    when the host must compare its journals with it.
     """
 
     mark: int | None
-    awaited: bool
+    awaited_since: int | None
     database: str
+
+    @property
+    def awaited(self) -> bool:
+        """Whether the host must compare its journals."""
+        return self.awaited_since is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,12 +59,12 @@ def sight(session: Session, host: str) -> Sighting:
     """What the database knows of the host: one small query, once for each batch."""
     if session.postgresql:
         row = session.execute(_POSTGRESQL_SIGHT, {"host": host}).one()
-        return Sighting(row.mark, row.awaited_since is not None, row.database)
+        return Sighting(row.mark, row.awaited_since, row.database)
     found = session.execute(_SQLITE_SIGHT, {"host": host}).first()
     database = _sqlite_file(session)
     if found is None:
-        return Sighting(None, False, database)
-    return Sighting(found.mark, found.awaited_since is not None, database)
+        return Sighting(None, None, database)
+    return Sighting(found.mark, found.awaited_since, database)
 
 
 def _sqlite_file(session: Session) -> str:
@@ -70,9 +76,13 @@ def _sqlite_file(session: Session) -> str:
     return f"{status.st_dev}:{status.st_ino}"
 
 
-def raise_mark(session: Session, host: str, mark: int) -> None:
-    """The host is there, has come as far as `mark`, and its journals hold nothing that the database does not know."""
-    session.execute(_raising(on_postgresql=session.postgresql), {"this_host": host, "reached": mark})
+def raise_mark(session: Session, host: str, mark: int) -> int:
+    """The host is there, has come as far as `mark`, and its journals hold nothing that the database does not know.
+
+    Returns when that was, in milliseconds since 1970 by the database's clock.
+    """
+    statement = _raising(on_postgresql=session.postgresql)
+    return int(session.execute(statement, {"this_host": host, "reached": mark}).scalar_one())
 
 
 @cache
@@ -81,7 +91,7 @@ def _raising(*, on_postgresql: bool) -> sa.Executable:
     clock = database_now(postgresql=on_postgresql)
     values = {"mark": sa.bindparam("reached", type_=hosts.c.mark.type), "seen_at": clock, "awaited_since": None}
     statement = insert(hosts).values(host=sa.bindparam("this_host"), **values)
-    return statement.on_conflict_do_update(index_elements=[hosts.c.host], set_=values)
+    return statement.on_conflict_do_update(index_elements=[hosts.c.host], set_=values).returning(hosts.c.seen_at)
 
 
 def about(session: Session, host: str) -> dict[str, int]:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from service.audience.departures import Nowhere, OwnLog
 from service.delivery.dispatch import Dispatcher
 from service.delivery.letters import Stationery
 from service.delivery.limits import Limits, defaults
@@ -154,7 +155,7 @@ class Host:
         recovery = Recovery(process.database, self.data_dir, Wall(), 3600)
         # Slots, releases and notices are no part of what is simulated: looking for them now and then is enough.
         kind = Sweep if site.world.rng.random() < 0.1 else _EngineSweep
-        books = Reconciler(process.database, self.data_dir, Wall(), lambda *_: None)
+        books = Reconciler(process.database, self.data_dir, Wall(), OwnLog(Nowhere(), "test"))
         sweep = kind(process.database, process, lambda *_: [], Wall(), recovery, books)
         return process.run(sweep.run)
 
@@ -325,7 +326,7 @@ class Worker:
             lambda: self.stopping,
             Limits(defaults(site.rate, relays)),
             site.lease_seconds,
-            books=Reconciler(self.database, host.data_dir, Wall(), lambda *_: None),
+            books=Reconciler(self.database, host.data_dir, Wall(), OwnLog(Nowhere(), "test")),
         )
 
     @property

@@ -11,6 +11,7 @@ import time
 import sqlalchemy as sa
 
 from service import faults
+from service.audience.departures import OwnLog
 from service.clock import SystemClock
 from service.delivery import control, release
 from service.delivery.correcting import Proofreader
@@ -23,6 +24,7 @@ from service.mail.journal import Journal
 from service.render.catalogue import load_catalogues
 from service.render.templates import FOLDER
 from service.store import Database, batches, gate, issues, mailings, outcomes, publication, senders, subscribers, tables
+from service.store.departures import DepartureLog
 from service.store.instants import stored
 from service.store.outcomes import Result
 from tests.factories import MADE_AT, add_readers
@@ -194,7 +196,8 @@ def wait_for_a_waiter(database, seconds=30, *, waiters=1):
 
 def books(database, data_dir, clock=None):
     """What holds the journals of that data directory against the database."""
-    return Reconciler(database, data_dir, clock or SystemClock(), lambda *_: None)
+    log = OwnLog(DepartureLog(data_dir / "departures.log"), "test")
+    return Reconciler(database, data_dir, clock or SystemClock(), log)
 
 
 class Time:

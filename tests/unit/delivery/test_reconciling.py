@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from service.audience.departures import leave, note
 from service.delivery import control, release, standing
 from service.delivery.account import Account
 from service.delivery.correcting import Proofreader
@@ -23,10 +24,14 @@ from service.domain.delivery import DeliveryState
 from service.domain.errors import ConflictError, NotFoundError
 from service.domain.mailing import MailingState
 from service.domain.replies import Reply, ReplyClass
+from service.domain.subscriber import SubscriberStatus
+from service.domain.weeks import Week
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
 from service.mail.notebook import Begun, Mark, Notebook
-from service.store import audit, hosts, lost_issues, mailings, tables
+from service.store import audit, hosts, lost_issues, mailings, subscribers, tables
+from service.store.departures import DepartureLog, Step
+from tests.factories import add_readers
 from tests.installation import miscounted
 from tests.unit.delivery.parts import (
     PRESS,
@@ -54,6 +59,8 @@ class World:
         self.books.compare(Look.ALL)
         self.recovery = Recovery(database, data_dir, clock, 3600.0)
         self.journals = []
+        # Too late for this issue.
+        (self.leaver,) = add_readers(database, 1, prefix="leaver")
 
     def start(self):
         """A worker, and what it holds: its sender, its journal, its claim."""
@@ -77,6 +84,28 @@ class World:
         self.say(journal, recipients[3])
         self.run.record(accepted(recipients[0]))
         journal.close()
+
+    def leave(self):
+        """The reader of no letter leaves, as by a link."""
+        with self.database.begin() as session:
+            reader, week = subscribers.find(session, self.leaver), Week.of(self.clock.now().date())
+            self.note(Step.UNSUBSCRIBED)
+            assert leave(session, reader, week)
+
+    def come_back(self):
+        """The same reader confirms anew."""
+        with self.database.begin() as session:
+            reader, week = subscribers.find(session, self.leaver), Week.of(self.clock.now().date())
+            assert subscribers.set_status(session, reader.id, SubscriberStatus.ACTIVE, week=week)
+
+    def note(self, step):
+        """What the log of this host is told of that reader."""
+        log = DepartureLog(self.data_dir / "departures.log")
+        note(log, [(self.database.sealer.address_hash(self.leaver), step)], Week.of(self.clock.now().date()))
+
+    def has_left(self):
+        with self.database.read() as session:
+            return subscribers.find(session, self.leaver).status is SubscriberStatus.UNSUBSCRIBED
 
     def mailing(self):
         with self.database.read() as session:
@@ -486,6 +515,33 @@ def test_an_operator_may_go_on_without_a_host_that_is_gone(database, tmp_path, c
     assert run.state() == "sending"
 
 
+def test_a_host_that_had_compared_before_the_backup_is_waited_for_when_that_one_is_restored(database, tmp_path, clock):
+    run, one, other = Run(database, readers=5), tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        books(database, folder, clock).compare(Look.ALL)
+    time = Time(database)
+    time.keep()
+    for folder in (one, other):
+        books(database, folder, clock).compare()
+    time.go_back()
+    assert books(database, one, clock).compare()
+    # A backup of now says that the other one is waited for, and this one is not.
+    time.keep()
+    assert books(database, other, clock).compare()
+    run.control("resume")
+    books(database, one, clock).compare()
+    time.go_back()
+
+    assert books(database, other, clock).compare()
+
+    assert awaited(database) == {host_id(one)}
+    with pytest.raises(ConflictError, match=host_id(one)[:8]):
+        run.control("resume")
+    assert books(database, one, clock).compare()
+    assert not awaited(database)
+    run.control("resume")
+
+
 @dataclass
 class Newcomer:
     """Two hosts, of which one came after the backup that is there now, and mailed three of eight readers since."""
@@ -570,8 +626,20 @@ def test_a_mark_that_a_program_from_before_wrote_is_read(tmp_path):
     notebook = Notebook(tmp_path)
     (tmp_path / "mark").write_text('{"number": 7, "database": "1:2", "delivery": 9}')
     assert notebook.mark() == Mark(7, "1:2", 9, {})
-    notebook.write(Mark(8, "1:2", 9, {"other": 5}))
-    assert notebook.mark() == Mark(8, "1:2", 9, {"other": 5})
+    newer = Mark(8, "1:2", 9, {"other": 5}, 6, ((0, 5), (90, 6)))
+    notebook.write(newer)
+    assert notebook.mark() == newer
+
+
+def test_who_left_before_a_mark_of_a_program_from_before_is_not_looked_at(world):
+    world.leave()
+    world.come_back()
+    seen = Notebook(world.data_dir).mark()
+    Notebook(world.data_dir).write(Mark(seen.number, seen.database, seen.delivery))
+
+    assert not world.again().compare(Look.ALL)
+
+    assert not world.has_left()
 
 
 def test_a_lost_mark_and_a_torn_line_cost_a_comparison_and_nothing_else(world):
@@ -587,15 +655,70 @@ def test_a_lost_mark_and_a_torn_line_cost_a_comparison_and_nothing_else(world):
     assert (begun.week, begun.mailing) == (WEEK, world.run.mailing)
 
 
-def test_what_left_after_the_backup_is_sent_away_again(world):
-    called = []
+def test_who_left_after_the_backup_is_sent_away_again(world):
     world.time.keep()
+    world.leave()
     world.books.compare()
     world.time.go_back()
-    again = world.again()
-    again.reapply = lambda _session, _now: called.append("reapplied")
-    assert again.compare()
-    assert called == ["reapplied"]
+    assert not world.has_left()
+
+    assert world.again().compare()
+
+    assert world.has_left()
+
+
+def test_who_left_while_a_copy_lagged_behind_is_sent_away_again_though_no_letter_was_lost(world):
+    world.time.keep()
+    world.leave()
+    world.time.go_back()
+
+    assert not world.again().compare(Look.ALL)
+
+    assert world.has_left()
+    assert world.mailing().state.value == "sending"
+    with world.database.read() as session:
+        (entry,) = audit.about(session, "departures")
+    assert (entry.actor, entry.details) == ("test", {"unsubscribed": 1, "erased": 0, "suppressed": 0})
+    # Once.
+    assert not world.again().compare(Look.ALL)
+    with world.database.read() as session:
+        assert len(audit.about(session, "departures")) == 1
+
+
+def test_who_left_in_a_transaction_that_was_under_way_at_two_sweeps_is_known_by_the_log(world):
+    world.time.keep()
+    world.leave()
+    # The copy has both marks, and the departure, which was written down before them, not yet.
+    world.time.go_back()
+    for _ in range(2):
+        world.clock.advance(minutes=1)
+        world.books.compare()
+
+    assert not world.again().compare(Look.ALL)
+
+    assert world.has_left()
+
+
+def test_who_came_back_by_the_same_host_stays_whatever_database_answers(world):
+    world.leave()
+    world.note(Step.CONFIRMED)
+    world.come_back()
+
+    assert not world.again().compare(Look.ALL)
+
+    assert not world.has_left()
+
+
+def test_what_the_log_was_told_long_ago_is_not_held_against_who_came_back_by_another_host(world):
+    world.leave()
+    world.come_back()
+    for _ in range(2):
+        world.clock.advance(minutes=10)
+        world.books.compare()
+
+    assert not world.again().compare(Look.ALL)
+
+    assert not world.has_left()
 
 
 def test_a_file_put_in_the_place_of_the_database_is_seen_at_the_next_claim(sqlite_database, tmp_path, clock):
