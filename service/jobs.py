@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 # Made before the pool forks, so that the parent can tell all its children at once to stop after the letters in hand.
 _stopping = StopFlag()
+_parent: int | None = None  # whose pool this process is of
 _places: Places | None = None
 _process: SendingProcess | None = None
 _parts: Services | None = None
@@ -106,7 +107,8 @@ def on_setup(sender: str, instance: Any, **_kwargs: Any) -> None:
 
 def _prepare(sender: str, instance: Any) -> None:
     """Keep one process free of bulk where this worker also sends notices."""
-    global _places  # noqa: PLW0603  # set once, before the fork
+    global _places, _parent  # noqa: PLW0603  # set once, before the fork
+    _parent = os.getpid()
     both = {queue.BULK, queue.NOTICES} <= set(instance.app.amqp.queues.consume_from)
     processes = instance.concurrency or os.cpu_count() or 1
     count = max(1, processes - 1) if both else processes
@@ -131,6 +133,10 @@ def on_ready(sender: Any, **_kwargs: Any) -> None:
 def on_fork(**_kwargs: Any) -> None:
     """A child starts with nothing of its parent's that is open: no connection, no journal, no loop."""
     global _process  # noqa: PLW0603  # made anew in this process
+    if _parent is not None and os.getppid() != _parent:
+        # It died before Celery had bound this process to it. Nobody would ever end one that waits for its hints:
+        # each of its siblings holds the others' pipes open.
+        os._exit(1)
     _process = None
     # Some supervisors tell a whole group to stop. The parent does that in good order: see `on_stop`.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

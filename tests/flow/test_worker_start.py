@@ -152,6 +152,34 @@ os.wait()
 """
 
 
+ORPHANED = """
+import os, time
+from types import SimpleNamespace
+from service import jobs
+from service.bootstrap import celery_app
+if os.fork() == 0:
+    jobs.on_setup(sender="bulk@here", instance=SimpleNamespace(app=celery_app, concurrency=1))
+    parent = os.getpid()
+    if os.fork() == 0:
+        while {waits} and os.getppid() == parent:
+            time.sleep(0.01)
+        jobs.on_fork()
+        print("goes on", flush=True)
+        os._exit(0)
+    {waits} or os.wait()
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_process_whose_worker_died_before_it_was_bound_to_it_does_not_go_on(made, dies):
+    command = [sys.executable, "-c", ORPHANED.format(waits=dies)]
+    # Until every process that holds its end of the pipe is gone.
+    told = subprocess.run(command, env=made.environment, cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert ("goes on" in told.stdout) is not dies
+
+
 def test_what_a_worker_has_loaded_is_not_looked_through_again_while_its_processes_send(made):
     command = [sys.executable, "-c", FORKED]
     told = subprocess.run(command, env=made.environment, cwd=PROJECT, capture_output=True, text=True, check=True)
