@@ -183,7 +183,7 @@ class Reconciler:
         behind = behind or found.any
         if behind:
             self._begin_anew(found)
-        elif look is Look.ALL and known is not None and known.departures:
+        elif known is not None and known.departures and known.database != seen.database:
             self._catch_up(since=known.departures[0][0])
         self._raise_mark(notebook, found, seen, behind=behind)
         return behind
