@@ -126,12 +126,14 @@ def _holding(*, postgresql: bool) -> sa.Select[tuple[str, float]]:
 
 _SQLITE_HELD, _POSTGRESQL_HELD = _holding(postgresql=False), _holding(postgresql=True)
 
+# CROSS JOIN fixes the order (sqlite.org/optoverview.html#crossjoin). By itself SQLite goes through the whole batch, and
+# for each of its letters through the list: 58 µs a letter instead of 2.
 _SQLITE_ELIGIBLE = sa.text(
     """
     SELECT NULL, 0, d.id, d.attempts + 1 AS attempts, s.id AS subscriber, s.epoch, s.sealed, d.reason
     FROM json_each(:ids) wanted
-    JOIN deliveries d ON d.id = wanted.value
-    JOIN subscribers s ON s.id = d.subscriber_id
+    CROSS JOIN deliveries d ON d.id = wanted.value
+    CROSS JOIN subscribers s ON s.id = d.subscriber_id
     WHERE d.batch_id = :batch AND d.state = 0 AND s.status = 'active'
       AND (s.paused_until IS NULL OR s.paused_until <= :today)
       AND s.chain || CASE WHEN s.text_only THEN '+text' ELSE '' END = :chain

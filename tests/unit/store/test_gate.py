@@ -267,6 +267,22 @@ def test_a_gate_asks_the_same_number_of_statements_for_one_reader_and_for_a_hund
     assert len(many) == len(one) <= (3 if database.postgresql else 7)
 
 
+def test_a_gate_on_sqlite_looks_up_its_own_letters_and_does_not_go_through_the_batch(sqlite_database):
+    run = Run(sqlite_database, readers=4)
+    claim = run.claim()
+    ids, seen = run.due(claim), []
+    with sqlite_database.begin() as session:
+        sa.event.listen(session.connection, "before_cursor_execute", lambda *told: seen.append(told[2:4]))
+        gate.pass_gate(session, claim, ids, sender=run.sender, lease_seconds=60, now_ms=stored(run.now))
+        statement, values = next(
+            one for one in seen if "json_each" in one[0] and "SELECT" in one[0].split("json_each")[0]
+        )
+        plan = session.connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values)
+        first, second, *_ = [row.detail for row in plan]
+    assert first.startswith("SCAN wanted ")
+    assert second.startswith("SEARCH d USING INTEGER PRIMARY KEY ")
+
+
 def test_a_gate_that_waited_for_the_batch_counts_right_and_passes_nobody_who_was_cancelled(postgresql_database):
     run = Run(postgresql_database, readers=6)
     claim = run.claim()
