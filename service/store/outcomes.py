@@ -220,7 +220,7 @@ def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, 
     """Make pending again what a gate whose commit nobody knows may have marked; nothing of it was written.
 
     Also where it was taken for uncertain since, because this host slept: then the batch may be closed, and is to be
-    settled. Returns whether any of it was marked. Nothing else of the batch may be under way by that sender.
+    settled. Returns whether any of it was marked. No other run of that sender may be at work on the batch.
     """
     # The lost transaction may still be at work in the server: it holds the batch until its end.
     hold(session, batch)
