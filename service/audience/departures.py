@@ -34,7 +34,7 @@ class Departures(Protocol):
         """How far it has come."""
         ...
 
-    def read(self, since: int = 0) -> Iterable[Departure]:
+    def read(self, since: int = 0, /) -> Iterable[Departure]:
         """All that came after it was of that size, oldest first."""
         ...
 
@@ -49,7 +49,7 @@ class Nowhere:
         """Nothing is in it."""
         return 0
 
-    def read(self, since: int = 0) -> Iterable[Departure]:  # noqa: ARG002  # as `Departures` has it
+    def read(self, _since: int = 0, /) -> Iterable[Departure]:
         """Nothing."""
         return ()
 

@@ -481,17 +481,30 @@ def test_what_is_planned_while_it_is_found_lost_is_not_sent(postgresql_database,
     assert run.state() == "cancelled"
 
 
-def test_a_mailing_waits_until_every_host_has_compared_its_journals(database, tmp_path, clock):
-    run = Run(database, readers=5)
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        books(database, folder, clock).compare(Look.ALL)
-    time = Time(database)
-    time.keep()
-    for folder in (one, other):
-        books(database, folder, clock).compare()
-    time.go_back()
+@dataclass
+class TwoHosts:
+    """A mailing to five, and two hosts that have swept after the backup that is there now."""
 
+    run: Run
+    time: Time
+    one: Path
+    other: Path
+
+
+@pytest.fixture
+def two_hosts(database, tmp_path, clock):
+    made = TwoHosts(Run(database, readers=5), Time(database), tmp_path / "one", tmp_path / "other")
+    for folder in (made.one, made.other):
+        books(database, folder, clock).compare(Look.ALL)
+    made.time.keep()
+    for folder in (made.one, made.other):
+        books(database, folder, clock).compare()
+    made.time.go_back()
+    return made
+
+
+def test_a_mailing_waits_until_every_host_has_compared_its_journals(database, clock, two_hosts):
+    run, one, other = two_hosts.run, two_hosts.one, two_hosts.other
     assert books(database, one, clock).compare()
     with pytest.raises(ConflictError, match=host_id(other)[:8]):
         run.control("resume")
@@ -502,15 +515,8 @@ def test_a_mailing_waits_until_every_host_has_compared_its_journals(database, tm
     assert run.state() == "sending"
 
 
-def test_an_operator_may_go_on_without_a_host_that_is_gone(database, tmp_path, clock):
-    run = Run(database, readers=5)
-    one, other = tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        books(database, folder, clock).compare(Look.ALL)
-    time = Time(database)
-    time.keep()
-    books(database, one, clock).compare()
-    time.go_back()
+def test_an_operator_may_go_on_without_a_host_that_is_gone(database, clock, two_hosts):
+    run, one, other = two_hosts.run, two_hosts.one, two_hosts.other
     assert books(database, one, clock).compare()
 
     with database.begin() as session:
@@ -521,15 +527,8 @@ def test_an_operator_may_go_on_without_a_host_that_is_gone(database, tmp_path, c
     assert run.state() == "sending"
 
 
-def test_a_host_that_had_compared_before_the_backup_is_waited_for_when_that_one_is_restored(database, tmp_path, clock):
-    run, one, other = Run(database, readers=5), tmp_path / "one", tmp_path / "other"
-    for folder in (one, other):
-        books(database, folder, clock).compare(Look.ALL)
-    time = Time(database)
-    time.keep()
-    for folder in (one, other):
-        books(database, folder, clock).compare()
-    time.go_back()
+def test_a_host_that_had_compared_before_the_backup_is_waited_for_when_that_one_is_restored(database, clock, two_hosts):
+    run, time, one, other = two_hosts.run, two_hosts.time, two_hosts.one, two_hosts.other
     assert books(database, one, clock).compare()
     # A backup of now says that the other one is waited for, and this one is not.
     time.keep()
