@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     uncertain: Literal["hold", "resend"] = Field(
         "hold", description="letters of unknown fate: hold for an operator, or resend once (may mail twice)"
     )
-    batch_size: int = Field(1000, ge=1, le=1000, description="letters in one batch at the most")
+    batch_size: int = Field(4000, ge=1, le=4000, description="letters in one batch at the most")
     inbox_port: int = Field(2525, ge=1, le=65535, description="port of the local inbox (SMTP)")
     web_host: str = Field("127.0.0.1", description="address the site listens on")
     web_port: int = Field(8000, ge=1, le=65535, description="port of the site")

@@ -168,7 +168,7 @@ class Planner:
         restricted = planned.audience != "all"
         taken = freezing.take_slice(session, planned.id, low, high, restricted=restricted, now=self.clock.now())
         with self._numbering(session, work) as numbering:
-            cut = self._cut(numbering, work, taken)
+            cut = self._cut(numbering, work, taken, slices)
         faults.point("plan-slice-numbered")
         freezing.insert_deliveries(session, planned.id, cut, self.clock.now())
 
@@ -191,7 +191,7 @@ class Planner:
         with work.one_at_a_time, self.database.begin() as beside:
             yield beside
 
-    def _cut(self, session: Session, work: _Work, taken: freezing.Slice) -> freezing.Cut:
+    def _cut(self, session: Session, work: _Work, taken: freezing.Slice, slices: int) -> freezing.Cut:
         planned = work.planned
         locks.extend(session, work.lock, _LOCK_SECONDS)
         rate = limits.every(session).get(INSTALLATION, NO_LIMIT).over(Limit(rate=self.rate)).rate
@@ -200,7 +200,7 @@ class Planner:
             planned.id,
             taken,
             self._freeze_editions(session, planned.id, work.content, sorted(taken.mailable)),
-            batch_size=batch_size(lowest_rate(rate, planned.rate), limit=self.batch_limit),
+            batch_size=batch_size(lowest_rate(rate, planned.rate), taken.readers * slices, limit=self.batch_limit),
             beside=work.beside,
         )
 

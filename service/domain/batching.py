@@ -1,16 +1,21 @@
-"""How a mailing is cut into batches: about a minute's work each at the set rate, and never more than 1,000 letters."""
+"""How a mailing is cut into batches: about a minute's work each at the set rate, and enough for all processes."""
 
 from __future__ import annotations
 
-LARGEST_BATCH = 1000
+LARGEST_BATCH = 4000
+# What comes once per batch, some ten round trips to the database, is a tenth of the cost of a thousand letters.
+_USUAL_BATCH = 1000
+# Of a large mailing: enough for a dozen processes to have a part in it, and to end at about the same time.
+_FEWEST_BATCHES = 16
 _BATCH_SECONDS = 60
 
 
-def batch_size(rate: float, *, limit: int = LARGEST_BATCH) -> int:
-    """Letters in one batch at `rate` mails per second (0 = no limit): 1 to `limit`."""
+def batch_size(rate: float, readers: int, *, limit: int = LARGEST_BATCH) -> int:
+    """Letters in one batch, 1 to `limit`, of a mailing to about `readers` at `rate` mails per second (0 = no limit)."""
+    most = min(limit, max(_USUAL_BATCH, readers // _FEWEST_BATCHES))
     if rate <= 0:
-        return limit
-    return max(1, round(min(limit, rate * _BATCH_SECONDS)))
+        return most
+    return max(1, round(min(most, rate * _BATCH_SECONDS)))
 
 
 def slice_bounds(number: int, slices: int) -> tuple[bytes, bytes | None]:

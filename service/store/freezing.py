@@ -24,8 +24,9 @@ from service.store.locks import serialise_batch_ids
 from service.store.readers import EDITION, day_of
 from service.store.tables import COUNTED, Id16, batches, deliveries, mailing_audience, mailings, subscribers
 
-# Below this a provider's readers stay in the batches of all.
-_FEWEST_READERS = 50
+# So many readers of a provider have batches of their own, or a quarter of a batch where that is less; but never fewer
+# than the second: they stay in the batches of all.
+_ENOUGH_READERS, _FEWEST_READERS = 250, 50
 
 # What one statement saw of a slice: whatever is cut and counted is taken from here, so that the numbers agree while
 # readers come and go. And readers lie in no order, so that a slice is all over their table: it is gone through once.
@@ -63,6 +64,11 @@ class Slice:
 
     mailable: Mapping[str, Mapping[str, int]]
     excluded: Mapping[str, int]
+
+    @property
+    def readers(self) -> int:
+        """How many are to be mailed."""
+        return sum(sum(by_provider.values()) for by_provider in self.mailable.values())
 
 
 def candidate_count(session: Session) -> int:
@@ -195,10 +201,11 @@ def _parts(
     """Who shares batches. The last part of a chain is of all providers without batches of their own."""
     for chain, readers in sorted(mailable.items()):
         rendition = renditions[chain]
+        enough = max(_FEWEST_READERS, min(_ENOUGH_READERS, batch_size // 4))
         rest = 0
         for provider, count in sorted(readers.items()):
             # Small batches cost more a letter than large ones, and the wire keeps providers apart in a mixed one, too.
-            if provider and rendition is not None and count >= max(_FEWEST_READERS, batch_size // 4):
+            if provider and rendition is not None and count >= enough:
                 yield _Part(chain, provider, rendition, count, first)
                 first += math.ceil(count / batch_size)
             else:

@@ -9,19 +9,29 @@ from service.domain.batching import LARGEST_BATCH, batch_size, slice_bounds
 RATES = st.floats(0, allow_nan=False, allow_infinity=True)
 
 
-@given(RATES, st.integers(1, LARGEST_BATCH))
-def test_a_batch_has_a_letter_at_least_and_never_more_than_its_limit(rate, limit):
-    assert 1 <= batch_size(rate, limit=limit) <= limit
+READERS = st.integers(0, 10**8)
 
 
-@given(st.floats(0.05, 16, allow_nan=False))
-def test_a_batch_lasts_about_a_minute_at_a_slow_rate(rate):
-    assert 60 - 0.5 / rate - 1e-6 <= batch_size(rate) / rate <= 60 + 0.5 / rate + 1e-6
+@given(RATES, READERS, st.integers(1, LARGEST_BATCH))
+def test_a_batch_has_a_letter_at_least_and_never_more_than_its_limit(rate, readers, limit):
+    assert 1 <= batch_size(rate, readers, limit=limit) <= limit
 
 
-def test_without_a_rate_batches_are_as_large_as_they_may_be():
-    assert batch_size(0) == LARGEST_BATCH
-    assert batch_size(1e5) == LARGEST_BATCH
+@given(st.floats(0.05, 16, allow_nan=False), READERS)
+def test_a_batch_lasts_about_a_minute_at_a_slow_rate(rate, readers):
+    assert 60 - 0.5 / rate - 1e-6 <= batch_size(rate, readers) / rate <= 60 + 0.5 / rate + 1e-6
+
+
+@given(READERS)
+def test_without_a_rate_a_large_mailing_has_at_least_sixteen_batches_and_none_larger_than_it_may_be(readers):
+    size = batch_size(0, readers)
+    assert 1000 <= size <= LARGEST_BATCH
+    assert size == 1000 or readers / size >= 16
+    assert batch_size(1e5, readers) == size
+
+
+def test_a_mailing_to_a_hundred_thousand_has_batches_as_large_as_they_may_be():
+    assert batch_size(0, 100_000) == LARGEST_BATCH
 
 
 @given(st.binary(min_size=16, max_size=16), st.integers(1, 64))

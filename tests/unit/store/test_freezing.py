@@ -90,6 +90,14 @@ def test_who_leaves_after_a_slice_was_looked_at_is_planned_as_it_was_seen_and_co
     assert not miscounted(database, run.mailing)
 
 
+def test_two_hundred_and_fifty_readers_of_a_provider_are_enough_however_large_batches_may_be(run):
+    taken = freezing.Slice({"en": {"gmail": 250, "mail.ru": 249, "": 5000}}, {})
+    with run.database.begin() as session:
+        cut = freezing.number_batches(session, run.mailing, taken, {"en": 1}, batch_size=4000, beside=False)
+    assert [(part.provider, part.readers) for part in cut.parts] == [("gmail", 250), ("", 5249)]
+    assert taken.readers == 5499
+
+
 def test_a_slice_of_which_nobody_is_mailed_is_counted_and_makes_no_batch(database):
     run = Run(database, readers=0, planned=False)
     add_readers(database, 2, status=SubscriberStatus.UNSUBSCRIBED)
