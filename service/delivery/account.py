@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from service import faults, log
 from service.clock import suspended_monotonic
@@ -33,6 +33,22 @@ class Doubtful:
 
     sender: int
     ids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Alone(Generic[_Value]):
+    """What a transaction of one statement came to.
+
+    Whether it has recorded all acceptances, and what is to be done for it in another transaction.
+    """
+
+    value: _Value
+    all_recorded: bool
+    rest: Callable[[Session], None] | None = None
+
+
+# Asks the statement, in the loop; None where it declines.
+_AskAlone = Callable[[Database, Acceptances], Awaitable[Alone[_Value] | None]]
 
 
 @dataclass(slots=True)
@@ -81,16 +97,16 @@ class Account:
         work: Callable[[Session], _Value],
         *,
         first: Callable[[Session], None] | None = None,
-        alone: Callable[[Database, Acceptances], tuple[_Value, bool] | None] | None = None,
+        alone: _AskAlone[_Value] | None = None,
         doubtful: Doubtful | None = None,
     ) -> _Value:
         """Run `work` in a transaction beside the loop, with the outcomes known by now recorded in the same.
 
         `first` runs before anything else of it. `alone` does what both do and records acceptances, in one statement: it
-        is used where there is nothing else to record, says whether it has recorded all, and may decline. While the
-        database is away it tries again; a worker that must stop does so for seconds only, and leaves the rest to its
-        journal. `doubtful` names deliveries that `work` marks as being attempted: a commit of which nobody knows
-        whether it happened is taken back before the next try.
+        is used where there is nothing else to record, and may decline. While the database is away it tries again; a
+        worker that must stop does so for seconds only, and leaves the rest to its journal. `doubtful` names deliveries
+        that `work` marks as being attempted: a commit of which nobody knows whether it happened is taken back before
+        the next try.
         """
         patience = Patience(self.stopping)
         while True:
@@ -98,7 +114,7 @@ class Account:
             # Never given back twice: after a commit that nobody knows of, a cap rather stays too low.
             unused, self._unused = self._unused, Counter()
             try:
-                value = await self.offload.database(partial(self._transaction, spoken, unused, first, alone, work))
+                value = await self._attempt(spoken, unused, first, alone, work)
             except DatabaseAwayError as error:
                 self._spoken = spoken + self._spoken
                 _log.warning("database-away", batch=self.claim.batch, error=str(error))
@@ -117,21 +133,21 @@ class Account:
             self.meter.outcomes(self.claim.mailing, spoken)
             return value
 
-    def _transaction(
+    async def _attempt(
         self,
         spoken: list[Outcome],
         unused: Counter[tuple[str, dt.date]],
         first: Callable[[Session], None] | None,
-        alone: Callable[[Database, Acceptances], tuple[_Value, bool] | None] | None,
+        alone: _AskAlone[_Value] | None,
         work: Callable[[Session], _Value],
     ) -> _Value:
         if spoken:
             faults.point("before-record")
         done = None
         if alone is not None and self.database.postgresql and not (unused or self._more_to_store()):
-            done = self._alone(spoken, alone)
+            done = await self._alone(spoken, alone)
         if done is None:
-            done = (self._together(spoken, unused, first, work),)
+            done = (await self.offload.database(partial(self._together, spoken, unused, first, work)),)
         if self.database.losses != self._losses:
             # A pool takes a new connection in silence. Nobody knows what answered it, nor what it knows.
             raise DatabaseAwayError("a connection was lost, and another was taken")
@@ -141,21 +157,23 @@ class Account:
     def _more_to_store(self) -> bool:
         return self.limits.stale or self.meter.due
 
-    def _alone(
-        self, spoken: list[Outcome], alone: Callable[[Database, Acceptances], tuple[_Value, bool] | None]
-    ) -> tuple[_Value] | None:
+    async def _alone(self, spoken: list[Outcome], alone: _AskAlone[_Value]) -> tuple[_Value] | None:
         accepted = recording.acceptances(spoken)
         if accepted is None:
             return None
         _before_commit()
-        found = alone(self.database, accepted)
-        if found is None:
+        done = await alone(self.database, accepted)
+        if done is None:
             return None
-        value, all_recorded = found
-        if not all_recorded:
-            with self.database.begin() as session:
-                self._record(session, spoken)
-        return (value,)
+        left = () if done.all_recorded else (partial(self._record, spoken=spoken),)
+        for work in (*left, done.rest):
+            if work is not None:
+                await self.offload.database(partial(self._in_transaction, work))
+        return (done.value,)
+
+    def _in_transaction(self, work: Callable[[Session], None]) -> None:
+        with self.database.begin() as session:
+            work(session)
 
     def _record(self, session: Session, spoken: list[Outcome]) -> None:
         changed = recording.record(session, spoken, now=self.now())

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service import faults
+from service.delivery.account import Alone
 from service.store import Database, Session, gate, limits
 from service.store.batches import Claim
 from service.store.gate import Acceptances, Gated
@@ -57,18 +58,24 @@ class Passage:
         _before_commit()
         return gated
 
-    def gate_alone(self, database: Database, accepted: Acceptances) -> tuple[Gated, bool] | None:
+    async def gate_alone(self, database: Database, accepted: Acceptances) -> Alone[Gated | None] | None:
         """The same where no cap counts, in a transaction of one statement, as `store.gate.pass_alone` does."""
         _before_commit()
-        return gate.pass_alone(
+        now_ms = stored(self.now)
+        passed = await gate.pass_alone(
             database,
             self.claim,
             self.group,
             accepted,
             sender=self.sender,
             lease_seconds=self.lease_seconds,
-            now_ms=stored(self.now),
+            now_ms=now_ms,
         )
+        if passed is None:
+            return None
+        missing = passed.missing
+        rest = (lambda session: gate.sort_out(session, self.claim, missing, now_ms)) if missing else None
+        return Alone(passed.gated, passed.all_recorded, rest)
 
 
 def _before_commit() -> None:

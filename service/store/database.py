@@ -9,13 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.pool import PoolProxiedConnection
 
 from service import log
 from service.clock import CommonClock
@@ -25,8 +24,11 @@ from service.store.departures import Departure, DepartureLog
 from service.store.errors import DatabaseAwayError, DuplicateError
 from service.store.sealing import Sealer
 
+if TYPE_CHECKING:
+    from service.store.alone import Alone
+
 SQLITE_BUSY_SECONDS = 30
-_TRUSTED_SECONDS = 1.0  # for so long after its last use a connection is taken to be alive
+TRUSTED_SECONDS = 1.0  # for so long after its last use a connection is taken to be alive
 # A server that falls silent without a word (a firewall that drops, a dead machine) is given up within half a minute, in
 # libpq's words (for each host of several; a Unix socket has no use for the last four), and so is one that only confirms
 # what it gets (see `store.silence`). No `statement_timeout`: a silent server would not keep it, and a living one would
@@ -124,13 +126,10 @@ class Session:
         return self._connection
 
 
-def _driver_rows(
-    connection: Connection | PoolProxiedConnection, statement: str, parameters: Mapping[str, Any]
-) -> list[tuple[Any, ...]]:
+def _driver_rows(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     import psycopg
 
-    pooled = connection.connection if isinstance(connection, Connection) else connection
-    driver: psycopg.Connection[Any] = pooled.driver_connection  # type: ignore[assignment]
+    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
     try:
         # Prepared, so planned once per connection; binary, because octets are not written out in hexadecimal then.
         return driver.execute(statement, parameters, prepare=True, binary=True).fetchall()
@@ -218,7 +217,11 @@ class Database:
         # How many connections of this process were found dead. A pool takes new ones in silence, and what answers them
         # may be another server, which knows less than the one before (see `delivery.reconciling`).
         self.losses = 0
-        self._engine = _engine(self.url, pool_size)
+        self._alone: Alone | None = None
+        if self.postgresql:
+            self._engine, self._alone = _postgresql_engine(self.url, pool_size, self._note_loss)
+        else:
+            self._engine = _sqlite_engine(self.url, pool_size)
         event.listen(self._engine, "invalidate", self._note_loss)
         self._pid = os.getpid()
 
@@ -251,25 +254,16 @@ class Database:
         except DatabaseAwayError as error:
             _log.warning("database-away", error=str(error))
 
-    def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """As `Session.rows`, of one statement that is a transaction by itself; it is committed when this returns.
+    async def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
+        """As `Session.rows`, of one statement that is a transaction by itself, over a connection of the running loop's.
 
-        It spares the round trips of BEGIN and COMMIT, each of which makes two threads change places.
+        It is committed when this returns. It spares the round trips of BEGIN and COMMIT, and a thread.
         """
-        with translated(), _driver_translated():
-            pooled = self.engine.raw_connection()
-            try:
-                driver: Any = pooled.driver_connection
-                driver.autocommit = True
-                try:
-                    return _driver_rows(pooled, statement, parameters)
-                finally:
-                    if not driver.closed:
-                        driver.autocommit = False
-            finally:
-                pooled.close()
+        assert self._alone is not None, "for PostgreSQL only"
+        with _driver_translated():
+            return await self._alone.rows(statement, parameters)
 
-    def _note_loss(self, _dbapi: Any, _record: Any, _error: BaseException | None) -> None:
+    def _note_loss(self, *_what: object) -> None:
         self.losses += 1
 
     def _write_down(self, departed: list[Departure]) -> None:
@@ -311,6 +305,8 @@ class Database:
     def close(self) -> None:
         """Give the connections back."""
         self._engine.dispose()
+        if self._alone is not None:
+            self._alone.close()
 
 
 def checked_url(url: str) -> URL:
@@ -343,7 +339,7 @@ def _ping_after_pause(engine: Engine) -> None:
     @event.listens_for(engine, "checkout")
     def ask(dbapi: Any, record: Any, _proxy: Any) -> None:
         since = record.info.get("idle_since")
-        if since is None or time.monotonic() - since < _TRUSTED_SECONDS:
+        if since is None or time.monotonic() - since < TRUSTED_SECONDS:
             return
         try:
             engine.dialect.do_ping(dbapi)
@@ -351,16 +347,19 @@ def _ping_after_pause(engine: Engine) -> None:
             raise sa.exc.InvalidatePoolError from error
 
 
-def _engine(url: URL, pool_size: int) -> Engine:
-    if url.get_backend_name() == "postgresql":
-        from service.store import silence
+def _postgresql_engine(url: URL, pool_size: int, lost: Callable[[], None]) -> tuple[Engine, Alone]:
+    from service.store import silence
+    from service.store.alone import Alone
 
-        # What the URL itself says holds.
-        ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
-        engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
-        _ping_after_pause(engine)
-        silence.attend(engine, _BEGIN)
-        return engine
+    # What the URL itself says holds.
+    ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
+    engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
+    _ping_after_pause(engine)
+    abandoned = silence.attend(engine, _BEGIN)
+    return engine, Alone(engine, ours, _BEGIN, abandoned, lost)
+
+
+def _sqlite_engine(url: URL, pool_size: int) -> Engine:
     engine = sa.create_engine(
         url,
         hide_parameters=True,

@@ -64,6 +64,19 @@ class Gated:
 
 
 @dataclass(frozen=True, slots=True)
+class PassedAlone:
+    """As `Gated`; whether all acceptances were recorded; and who is `missing`, to be sorted out.
+
+    Acceptances of another batch are not recorded, nor those of a letter that was taken to be uncertain: they are to be
+    recorded as any outcome is.
+    """
+
+    gated: Gated
+    all_recorded: bool
+    missing: set[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Acceptances:
     """Deliveries that were accepted, all at their attempt of this number."""
 
@@ -197,7 +210,7 @@ def pass_gate(
     return _gated(session.sealer, found)
 
 
-def pass_alone(
+async def pass_alone(
     database: Database,
     claim: Claim,
     ids: Sequence[int],
@@ -206,24 +219,25 @@ def pass_alone(
     sender: int,
     lease_seconds: float,
     now_ms: int,
-) -> tuple[Gated, bool] | None:
-    """As `pass_gate`, with acceptances recorded, in a transaction of one statement; for PostgreSQL.
+) -> PassedAlone | None:
+    """As `pass_gate`, with acceptances recorded, in a transaction of one statement that the loop asks; for PostgreSQL.
 
     It costs one round trip, where both within a transaction take four. None where the gate is shut: then nothing is
-    recorded, either. Else with whether all acceptances were: those of another batch, or of a letter that was taken to
-    be uncertain, are not, and are to be recorded as any outcome is. Those who may not pass are skipped or moved in a
-    second transaction.
+    recorded, either.
     """
     values = _values(claim, ids, accepted, sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
-    found = _found(database.rows_alone(_POSTGRESQL_GATE, values))
+    found = _found(await database.rows_alone(_POSTGRESQL_GATE, values))
     if found is None:
         return None
-    if len(found.rows) < len(ids):
-        with database.begin() as session:
-            # A cancel may have come between.
-            hold(session, claim.batch)
-            _sort_out(session, claim, found.missing(ids), now_ms)
-    return _gated(database.sealer, found), found.accepted == len(accepted.deliveries)
+    missing = found.missing(ids) if len(found.rows) < len(ids) else set()
+    return PassedAlone(_gated(database.sealer, found), found.accepted == len(accepted.deliveries), missing)
+
+
+def sort_out(session: Session, claim: Claim, ids: set[int], now_ms: int) -> None:
+    """Skip or move those whom `pass_alone` did not let through."""
+    # A cancel may have come between.
+    hold(session, claim.batch)
+    _sort_out(session, claim, ids, now_ms)
 
 
 def still_open(session: Session, claim: Claim, delivery: int, attempt: int, *, now_ms: int) -> bool:

@@ -6,10 +6,12 @@ The kernel notices a dead machine and a cut line. Of a server whose processes st
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import struct
 import time
+from collections.abc import Callable
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -17,6 +19,7 @@ from psycopg.abc import PQGen
 from sqlalchemy import event
 from sqlalchemy.engine import Connection as EngineConnection
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import InvalidatePoolError
 
 QUIET_SECONDS = 20.0  # without an octet from the server, after which somebody asks it whether it is there
 ANSWER_SECONDS = 10.0  # that it has for its answer
@@ -51,39 +54,74 @@ class Connection(psycopg.Connection[Any]):
 
     def wait(self, gen: PQGen[_Value], *args: Any, **more: Any) -> _Value:
         """As psycopg's; raises SilentServerError, and the connection is closed."""
-        return super().wait(self._watched(gen), *args, **more)
-
-    def _watched(self, gen: PQGen[_Value]) -> PQGen[_Value]:
-        # Costs nothing while the server answers: psycopg says ten times a second that nothing has come.
-        since = asked = 0.0
         try:
-            wanted = next(gen)
-            while True:
-                ready = yield wanted
-                if ready:
-                    since = 0.0
-                elif not since:
-                    since = asked = time.monotonic()
-                elif time.monotonic() - asked >= QUIET_SECONDS:
-                    self._give_up_if_silent(since)
-                    asked = time.monotonic()
-                wanted = gen.send(ready)
-        except StopIteration as done:
-            value: _Value = done.value
-            return value
+            return super().wait(_watched(gen, self._is_there), *args, **more)
+        except SilentServerError:
+            self.abandoned.add(self.info.backend_pid)
+            self.close()
+            raise
 
-    def _give_up_if_silent(self, since: float) -> None:
-        if time.monotonic() - since < self.longest and _answers(self.fileno()):
-            return
-        self.abandoned.add(self.info.backend_pid)
-        self.close()
-        raise SilentServerError("the server has fallen silent")
+    def _is_there(self, since: float) -> bool:
+        return time.monotonic() - since < self.longest and _answers(*_peer(self.fileno()))
 
 
-def _answers(fileno: int) -> bool:
-    """Whether who is at the other end of this socket answers anybody."""
+class LoopConnection(psycopg.AsyncConnection[Any]):
+    """The same for an event loop, which goes on while the server is asked whether it is there."""
+
+    longest: float = LONGEST_SECONDS
+    abandoned: set[int]
+    _question: asyncio.Future[bool] | None = None
+
+    async def wait(self, gen: PQGen[_Value], *args: Any, **more: Any) -> _Value:
+        """As psycopg's; raises SilentServerError, and the connection is closed."""
+        try:
+            return await super().wait(_watched(gen, self._is_there), *args, **more)
+        except SilentServerError:
+            self.abandoned.add(self.info.backend_pid)
+            await self.close()
+            raise
+
+    def _is_there(self, since: float) -> bool | None:
+        if time.monotonic() - since >= self.longest:
+            return False
+        if self._question is None:
+            self._question = asyncio.get_running_loop().run_in_executor(None, _answers, *_peer(self.fileno()))
+        if not self._question.done():
+            return None
+        question, self._question = self._question, None
+        return question.result()
+
+
+def _watched(gen: PQGen[_Value], is_there: Callable[[float], bool | None]) -> PQGen[_Value]:
+    """What `gen` does; `is_there` is asked of a server that has said nothing since then, None is an answer to come."""
+    # Costs nothing while the server answers: psycopg says ten times a second that nothing has come.
+    since = asked = 0.0
+    try:
+        wanted = next(gen)
+        while True:
+            ready = yield wanted
+            if ready:
+                since = 0.0
+            elif not since:
+                since = asked = time.monotonic()
+            elif time.monotonic() - asked >= QUIET_SECONDS and (there := is_there(since)) is not None:
+                if not there:
+                    raise SilentServerError("the server has fallen silent")
+                asked = time.monotonic()
+            wanted = gen.send(ready)
+    except StopIteration as done:
+        value: _Value = done.value
+        return value
+
+
+def _peer(fileno: int) -> tuple[int, Any]:
+    """Family and address of who is at the other end of this socket."""
     with socket.socket(fileno=os.dup(fileno)) as ours:
-        family, peer = ours.family, ours.getpeername()
+        return ours.family, ours.getpeername()
+
+
+def _answers(family: int, peer: Any) -> bool:
+    """Whether who listens there answers anybody."""
     with socket.socket(family, socket.SOCK_STREAM) as other:
         other.settimeout(ANSWER_SECONDS)
         try:
@@ -96,8 +134,11 @@ def _answers(fileno: int) -> bool:
     return True
 
 
-def attend(engine: Engine, first: LiteralString) -> None:
-    """Have all connections of this engine be such; `first` is the statement that each begins with."""
+def attend(engine: Engine, first: LiteralString) -> set[int]:
+    """Have all connections of this engine be such; `first` is the statement that each begins with.
+
+    Returns where the server's processes are kept that were given up: whoever is to use a connection next ends them.
+    """
     abandoned: set[int] = set()
 
     @event.listens_for(engine, "do_connect")
@@ -109,13 +150,32 @@ def attend(engine: Engine, first: LiteralString) -> None:
     # Before SQLAlchemy asks the first of them what isolation it comes back to.
     @event.listens_for(engine, "connect", insert=True)
     def begin(dbapi: Connection, _record: Any) -> None:
-        given_up = list(abandoned)
         dbapi.autocommit = True
-        if given_up:
-            dbapi.execute(_END, [given_up])
-            abandoned.difference_update(given_up)
         dbapi.execute(first)
         dbapi.autocommit = False
+
+    @event.listens_for(engine, "checkout")
+    def end(dbapi: Connection, _record: Any, _proxy: Any) -> None:
+        given_up = list(abandoned)
+        if not given_up:
+            return
+        try:
+            dbapi.autocommit = True
+            dbapi.execute(_END, [given_up])
+            dbapi.autocommit = False
+        except psycopg.Error as error:
+            raise InvalidatePoolError from error
+        abandoned.difference_update(given_up)
+
+    return abandoned
+
+
+async def end_abandoned(connection: LoopConnection) -> None:
+    """As every use of one of the engine's connections begins: end what was given up."""
+    given_up = list(connection.abandoned)
+    if given_up:
+        await connection.execute(_END, [given_up])
+        connection.abandoned.difference_update(given_up)
 
 
 def let_last(connection: EngineConnection) -> None:

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from service.audience.departures import leave, note
 from service.delivery import control, release, standing
-from service.delivery.account import Account
+from service.delivery.account import Account, Alone
 from service.delivery.correcting import Proofreader
 from service.delivery.limits import Limits
 from service.delivery.meter import Meter
@@ -229,7 +229,10 @@ def test_a_copy_that_answers_in_place_of_the_server_is_not_claimed_from_unseen(
     journal.close()
 
 
-def test_a_batch_in_work_takes_a_copy_for_a_database_that_was_lost(postgresql_database, tmp_path, clock, monkeypatch):
+@pytest.mark.parametrize("by_one_statement", [False, True])
+def test_a_batch_in_work_takes_a_copy_for_a_database_that_was_lost(
+    postgresql_database, tmp_path, clock, monkeypatch, by_one_statement
+):
     world = World(postgresql_database, tmp_path, clock)
     _, journal, claim = world.start()
     returned = []
@@ -243,12 +246,22 @@ def test_a_batch_in_work_takes_a_copy_for_a_database_that_was_lost(postgresql_da
         asked.append(session.scalar(sa.text("SELECT pg_backend_pid()")))
         return len(asked)
 
-    assert asyncio.run(account.transaction(work)) == 1
-    assert not returned
-    replaced_in_silence(world.database, monkeypatch)
-    # What the copy said is not believed: it is compared, and asked again.
-    assert asyncio.run(account.transaction(work)) == 3
-    assert len(returned) == 1
+    async def alone(database, _accepted):
+        asked.append(await database.rows_alone("SELECT pg_backend_pid()", {}))
+        return Alone(len(asked), all_recorded=True)
+
+    with asyncio.Runner() as loop:
+        ask = {"alone": alone} if by_one_statement else {}
+        # The first reads the limits: what has more to do than one statement is a transaction of several.
+        assert loop.run(account.transaction(work)) == 1
+        assert loop.run(account.transaction(work, **ask)) == 2
+        assert not returned
+        replaced_in_silence(world.database, monkeypatch)
+        # What the copy said is not believed: it is compared, and asked again; each connection tells of its own end.
+        lost = 2 if by_one_statement else 1
+        assert loop.run(account.transaction(work, **ask)) == 3 + lost
+        assert len(returned) == lost
+        assert asked[2] != asked[1]
     offload.close()
     journal.close()
 

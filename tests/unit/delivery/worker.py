@@ -58,14 +58,14 @@ class Troubled:
         if fate == "after":
             raise DatabaseAwayError("lost after the commit")
 
-    def rows_alone(self, statement, parameters):
+    async def rows_alone(self, statement, parameters):
         """Lost as transactions of several statements are: nothing of it stands, or all."""
         if self.away:
             raise DatabaseAwayError("away")
         fate = self.lose.pop(0) if self.lose else "no"
         if fate == "before":
             raise DatabaseAwayError("lost before the commit")
-        rows = self._database.rows_alone(statement, parameters)
+        rows = await self._database.rows_alone(statement, parameters)
         if fate == "after":
             raise DatabaseAwayError("lost after the commit")
         return rows

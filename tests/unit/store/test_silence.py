@@ -1,5 +1,6 @@
 """A PostgreSQL that is there and says nothing is given up; one that only takes its time is not."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -46,18 +47,18 @@ def stopped(pid):
         os.kill(pid, signal.SIGCONT)
 
 
-def alone(database, statement, **values):
-    return database.rows_alone(statement, values)[0][0]
+@pytest.fixture
+def alone():
+    """Asks statements alone, all of one event loop."""
+    with asyncio.Runner() as runner:
+        yield lambda database, statement, **values: runner.run(database.rows_alone(statement, values))[0][0]
 
 
 def test_a_silent_server_is_given_up_within_half_a_minute():
     assert silence.QUIET_SECONDS + silence.ANSWER_SECONDS <= 30
 
 
-ASKED = {
-    "a transaction": lambda database: transact(database, "SELECT 1"),
-    "a statement alone": lambda database: alone(database, "SELECT 1"),
-}
+WAYS = ("a transaction", "a statement alone")
 
 
 def transact(database, statement):
@@ -65,17 +66,33 @@ def transact(database, statement):
         return session.scalar(sa.text(statement))
 
 
-@pytest.mark.parametrize("ask", ASKED.values(), ids=ASKED)
+@pytest.fixture(params=WAYS)
+def ask(request, alone):
+    """Asks a statement in one way or the other."""
+    return {"a transaction": transact, "a statement alone": alone}[request.param]
+
+
+@pytest.fixture
+def longest(monkeypatch):
+    """So long either kind of connection waits for its own answer."""
+
+    def set_longest(seconds):
+        for kind in (silence.Connection, silence.LoopConnection):
+            monkeypatch.setattr(kind, "longest", seconds)
+
+    return set_longest
+
+
 def test_a_server_that_has_fallen_silent_counts_as_away_and_the_next_connection_as_another(cut_off, hasty, ask):
     database, weather = cut_off
-    assert ask(database) == 1
+    assert ask(database, "SELECT 1") == 1
     weather.stalled = True
     before = time.monotonic()
     with pytest.raises(DatabaseAwayError, match="SilentServerError"):
-        ask(database)
+        ask(database, "SELECT 1")
     assert time.monotonic() - before < 5
     weather.stalled = False
-    assert ask(database) == 1
+    assert ask(database, "SELECT 1") == 1
     assert database.losses == 1
 
 
@@ -91,35 +108,66 @@ def test_a_commit_that_is_not_answered_counts_as_away(cut_off, hasty):
         commit()
 
 
-def test_a_statement_may_take_long_where_the_server_answers_others(postgresql_database, cut_off, hasty):
+def test_a_loop_goes_on_while_a_server_is_silent_and_while_it_is_asked_whether_it_is_there(cut_off, hasty):
+    database, weather = cut_off
+
+    async def turns():
+        await database.rows_alone("SELECT 1", {})
+        weather.stalled = True
+        asking = asyncio.create_task(database.rows_alone("SELECT 1", {}))
+        longest, last = 0.0, time.monotonic()
+        while not asking.done():
+            await asyncio.sleep(0.005)
+            longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        with pytest.raises(DatabaseAwayError, match="SilentServerError"):
+            await asking
+        return longest
+
+    # To be asked takes three tenths.
+    assert asyncio.run(turns()) < 0.2
+
+
+def test_a_statement_may_take_long_where_the_server_answers_others(postgresql_database, cut_off, hasty, ask):
     by_tcp, _ = cut_off
     for database in (postgresql_database, by_tcp):
-        assert alone(database, "SELECT 1 FROM pg_sleep(1.5)") == 1
+        assert ask(database, "SELECT 1 FROM pg_sleep(1.5)") == 1
         assert database.losses == 0
 
 
-def test_a_server_process_that_stands_still_alone_is_given_up_too(postgresql_database, hasty, monkeypatch):
-    pid = alone(postgresql_database, PID)
+def test_a_server_process_that_stands_still_alone_is_given_up_too(postgresql_database, hasty, longest, ask):
+    pid = ask(postgresql_database, PID)
     with stopped(pid):
-        monkeypatch.setattr(silence.Connection, "longest", 1.0)
+        longest(1.0)
         with pytest.raises(DatabaseAwayError, match="SilentServerError"):
-            alone(postgresql_database, "SELECT 1")
+            ask(postgresql_database, "SELECT 1")
 
 
-def test_what_was_given_up_is_not_begun_when_the_server_wakes_up(postgresql_database, hasty, monkeypatch):
+def test_what_was_given_up_is_not_begun_when_the_server_wakes_up(postgresql_database, hasty, longest, ask):
     insert, count = "INSERT INTO done VALUES (1) RETURNING a", "SELECT count(*) FROM done"
     with postgresql_database.begin() as session:
         session.execute(sa.text("CREATE TABLE done (a int)"))
-    pid = alone(postgresql_database, PID)
+    pid = ask(postgresql_database, PID)
     # Prepared now: the next time all of it is in the server's hands at once.
-    assert alone(postgresql_database, insert) == 1
-    monkeypatch.setattr(silence.Connection, "longest", 1.0)
+    assert ask(postgresql_database, insert) == 1
+    longest(1.0)
     with stopped(pid):
         with pytest.raises(DatabaseAwayError):
-            alone(postgresql_database, insert)
+            ask(postgresql_database, insert)
+        # By whatever connection is there.
         assert transact(postgresql_database, count) == 1
     gone(pid)
     assert transact(postgresql_database, count) == 1
+
+
+def test_a_statement_alone_ends_what_another_connection_gave_up(postgresql_database, hasty, longest, alone):
+    pid = transact(postgresql_database, PID)
+    alone(postgresql_database, "SELECT 1")
+    longest(1.0)
+    with stopped(pid):
+        with pytest.raises(DatabaseAwayError):
+            transact(postgresql_database, "SELECT 1")
+        assert alone(postgresql_database, "SELECT 1") == 1
+    gone(pid)
 
 
 def gone(pid):
@@ -129,8 +177,8 @@ def gone(pid):
         time.sleep(0.01)
 
 
-def test_a_migration_may_take_as_long_as_it_likes(postgresql_database, hasty, monkeypatch, tmp_path):
-    monkeypatch.setattr(silence.Connection, "longest", 0.5)
+def test_a_migration_may_take_as_long_as_it_likes(postgresql_database, hasty, longest, tmp_path):
+    longest(0.5)
     folder = next_migrations(tmp_path / "next")
     last = folder / "versions" / f"{NEXT}_next.py"
     last.write_text(last.read_text().replace("def upgrade():\n", SLOWLY))

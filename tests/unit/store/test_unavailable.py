@@ -1,8 +1,12 @@
 """What a database says when it is away, busy or in a knot is one error, which callers wait out."""
 
+import asyncio
 import contextlib
+import multiprocessing
+import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,13 @@ def test_a_server_that_takes_the_connection_and_says_nothing_counts_as_a_databas
         database = Database(url, Sealer(KEYRING))
         with pytest.raises(DatabaseAwayError, match="ConnectionTimeout"), database.read():
             pass
+
+
+@pytest.fixture
+def loop():
+    """An event loop, of which statements alone are asked."""
+    with asyncio.Runner() as runner:
+        yield runner
 
 
 # The service's own, in libpq's words.
@@ -93,7 +104,7 @@ def test_a_servers_stricter_default_holds_for_none_of_our_transactions(postgresq
         name = postgresql_database.url.database
         session.execute(sa.text(f"ALTER DATABASE \"{name}\" SET default_transaction_isolation = 'serializable'"))
     with contextlib.closing(Database(postgresql_database.url, Sealer(KEYRING))) as ours:
-        told = [ours.rows_alone(isolation, {})[0][0]]
+        told = [asyncio.run(ours.rows_alone(isolation, {}))[0][0]]
         for way in (ours.begin, ours.look, ours.read, ours.begin):
             with way() as session:
                 told.append(session.scalar(sa.text(isolation)))
@@ -168,7 +179,7 @@ def test_a_statement_that_was_cancelled_or_whose_server_process_ended_counts_so_
 
 
 def test_a_connection_that_died_while_it_lay_idle_is_replaced_before_it_is_used(postgresql_database, monkeypatch):
-    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
     own = sa.text("SELECT pg_backend_pid()")
     with postgresql_database.read() as session:
         before = session.scalar(own)
@@ -202,42 +213,101 @@ def test_a_duplicate_that_the_driver_reports_names_its_rule_and_no_value(postgre
     assert "4711" not in str(caught.value)
 
 
-def test_a_statement_alone_is_committed_and_its_connection_serves_transactions_again(postgresql_database):
+def test_a_statement_alone_is_committed_and_seen_by_transactions(postgresql_database, loop):
     made = "CREATE TABLE lasting (a int PRIMARY KEY)"
     with postgresql_database.begin() as session:
         session.execute(sa.text(made))
-    assert postgresql_database.rows_alone("INSERT INTO lasting VALUES (%(a)s) RETURNING a", {"a": 1}) == [(1,)]
+    insert = "INSERT INTO lasting VALUES (%(a)s) RETURNING a"
+    assert loop.run(postgresql_database.rows_alone(insert, {"a": 1})) == [(1,)]
     with pytest.raises(DuplicateError), postgresql_database.begin() as session:
         session.execute(sa.text("INSERT INTO lasting VALUES (2), (1)"))
     with postgresql_database.read() as session:
         assert session.execute(sa.text("SELECT a FROM lasting")).scalars().all() == [1]
 
 
+OWN = "SELECT pg_backend_pid()"
+
+
+def test_statements_alone_of_one_loop_share_a_connection_and_wait_for_each_other(postgresql_database, loop):
+    async def three():
+        return await asyncio.gather(*(postgresql_database.rows_alone(OWN, {}) for _ in range(3)))
+
+    found = loop.run(three())
+    assert found[0] == found[1] == found[2] == loop.run(postgresql_database.rows_alone(OWN, {}))
+    with postgresql_database.read() as session:
+        assert session.scalar(sa.text(OWN)) != found[0][0][0]
+
+
+def test_another_loop_gets_a_connection_of_its_own_and_that_of_an_ended_one_is_closed(postgresql_database, loop):
+    first = loop.run(postgresql_database.rows_alone(OWN, {}))[0][0]
+    assert asyncio.run(postgresql_database.rows_alone(OWN, {}))[0][0] != first
+    alive = "SELECT count(*) FROM pg_stat_activity WHERE pid = %(pid)s"
+    give_up = time.monotonic() + 10
+    while loop.run(postgresql_database.rows_alone(alive, {"pid": first})) != [(0,)]:
+        assert time.monotonic() < give_up
+    assert postgresql_database.losses == 0
+
+
 def test_a_statement_alone_waits_for_a_server_that_went_away_while_its_connection_lay_idle(
-    postgresql_database, monkeypatch
+    postgresql_database, monkeypatch, loop
 ):
-    monkeypatch.setattr("service.store.database._TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
     url = postgresql_database.url
     with Proxy(Path(str(url.query["host"])) / ".s.PGSQL.5432") as proxy:
         through = url.set(host="127.0.0.1", port=proxy.port, query={})
         database = Database(through.render_as_string(hide_password=False), Sealer(KEYRING))
-        assert database.rows_alone("SELECT 1", {}) == [(1,)]
+        assert loop.run(database.rows_alone("SELECT 1", {})) == [(1,)]
         proxy.weather.refusing = True
         proxy.reset()
         for _ in range(2):
             with pytest.raises(DatabaseAwayError):
-                database.rows_alone("SELECT 1", {})
+                loop.run(database.rows_alone("SELECT 1", {}))
+        assert database.losses == 1
         proxy.weather.refusing = False
-        assert database.rows_alone("SELECT 1", {}) == [(1,)]
+        assert loop.run(database.rows_alone("SELECT 1", {})) == [(1,)]
         database.close()
 
 
+def test_a_connection_of_a_loop_that_died_while_it_lay_idle_is_replaced_and_counted(
+    postgresql_database, monkeypatch, loop
+):
+    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
+    before = loop.run(postgresql_database.rows_alone(OWN, {}))[0][0]
+    with postgresql_database.begin() as session:
+        session.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before})
+    assert loop.run(postgresql_database.rows_alone(OWN, {}))[0][0] != before
+    assert postgresql_database.losses == 1
+
+
 @pytest.mark.parametrize(
-    "statement",
-    ["SELECT pg_terminate_backend(pg_backend_pid())", "DO $$ BEGIN RAISE deadlock_detected; END $$"],
+    ("statement", "losses"),
+    [("SELECT pg_terminate_backend(pg_backend_pid())", 1), ("DO $$ BEGIN RAISE deadlock_detected; END $$", 0)],
 )
-def test_a_statement_alone_fails_as_everything_else_does(postgresql_database, statement):
+def test_a_statement_alone_fails_as_everything_else_does(postgresql_database, loop, statement, losses):
     with pytest.raises(DatabaseAwayError):
-        postgresql_database.rows_alone(statement, {})
-    with postgresql_database.read() as session:
-        assert session.scalar(sa.text("SELECT 1")) == 1
+        loop.run(postgresql_database.rows_alone(statement, {}))
+    assert postgresql_database.losses == losses
+    assert loop.run(postgresql_database.rows_alone("SELECT 1", {})) == [(1,)]
+
+
+def test_a_statement_alone_that_is_called_off_leaves_no_answer_to_the_next(postgresql_database, loop):
+    async def call_off():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(postgresql_database.rows_alone("SELECT 4711 FROM pg_sleep(30)", {}), 0.1)
+        return await postgresql_database.rows_alone("SELECT 1", {})
+
+    assert loop.run(call_off()) == [(1,)]
+
+
+def test_a_child_does_not_use_its_parents_connection(postgresql_database, loop):
+    own = loop.run(postgresql_database.rows_alone(OWN, {}))[0][0]
+
+    def child():
+        found = asyncio.run(postgresql_database.rows_alone(OWN, {}))[0][0]
+        os._exit(0 if found != own else 1)
+
+    forked = multiprocessing.get_context("fork").Process(target=child)
+    forked.start()
+    forked.join(30)
+    assert forked.exitcode == 0
+    assert loop.run(postgresql_database.rows_alone(OWN, {}))[0][0] == own
