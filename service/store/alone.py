@@ -8,37 +8,32 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
-from sqlalchemy.engine import Engine
 
-from service.store import database
 from service.store.silence import LoopConnection, end_abandoned
 
 
 class Alone:
-    """Belongs to one database of one process; a loop that asks for the first time gets a connection.
+    """Belongs to one database of one process; a loop that asks for the first time gets a connection, by `connect`.
 
-    The connection is made as the `engine` makes its own, with the arguments in `named`, and begins with the statement
-    `first`. `lost` is called for each that is found dead.
+    `lost` is called for each that is found dead; `trusted` says whether one that was used last at that time, by
+    `time.monotonic`, is taken to be alive.
     """
 
     def __init__(
         self,
-        engine: Engine,
-        named: Mapping[str, Any],
-        first: LiteralString,
-        abandoned: set[int],
+        connect: Callable[[], Awaitable[LoopConnection]],
+        *,
         lost: Callable[[], None],
+        trusted: Callable[[float], bool],
     ) -> None:
-        self._engine = engine
-        self._named = named
-        self._first = first
-        self._abandoned = abandoned
+        self._connect = connect
         self._lost = lost
+        self._trusted = trusted
         self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
         self._turn = asyncio.Lock()
         self._connection: LoopConnection | None = None
@@ -80,18 +75,13 @@ class Alone:
 
     async def _alive(self) -> LoopConnection:
         """The connection there is, asked whether it lives if it lay idle, or a new one."""
-        if self._connection is not None and time.monotonic() - self._used_at >= database.TRUSTED_SECONDS:
+        if self._connection is not None and not self._trusted(self._used_at):
             with suppress(psycopg.Error):
                 await self._connection.execute("SELECT 1")
             if self._connection.closed:
                 self._drop()
         if self._connection is None:
-            arguments, named = self._engine.dialect.create_connect_args(self._engine.url)
-            wanted = {**named, **self._named, "autocommit": True}
-            connection = await LoopConnection.connect(*arguments, **wanted)
-            connection.abandoned = self._abandoned
-            await connection.execute(self._first)
-            self._connection = connection
+            self._connection = await self._connect()
         return self._connection
 
     def _drop(self) -> None:

@@ -255,10 +255,7 @@ class Database:
             _log.warning("database-away", error=str(error))
 
     async def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
-        """As `Session.rows`, of one statement that is a transaction by itself, over a connection of the running loop's.
-
-        It is committed when this returns. It spares the round trips of BEGIN and COMMIT, and a thread.
-        """
+        """As `Session.rows`, of a statement that is a transaction by itself, over the running loop's own connection."""
         assert self._alone is not None, "for PostgreSQL only"
         with _driver_translated():
             return await self._alone.rows(statement, parameters)
@@ -326,6 +323,10 @@ def checked_url(url: str) -> URL:
     return parsed
 
 
+def _trusted(used_at: float) -> bool:
+    return time.monotonic() - used_at < TRUSTED_SECONDS
+
+
 def _ping_after_pause(engine: Engine) -> None:
     """Ask a connection that lay idle whether it still lives, and take a new one if not.
 
@@ -339,7 +340,7 @@ def _ping_after_pause(engine: Engine) -> None:
     @event.listens_for(engine, "checkout")
     def ask(dbapi: Any, record: Any, _proxy: Any) -> None:
         since = record.info.get("idle_since")
-        if since is None or time.monotonic() - since < TRUSTED_SECONDS:
+        if since is None or _trusted(since):
             return
         try:
             engine.dialect.do_ping(dbapi)
@@ -355,8 +356,7 @@ def _postgresql_engine(url: URL, pool_size: int, lost: Callable[[], None]) -> tu
     ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
     engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
     _ping_after_pause(engine)
-    abandoned = silence.attend(engine, _BEGIN)
-    return engine, Alone(engine, ours, _BEGIN, abandoned, lost)
+    return engine, Alone(silence.attend(engine, _BEGIN, ours), lost=lost, trusted=_trusted)
 
 
 def _sqlite_engine(url: URL, pool_size: int) -> Engine:

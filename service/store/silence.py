@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, LiteralString, TypeVar
 
 import psycopg
@@ -134,10 +134,13 @@ def _answers(family: int, peer: Any) -> bool:
     return True
 
 
-def attend(engine: Engine, first: LiteralString) -> set[int]:
+def attend(
+    engine: Engine, first: LiteralString, arguments: Mapping[str, Any]
+) -> Callable[[], Awaitable[LoopConnection]]:
     """Have all connections of this engine be such; `first` is the statement that each begins with.
 
-    Returns where the server's processes are kept that were given up: whoever is to use a connection next ends them.
+    Returns what makes one of the same kind for an event loop, with the `arguments` that the engine has. Whoever is to
+    use any of them ends the server's processes that were given up.
     """
     abandoned: set[int] = set()
 
@@ -167,7 +170,14 @@ def attend(engine: Engine, first: LiteralString) -> set[int]:
             raise InvalidatePoolError from error
         abandoned.difference_update(given_up)
 
-    return abandoned
+    async def connect_loop() -> LoopConnection:
+        by_place, by_name = engine.dialect.create_connect_args(engine.url)
+        made = await LoopConnection.connect(*by_place, **{**by_name, **arguments, "autocommit": True})
+        made.abandoned = abandoned
+        await made.execute(first)
+        return made
+
+    return connect_loop
 
 
 async def end_abandoned(connection: LoopConnection) -> None:
