@@ -140,8 +140,9 @@ class Dispatcher:
     async def _all(self, lines: tuple[Line, ...], runs: dict[asyncio.Task[None], _Running]) -> None:
         """Until every run has ended; raises what one of them raised."""
         ask_at, follow_until = 0.0, suspended_monotonic() + self.follow_seconds
+        full: tuple[Line, ...] = ()
         while runs:
-            await self._wait(runs)
+            await self._wait(runs, full)
             for task in [task for task in runs if task.done()]:
                 del runs[task]
                 task.result()
@@ -149,7 +150,12 @@ class Dispatcher:
             # Each looks, so that none is forgotten while another works.
             idle = [running.idle(now) for running in runs.values()]
             ending = now < follow_until and all(running.ending for running in runs.values())
-            if not idle or not (ending or all(idle)) or len(runs) >= _RUNS or now < ask_at or not self._has_room(lines):
+            full = ()
+            if not idle or not (ending or all(idle)) or len(runs) >= _RUNS or now < ask_at:
+                continue
+            if not self._has_room(lines):
+                # What was handed over last fills the queue: that room comes is then what to wait for.
+                full = lines if ending else ()
                 continue
             without = {running.claim.provider for running in runs.values() if not running.ending} - {""}
             beside = [running.claim.batch for running in runs.values()]
@@ -159,10 +165,17 @@ class Dispatcher:
             if another is None or not ending:
                 ask_at = now + IDLE_SECONDS
 
-    async def _wait(self, runs: Iterable[asyncio.Task[None]]) -> None:
-        """Until something has happened, or for a moment."""
-        self._handed_over = asyncio.get_running_loop().create_future()
-        await asyncio.wait((*runs, self._handed_over), timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+    async def _wait(self, runs: Iterable[asyncio.Task[None]], full: Iterable[Line]) -> None:
+        """Until something has happened, one of the `full` lines has room, or for a moment."""
+        loop = asyncio.get_running_loop()
+        self._handed_over = loop.create_future()
+        rooms = [loop.create_task(_room(line)) for line in full]
+        try:
+            anything = (*runs, self._handed_over, *rooms)
+            await asyncio.wait(anything, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for room in rooms:
+                room.cancel()
 
     def _note_handed_over(self) -> None:
         if self._handed_over is not None and not self._handed_over.done():
@@ -326,3 +339,9 @@ class Dispatcher:
             for following in batches.to_ring(session, now_ms=now_ms, quiet_seconds=RING_QUIET_SECONDS, limit=1):
                 ring_after_commit(session, self.bell, SEND_BATCH, following)
         faults.point("after-ring")
+
+
+async def _room(line: Line) -> None:
+    """Until the line has room, or takes no more."""
+    with suppress(UnavailableError):
+        await line.wire.room(1)

@@ -317,3 +317,10 @@ def test_after_its_time_a_call_takes_up_no_other_batch(sqlite_database, tmp_path
     run = Run(sqlite_database, readers=60, chains=("en",), batch_limit=20)
     assert Worker(run, tmp_path, sink, follow=0.0).send()
     assert run.counts() == {"accepted": 20, "pending": 40}
+
+
+def test_a_call_goes_on_where_the_last_letters_of_a_batch_fill_the_queue_of_the_wire(database, tmp_path, sink):
+    run = Run(database, readers=1200, batch_limit=300)
+    assert Worker(run, tmp_path, sink, follow=60.0).send()
+    assert run.counts() == {"accepted": 1200}
+    assert run.state() == "sent"
