@@ -6,6 +6,7 @@ import datetime as dt
 import threading
 from collections import Counter, deque
 from collections.abc import Iterable
+from operator import attrgetter
 
 from service.clock import suspended_monotonic
 from service.domain.providers import KNOWN
@@ -18,6 +19,7 @@ REPLIES, GATE, DOT, GATED = "replies", "gate_seconds", "dot_seconds", "gated"
 LEASES_LOST, BATCHES = "leases_lost", "batches"
 OTHER = "other"  # any provider that is not a known one: a domain may name a reader
 _EVERY = 5.0  # seconds
+_KIND = attrgetter("reply_class", "provider", "relay")
 
 
 class Meter:
@@ -31,7 +33,7 @@ class Meter:
 
     def outcomes(self, mailing: int, spoken: Iterable[Outcome]) -> None:
         """Count what the relay said of letters of one mailing, by class, provider and relay."""
-        found = Counter((outcome.reply_class, outcome.provider, outcome.relay) for outcome in spoken)
+        found = Counter(map(_KIND, spoken))
         with self._lock:
             for (reply_class, named, relay), times in found.items():
                 provider = named if named in KNOWN else OTHER

@@ -32,7 +32,7 @@ from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
 from service.pace.groups import GROUP_LIMIT, group_size, lowest_rate
-from service.store import Session, batches, gate, mailings
+from service.store import Session, batches, gate, mailings, parting
 from service.store.batches import Claim
 from service.store.gate import Gated
 from service.store.instants import stored
@@ -158,9 +158,9 @@ class BatchRun:
         if self.claim.provider or not (limited := self.means.limits.limited_providers()):
             return ids
         # A limit holds for each letter, so none may go out among those of others.
-        found = batches.of_providers(session, self.claim, limited)
+        found = parting.of_providers(session, self.claim, limited)
         if found:
-            batches.part_off(session, self.claim, found)
+            parting.part_off(session, self.claim, found)
         gone = {one for parted in found.values() for one in parted}
         return [one for one in ids if one not in gone]
 
@@ -168,7 +168,7 @@ class BatchRun:
         found: dict[str, list[int]] = {}
         for delivery, provider in self._busy.items():
             found.setdefault(provider_key(session.sealer, provider), []).append(delivery)
-        batches.part_off(session, self.claim, found)
+        parting.part_off(session, self.claim, found)
 
     async def _send(self, ids: list[int]) -> None:
         position = 0

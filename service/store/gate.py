@@ -18,10 +18,11 @@ from service.domain.delivery import DeliveryState, Hindrance, SkipReason
 from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus
 from service.store.arrays import array_literal
-from service.store.batches import Claim, add_counts, hold, move_readers
+from service.store.batches import Claim, add_counts, hold
 from service.store.database import Database, Session
 from service.store.errors import SpoiledAddressError, UnknownKeyError
 from service.store.instants import database_now
+from service.store.parting import move_readers
 from service.store.readers import EDITION, day_of, paused
 from service.store.sealing import Sealer
 from service.store.tables import batches, deliveries, mailings, subscribers, suppressions

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from service.delivery import progress
 from service.delivery.recovery import Recovery
 from service.domain.limits import Limit, provider_scope, relay_scope
-from service.store import batches, gate, limits, subscribers, tables
+from service.store import gate, limits, parting, subscribers, tables
 from service.store.instants import stored
 from service.store.provider_keys import provider_key
 from tests.factories import add_readers
@@ -140,7 +140,7 @@ def test_what_is_part_off_is_counted_and_joins_what_waits_already(database):
     for claim in claims:
         ids = run.due(claim)
         with database.begin() as session:
-            batches.part_off(session, claim, {"d-0123456789abcdef": ids[:2]})
+            parting.part_off(session, claim, {"d-0123456789abcdef": ids[:2]})
     assert not miscounted(database, run.mailing)
     aside = [run.batch(number) for number in run.batch_ids() if run.batch(number).provider]
     assert [(one.provider, one.pending, one.chain) for one in aside] == [("d-0123456789abcdef", 4, "en")]
