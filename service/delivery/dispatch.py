@@ -342,6 +342,8 @@ class Dispatcher:
 
 
 async def _room(line: Line) -> None:
-    """Until the line has room, or takes no more."""
-    with suppress(UnavailableError):
+    """Until the line has room; a moment where it takes no more."""
+    try:
         await line.wire.room(1)
+    except UnavailableError:
+        await asyncio.sleep(_LOOK_SECONDS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import datetime as dt
 import time
@@ -324,3 +325,22 @@ def test_a_call_goes_on_where_the_last_letters_of_a_batch_fill_the_queue_of_the_
     assert Worker(run, tmp_path, sink, follow=60.0).send()
     assert run.counts() == {"accepted": 1200}
     assert run.state() == "sent"
+
+
+def test_a_wire_that_is_stopped_is_not_asked_for_room_again_and_again(sqlite_database, tmp_path, sink):
+    worker = Worker(Run(sqlite_database, readers=1), tmp_path, sink)
+    asked = []
+
+    async def ask():
+        lines = await worker.lines.ready()
+        lines[0].wire.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(1.0):
+                while True:
+                    await worker.dispatcher._wait((), lines)
+                    asked.append(lines)
+        await worker.lines.close()
+
+    asyncio.run(ask())
+    worker.dispatcher.offload.close()
+    assert len(asked) <= 4
