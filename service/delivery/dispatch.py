@@ -155,7 +155,7 @@ class Dispatcher:
                 continue
             if not self._has_room(lines):
                 # What was handed over last fills the queue: that room comes is then what to wait for.
-                full = lines if ending else ()
+                full = lines if ending and not self.stopping() else ()
                 continue
             without = {running.claim.provider for running in runs.values() if not running.ending} - {""}
             beside = [running.claim.batch for running in runs.values()]

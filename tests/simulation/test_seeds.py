@@ -77,6 +77,11 @@ def test_a_gate_whose_commit_was_lost_is_taken_back_by_a_host_that_slept_until_i
     assert simulate(seed, shelf).violations == []
 
 
+def test_a_worker_that_is_asked_to_stop_when_it_has_handed_over_a_batch_waits_in_peace(shelf):
+    """There is room on the wire, and nobody may use it: whoever looks for it again and again never comes to rest."""
+    assert simulate(8200801, shelf).violations == []
+
+
 @pytest.mark.slow
 def test_a_seed_tells_the_same_story_in_every_process(shelf):
     here = told(TOLD_TWICE, shelf)
