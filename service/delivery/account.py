@@ -36,7 +36,7 @@ class Doubtful:
 
 
 @dataclass(frozen=True, slots=True)
-class Alone(Generic[_Value]):
+class Answer(Generic[_Value]):
     """What a transaction of one statement came to.
 
     Whether it has recorded all acceptances, and what is to be done for it in another transaction.
@@ -48,7 +48,7 @@ class Alone(Generic[_Value]):
 
 
 # Asks the statement, in the loop; None where it declines.
-_AskAlone = Callable[[Database, Acceptances], Awaitable[Alone[_Value] | None]]
+_AskAlone = Callable[[Database, Acceptances], Awaitable[Answer[_Value] | None]]
 
 
 @dataclass(slots=True)

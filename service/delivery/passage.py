@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from service import faults
-from service.delivery.account import Alone
+from service.delivery.account import Answer
 from service.store import Database, Session, gate, limits
 from service.store.batches import Claim
 from service.store.gate import Acceptances, Gated
@@ -58,7 +58,7 @@ class Passage:
         _before_commit()
         return gated
 
-    async def gate_alone(self, database: Database, accepted: Acceptances) -> Alone[Gated | None] | None:
+    async def gate_alone(self, database: Database, accepted: Acceptances) -> Answer[Gated | None] | None:
         """The same where no cap counts, in a transaction of one statement, as `store.gate.pass_alone` does."""
         _before_commit()
         now_ms = stored(self.now)
@@ -75,7 +75,7 @@ class Passage:
             return None
         missing = passed.missing
         rest = (lambda session: gate.sort_out(session, self.claim, missing, now_ms)) if missing else None
-        return Alone(passed.gated, passed.all_recorded, rest)
+        return Answer(passed.gated, passed.all_recorded, rest)
 
 
 def _before_commit() -> None:

@@ -9,7 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
@@ -129,7 +129,7 @@ class Session:
 def _driver_rows(connection: Connection, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     import psycopg
 
-    driver: psycopg.Connection[Any] = connection.connection.driver_connection  # type: ignore[assignment]
+    driver = cast("psycopg.Connection[Any]", connection.connection.driver_connection)
     try:
         # Prepared, so planned once per connection; binary, because octets are not written out in hexadecimal then.
         return driver.execute(statement, parameters, prepare=True, binary=True).fetchall()

@@ -20,17 +20,7 @@ def move_readers(session: Session, claimed: Claim, moves: Mapping[str, Sequence[
     serialise_batch_ids(session)
     for chain, ids in moves.items():
         number = _next_id(session)
-        session.execute(
-            batches.insert().values(
-                id=number,
-                mailing_id=claimed.mailing,
-                chain=chain,
-                rendition_id=None,
-                open=True,
-                provider=claimed.provider,
-                pending=len(ids),
-            )
-        )
+        _open(session, claimed, number, chain=chain, rendition=None, provider=claimed.provider, pending=len(ids))
         session.execute(deliveries.update().where(deliveries.c.id.in_(ids)).values(batch_id=number))
         add_counts(session, claimed.batch, {DeliveryState.PENDING: -len(ids)})
 
@@ -52,17 +42,16 @@ def part_off(session: Session, claimed: Claim, by_provider: Mapping[str, Sequenc
         grown = {"pending": batches.c.pending + moved, "open": True, "due_at": 0, "rung_at": 0}
         if session.execute(into.values(grown)).rowcount or not moved:
             continue
-        session.execute(
-            batches.insert().values(
-                id=number,
-                mailing_id=claimed.mailing,
-                chain=claimed.chain,
-                rendition_id=claimed.rendition,
-                open=True,
-                provider=provider,
-                pending=moved,
-            )
+        _open(
+            session, claimed, number, chain=claimed.chain, rendition=claimed.rendition, provider=provider, pending=moved
         )
+
+
+def _open(
+    session: Session, claimed: Claim, number: int, *, chain: str, rendition: int | None, provider: str, pending: int
+) -> None:
+    values = {"chain": chain, "rendition_id": rendition, "provider": provider, "pending": pending}
+    session.execute(batches.insert().values(id=number, mailing_id=claimed.mailing, open=True, **values))
 
 
 def _waiting_batch(session: Session, claimed: Claim, provider: str) -> int | None:

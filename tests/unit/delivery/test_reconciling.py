@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from service.audience.departures import leave, note
 from service.delivery import control, release, standing
-from service.delivery.account import Account, Alone
+from service.delivery.account import Account, Answer
 from service.delivery.correcting import Proofreader
 from service.delivery.limits import Limits
 from service.delivery.meter import Meter
@@ -248,7 +248,7 @@ def test_a_batch_in_work_takes_a_copy_for_a_database_that_was_lost(
 
     async def alone(database, _accepted):
         asked.append(await database.rows_alone("SELECT pg_backend_pid()", {}))
-        return Alone(len(asked), all_recorded=True)
+        return Answer(len(asked), all_recorded=True)
 
     with asyncio.Runner() as loop:
         ask = {"alone": alone} if by_one_statement else {}
