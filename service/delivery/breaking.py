@@ -91,9 +91,9 @@ class Guard:
         self.watch.wrote(letters, self.account.now())
         return letters, held
 
-    async def tend(self, *, at_once: bool = False) -> None:
+    async def tend(self) -> None:
         """Have due trips take effect, tell of relays in trouble, and learn whom to leave alone."""
-        watch = self.watch
+        watch, tripped = self.watch, False
         watch.repeat()
         if watch.due and self.account.open:
             # What a trip takes back must have been recorded before.
@@ -104,25 +104,24 @@ class Guard:
                 watch.due.appendleft(trip)
                 return
             watch.applied(trip)
-            at_once = True
-        if at_once or watch.stale:
-            await self._look()
+            tripped = True
+        if tripped or watch.stale:
+            known = await self._transaction(breakers.every, writes=False)
+            if known is not None:
+                await self.heed(known)
 
-    async def _look(self) -> None:
+    async def heed(self, known: dict[str, Breaker]) -> None:
         """Learn who is left alone; write only where a relay's row is not what this worker sees."""
-        known = await self._transaction(breakers.every, writes=False)
-        if known is None:
-            return
         states = [_State(wire.relay.name, wire.trouble, wire.trouble_kind, wire.connected) for wire in self.wires]
         if any(state.trouble or (state.connected and relay_scope(state.name) in known) for state in states):
             known = await self._transaction(partial(self._tell_all, states, known)) or known
         self.watch.learn(known, self.account.now())
 
     async def end(self) -> None:
-        """The run is over: nothing that it has seen is left unsaid."""
+        """The run is over: nothing that it has seen is left unsaid, once it has heeded what is known then."""
         self.watch.batch_over(self.mailing)
         self.watch.repeat(at_once=True)
-        await self.tend(at_once=True)
+        await self.tend()
 
     async def _transaction(self, work: Callable[[Session], _Value], *, writes: bool = True) -> _Value | None:
         """What `work` returns; None while the database is away."""

@@ -43,6 +43,7 @@ from service.store import (
 )
 from service.store.batches import Claim
 from service.store.instants import stored
+from service.store.mailings import Mailing
 
 # As many renditions as one issue has chains; an old mailing's make room.
 _CACHED_RENDITIONS = 16
@@ -64,21 +65,30 @@ class _Running:
     """One batch in work, and whether it only waits."""
 
     claim: Claim
+    # Whether it will look for the end of its mailing no more, for it is looking now, or has.
+    finishing: bool = False
     _run: BatchRun | None = None
     _idleness: Idleness | None = None
 
     def watch(self, run: BatchRun) -> None:
         """It has begun."""
-        self._run, self._idleness = run, Idleness(lambda: run.waited)
+        self._run, self._idleness = run, Idleness(lambda: run.waiting.seconds)
 
     @property
     def ending(self) -> bool:
         """Whether all its letters have been handed over."""
         return self._run is not None and self._run.ending
 
+    def will_finish(self, mailing: int) -> bool:
+        """Whether it will look for the end of that mailing, later than now."""
+        return self.claim.mailing == mailing and not self.finishing
+
     def idle(self, now: float) -> bool:
         """Whether it has waited for long, so that another batch may be taken up beside it."""
         return self._idleness is not None and self._idleness.look(now)
+
+
+_Runs = dict[asyncio.Task[None], _Running]
 
 
 @dataclass(slots=True)
@@ -127,7 +137,7 @@ class Dispatcher:
         if claim is None:
             return False
         faults.point("after-claim")
-        runs: dict[asyncio.Task[None], _Running] = {}
+        runs: _Runs = {}
         self._start(lines, claim, runs)
         try:
             await self._all(lines, runs)
@@ -137,7 +147,7 @@ class Dispatcher:
         await self.offload.database(self._store_measures)
         return True
 
-    async def _all(self, lines: tuple[Line, ...], runs: dict[asyncio.Task[None], _Running]) -> None:
+    async def _all(self, lines: tuple[Line, ...], runs: _Runs) -> None:
         """Until every run has ended; raises what one of them raised."""
         ask_at, follow_until = 0.0, suspended_monotonic() + self.follow_seconds
         full: tuple[Line, ...] = ()
@@ -181,9 +191,9 @@ class Dispatcher:
         if self._handed_over is not None and not self._handed_over.done():
             self._handed_over.set_result(None)
 
-    def _start(self, lines: tuple[Line, ...], claim: Claim, runs: dict[asyncio.Task[None], _Running]) -> None:
+    def _start(self, lines: tuple[Line, ...], claim: Claim, runs: _Runs) -> None:
         running = _Running(claim)
-        runs[asyncio.get_running_loop().create_task(self._send(lines, running))] = running
+        runs[asyncio.get_running_loop().create_task(self._send(lines, running, runs))] = running
 
     def _note_dots(self, lines: tuple[Line, ...]) -> None:
         for line in lines:
@@ -197,18 +207,23 @@ class Dispatcher:
         except UnavailableError:
             return False
 
-    async def _send(self, lines: tuple[Line, ...], running: _Running) -> None:
-        """Send one claimed batch, with one log line; a database that goes away meanwhile is waited for."""
+    async def _send(self, lines: tuple[Line, ...], running: _Running, runs: _Runs) -> None:
+        """Send one claimed batch, with one log line; a database that goes away meanwhile is waited for.
+
+        Of the `runs` of this call, as they come and go, the last of a mailing looks whether that is its end.
+        """
         claim = running.claim
         patience = Patience(self.stopping)
         there = partial(until_there, self.offload, patience=patience, batch=claim.batch)
         try:
             run = await there(lambda: self._prepare(claim, lines))
         except UnprintableError as error:
+            running.finishing = True
             problem = str(error)
             await there(lambda: self._set_aside(claim, problem))
             return
         if run is None:
+            running.finishing = True
             await there(lambda: self._finish(claim))
             return
         running.watch(run)
@@ -218,7 +233,10 @@ class Dispatcher:
         self._note_dots(lines)
         self.meter.count(BATCHES)
         faults.point("before-finish")
-        await there(lambda: self._finish(claim, run.objection))
+        running.finishing = True
+        last = not any(one.will_finish(claim.mailing) for task, one in runs.items() if not task.done())
+        if last or run.objection is not None:
+            await there(lambda: self._finish(claim, run.objection))
         faults.point("after-finish")
         _log.info("batch-sent", batch=claim.batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
 
@@ -276,8 +294,15 @@ class Dispatcher:
                 return None
             domain = publication.sender_domain(session)
             mailing = mailings.get(session, claim.mailing)
+            run = self._run(lines, claim, rendition, domain, mailing)
+            run.prepare(session)
         if self.books is not None:
             self.books.begin(mailing)
+        return run
+
+    def _run(
+        self, lines: tuple[Line, ...], claim: Claim, rendition: Rendition, domain: str, mailing: Mailing
+    ) -> BatchRun:
         means = Means(
             self.database,
             self.pace,

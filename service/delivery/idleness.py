@@ -3,12 +3,38 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+
+from service.clock import suspended_monotonic
 
 IDLE_SECONDS = 2.0
 # A domain in a tarpit lets a letter through now and then: that is waiting, too.
 _SHARE = 0.9
+
+
+@dataclass(slots=True)
+class Waiting:
+    """How long one run has had nothing to hand over, or no room for it: time that another batch may use."""
+
+    _seconds: float = 0.0
+    _since: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        """In all, until now."""
+        return self._seconds + (0.0 if self._since is None else suspended_monotonic() - self._since)
+
+    @contextmanager
+    def counted(self) -> Iterator[None]:
+        """Count the time of the block."""
+        self._since = began = suspended_monotonic()
+        try:
+            yield
+        finally:
+            self._since = None
+            self._seconds += suspended_monotonic() - began
 
 
 @dataclass(slots=True)

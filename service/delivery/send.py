@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -17,6 +17,7 @@ from service import faults, log
 from service.clock import suspended_monotonic
 from service.delivery.account import Account, Doubtful
 from service.delivery.breaking import Guard
+from service.delivery.idleness import Waiting
 from service.delivery.letters import locked
 from service.delivery.limits import DaySpentError
 from service.delivery.line import Line
@@ -32,8 +33,9 @@ from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
 from service.pace.groups import GROUP_LIMIT, group_size, lowest_rate
-from service.store import Session, batches, gate, mailings, parting
+from service.store import Session, batches, breakers, gate, mailings, parting
 from service.store.batches import Claim
+from service.store.breakers import Breaker
 from service.store.gate import Gated
 from service.store.instants import stored
 from service.store.provider_keys import HASHED, provider_key
@@ -68,11 +70,13 @@ class BatchRun:
     sent: int = 0
     # Whether that is so: another batch may begin beside it.
     ending: bool = False
+    waiting: Waiting = field(default_factory=Waiting)
     # What a relay found wrong with the mail itself: an operator must hear of it, the reader cannot help it.
     objection: str | None = None
     _account: Account = field(init=False)
     _guard: Guard = field(init=False)
     _tokens: Tokens = field(init=False)
+    _at_first: list[int] | None = None  # what was due when it was prepared
     _returned: int = 0
     _out: int = 0
     _all_in: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,8 +88,6 @@ class BatchRun:
     _most: int = GROUP_LIMIT
     _hindered: bool = False
     _progress: asyncio.Event = field(default_factory=asyncio.Event)
-    _waited: float = 0.0
-    _waits_since: float | None = None
 
     def __post_init__(self) -> None:
         """Open the account and set the guard."""
@@ -102,14 +104,14 @@ class BatchRun:
         )
         self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires)
         pace = (means.pace, means.offload, means.limits, means.routes, means.stopping)
-        self._tokens = Tokens(*pace, self.lines, self.claim, self._patiently, self._waiting)
+        self._tokens = Tokens(*pace, self.lines, self.claim, self._patiently, self.waiting.counted)
         self._all_in.set()
 
-    @property
-    def waited(self) -> float:
-        """Seconds in which there was nothing to hand over, or no room for it: time that another batch may use."""
-        since = self._waits_since
-        return self._waited + (0.0 if since is None else suspended_monotonic() - since)
+    def prepare(self, session: Session) -> None:
+        """Learn what is due with a transaction that is made anyway, before it runs."""
+        if self.means.limits.stale:
+            self.means.limits.read(session, self.means.now())
+        self._at_first = self._take_due(session)
 
     async def run(self) -> None:
         """Send what is due of the batch, then give it back; returns early when the claim is lost or work must stop.
@@ -126,7 +128,7 @@ class BatchRun:
                     break  # what is left is due another time
                 if came_back >= len(ids):
                     # Nothing could be handed over: whatever is the matter, it is not mended by haste.
-                    with self._waiting():
+                    with self.waiting.counted():
                         await self._patiently(asyncio.sleep(AWAY_SECONDS))
         except ClaimLostError:
             self.means.meter.count(LEASES_LOST)
@@ -145,7 +147,9 @@ class BatchRun:
         """What is to be sent now; once only letters of busy providers are left, these get batches of their own."""
         if self.means.stopping():
             return []
-        ids = await self._account.transaction(self._take_due)
+        ids, self._at_first = self._at_first, None
+        if ids is None:
+            ids = await self._account.transaction(self._take_due)
         if self.claim.provider:
             return ids
         left = [one for one in ids if one not in self._busy]
@@ -204,12 +208,12 @@ class BatchRun:
                 self._on_outcome(outcome)
         self.ending = True
         self.handed_over()
-        with self._waiting():
+        with self.waiting.counted():
             await self._patiently(self._all_in.wait())
 
     async def _all_back(self) -> None:
         """Wait for the outcomes of all letters under way, and count the day anew."""
-        with self._waiting():
+        with self.waiting.counted():
             await self._patiently(self._all_in.wait())
         await self._account.transaction(lambda session: self.means.limits.read(session, self.means.now()))
 
@@ -245,7 +249,7 @@ class BatchRun:
         # Each turn of the loop is a moment in which letters are written: to await what is there would starve the wire.
         found = self.means.routes.room_now(*wanted)
         if found is None:
-            with self._waiting():
+            with self.waiting.counted():
                 found = await self._patiently(self.means.routes.room(*wanted))
         return found
 
@@ -327,18 +331,8 @@ class BatchRun:
         """After letters came back because their provider is busy: wait until one of ours is through, or a second."""
         self._hindered = False
         self._progress.clear()
-        with self._waiting(), suppress(TimeoutError):
+        with self.waiting.counted(), suppress(TimeoutError):
             await self._patiently(asyncio.wait_for(self._progress.wait(), AWAY_SECONDS))
-
-    @contextmanager
-    def _waiting(self) -> Iterator[None]:
-        """Count the time as waited."""
-        self._waits_since = began = suspended_monotonic()
-        try:
-            yield
-        finally:
-            self._waits_since = None
-            self._waited += suspended_monotonic() - began
 
     async def _patiently(self, wanted: Awaitable[_Value]) -> _Value:
         """Await something that may take long, recording outcomes and renewing the lease meanwhile.
@@ -380,17 +374,17 @@ class BatchRun:
     async def _finish(self) -> None:
         """Wait for the replies that are owed, record them, and give the batch back."""
         while not self._all_in.is_set():
-            with self._waiting(), suppress(TimeoutError):
+            with self.waiting.counted(), suppress(TimeoutError):
                 await asyncio.wait_for(self._all_in.wait(), _SIGN_OF_LIFE)
-            await self._sign_of_life_or_nothing()
+            with suppress(ClaimLostError):
+                await self._sign_of_life()
         await self._guard.end()
         faults.point("before-give-back")
-        not_before = 0 if self._not_before is None else stored(self._not_before)
-        await self._account.transaction(lambda session: batches.give_back(session, self.claim, not_before=not_before))
+        known = await self._account.transaction(self._give_back)
         faults.point("after-give-back")
+        await self._guard.heed(known)
 
-    async def _sign_of_life_or_nothing(self) -> None:
-        try:
-            await self._sign_of_life()
-        except ClaimLostError:
-            return
+    def _give_back(self, session: Session) -> dict[str, Breaker]:
+        not_before = 0 if self._not_before is None else stored(self._not_before)
+        batches.give_back(session, self.claim, not_before=not_before)
+        return breakers.every(session)

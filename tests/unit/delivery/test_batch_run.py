@@ -10,10 +10,11 @@ import time
 import pytest
 import structlog
 
+from service.delivery import progress
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Keyring
-from service.store import DatabaseAwayError, Sealer, gate, subscribers, tables
+from service.store import DatabaseAwayError, Sealer, batches, gate, subscribers, tables
 from service.store.instants import stored
 from tests.conftest import KEYRING
 from tests.installation import miscounted
@@ -99,7 +100,7 @@ def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(database, tmp_pa
     monkeypatch.setattr("service.delivery.patience.AWAY_SECONDS", 0.01)
     run = Run(database, readers=230)
     worker = Worker(run, tmp_path, sink)
-    # The first two claim and prepare; then come takings, gates and signs of life in turn.
+    # The first two claim and prepare; then come gates and signs of life in turn.
     worker.database.lose = ["no"] * (which + 1) + [fate]
 
     with contextlib.suppress(DatabaseAwayError):
@@ -108,8 +109,6 @@ def test_a_lost_transaction_mails_nobody_twice_and_loses_nobody(database, tmp_pa
     if run.state() != "sent":
         # Lost where nobody waits for it, around the batch: the sweep finds what is left.
         with run.database.begin() as session:
-            from service.delivery import progress
-
             progress.tidy(session, now=run.now)
     assert recipients(sink) == sorted(run.addresses)
     assert run.counts() == {"accepted": 230}
@@ -284,6 +283,25 @@ def test_the_next_batch_begins_when_the_last_letter_of_one_is_handed_over(databa
 
     assert seen == [DeliveryState.ATTEMPTING]
     assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_of_the_batches_of_one_call_the_last_looks_for_the_end_of_the_mailing(database, tmp_path, sink, monkeypatch):
+    run = Run(database, readers=60, chains=("en",), batch_limit=20)
+    first = run.batch_ids()[0]
+    slow = next(run.addresses[number] for number in range(60) if run.delivery_of(number).batch_id == first)
+    # So the first ends last.
+    sink.set_rules(Rule("DOT", recipient=slow, delay=1.0))
+    open_at_looks, finish = [], progress.finish
+
+    def look(session, mailing, *, now):
+        open_at_looks.append(batches.open_count(session, mailing))
+        return finish(session, mailing, now=now)
+
+    monkeypatch.setattr(progress, "finish", look)
+    assert Worker(run, tmp_path, sink, follow=10.0).send(first)
+
+    assert open_at_looks == [0]
     assert run.state() == "sent"
 
 
