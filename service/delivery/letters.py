@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import format_datetime
+from itertools import repeat
 
 from service.domain.delivery import Hindrance
 from service.domain.errors import InvalidInputError
@@ -45,26 +45,18 @@ class Stationery:
         date = format_datetime(now).encode()
         at_domain = f"@{sender_domain}"
         end = f"{at_domain}>"
-        unsubscribe, preferences, ids = self._signers()
+        subscribers = [one.subscriber for one in recipients]
+        unsubscribe = self.unsubscribe_links.sign_all(subscribers, repeat(0, len(subscribers)))
+        preferences = self.preference_links.sign_all(subscribers, [one.epoch for one in recipients])
+        ids = self.delivery_ids.ids([one.delivery for one in recipients])
         letters = []
-        for delivery, attempt, subscriber, epoch, address, untried in recipients:
-            message_id, envelope = ids(delivery)
-            values = SlotValues(
-                unsubscribe(subscriber),
-                preferences(subscriber, epoch),
-                _to(address),
-                f"<{message_id}{end}".encode(),
-                date,
-            )
+        for one, leave, prefer, (message_id, envelope) in zip(recipients, unsubscribe, preferences, ids, strict=True):
+            delivery, attempt, _, _, address, untried = one
+            values = SlotValues(leave, prefer, _to(address), f"<{message_id}{end}".encode(), date)
             provider = provider_of(address.rpartition("@")[2].lower())
-            envelope += at_domain
-            letters.append(
-                Letter(delivery, attempt, address, envelope, rendition, values, good_until, provider, untried)
-            )
+            sender = envelope + at_domain
+            letters.append(Letter(delivery, attempt, address, sender, rendition, values, good_until, provider, untried))
         return letters
-
-    def _signers(self) -> tuple[Callable[..., bytes], Callable[..., bytes], Callable[[int], tuple[str, str]]]:
-        return self.unsubscribe_links.sign_octets, self.preference_links.sign_octets, self.delivery_ids.ids
 
 
 def locked(recipients: list[Recipient], now: dt.datetime) -> list[Outcome]:

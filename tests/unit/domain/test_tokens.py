@@ -30,6 +30,22 @@ def test_a_token_says_whom_it_was_signed_for_and_when(reader, epoch):
     assert LINKS.read(token) == Claim(reader, epoch)
 
 
+@given(st.lists(st.tuples(readers, epochs, deliveries)))
+def test_what_is_signed_for_a_group_is_what_is_signed_for_each(group):
+    subscribers, epochs_of, numbers = [one[0] for one in group], [one[1] for one in group], [one[2] for one in group]
+    singly = [LINKS.sign(subscriber, epoch).encode() for subscriber, epoch, _ in group]
+    assert LINKS.sign_all(subscribers, epochs_of) == singly
+    assert IDS.ids(numbers) == [(IDS.message_id(number), IDS.envelope(number)) for number in numbers]
+
+
+def test_links_and_ids_in_mails_that_were_sent_are_made_in_the_same_way_for_ever():
+    token = LinkSigner(ROTATED, Purpose.PREFERENCES).sign(bytes(range(100, 116)), 77)
+    assert token == "AgAATTlUBSOmjO6n47GDNA0l8CKP_dDIaXcev8PZjwsdVLdP"
+    assert DeliverySigner(ROTATED).ids([123456789]) == [
+        ("143de7a952687d415167bc98a570d99f", "b-e26ffde96a866801f899d328a6c4b78f12e78544ade5064d")
+    ]
+
+
 @given(readers, epochs, st.integers(0, 47), st.sampled_from(ALPHABET))
 def test_a_token_with_one_other_character_is_never_accepted(reader, epoch, place, other):
     token = LINKS.sign(reader, epoch)
