@@ -25,8 +25,8 @@ def test_a_batch_lasts_about_a_minute_at_a_slow_rate(rate, readers):
 @given(READERS)
 def test_without_a_rate_a_large_mailing_has_at_least_sixteen_batches_and_none_larger_than_it_may_be(readers):
     size = batch_size(0, readers)
-    assert 1000 <= size <= LARGEST_BATCH
-    assert size == 1000 or readers / size >= 16
+    assert 2000 <= size <= LARGEST_BATCH
+    assert size == 2000 or readers / size >= 16
     assert batch_size(1e5, readers) == size
 
 
