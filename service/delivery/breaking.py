@@ -118,10 +118,19 @@ class Guard:
         self.watch.learn(known, self.account.now())
 
     async def end(self) -> None:
-        """The run is over: nothing that it has seen is left unsaid, once it has heeded what is known then."""
+        """No more replies come: have what they have tripped take effect, while the batch is still ours."""
         self.watch.batch_over(self.mailing)
         self.watch.repeat(at_once=True)
         await self.tend()
+
+    async def over(self, known: dict[str, Breaker]) -> None:
+        """The batch was given back, and `known` is what was known then: nothing that it has seen is left unsaid.
+
+        The database may have been away before, and no other run of this process may come.
+        """
+        if self.watch.due:
+            await self.tend()
+        await self.heed(known)
 
     async def _transaction(self, work: Callable[[Session], _Value], *, writes: bool = True) -> _Value | None:
         """What `work` returns; None while the database is away."""

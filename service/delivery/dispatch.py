@@ -115,7 +115,7 @@ class Dispatcher:
     books: Reconciler | None = None
     follow_seconds: float = _FOLLOW_SECONDS
     _routes: Routes = field(init=False)
-    _renditions: dict[int, Rendition] = field(default_factory=dict)
+    _renditions: dict[str, Rendition] = field(default_factory=dict)
     _watch: Watch = field(init=False)
     # Of the call at work: done once a run has handed over its last letter.
     _handed_over: asyncio.Future[None] | None = None
@@ -274,7 +274,7 @@ class Dispatcher:
             self.books.compare(Look.OPEN)
 
     def _prepare(self, claim: Claim, lines: tuple[Line, ...]) -> BatchRun | None:
-        """What the batch needs besides its readers; None where its chain has no edition, whose readers are skipped."""
+        """What the batch needs, and who is due; None where its chain has no edition, whose readers are skipped."""
         with self.database.begin() as session:
             newest = renditions.newest_id(session, claim.mailing, claim.chain)
             if claim.rendition is not None and newest is not None and newest != claim.rendition:
@@ -329,12 +329,14 @@ class Dispatcher:
             if number is None:
                 return None
             batches.set_rendition(session, claim, number)
-        if number not in self._renditions:
+        # By its digest: a number that was never committed, or was on a server that is gone, may be another one's now.
+        digest = renditions.digest_of(session, number)
+        if digest not in self._renditions:
             row = renditions.get(session, number)
             while len(self._renditions) >= _CACHED_RENDITIONS:
                 self._renditions.pop(next(iter(self._renditions)))
-            self._renditions[number] = Rendition.from_bytes(row.content, digest=row.digest)
-        return self._renditions[number]
+            self._renditions[digest] = Rendition.from_bytes(row.content, digest=digest)
+        return self._renditions[digest]
 
     def _set_aside(self, claim: Claim, problem: str) -> None:
         with self.database.begin() as session:

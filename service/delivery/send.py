@@ -382,7 +382,7 @@ class BatchRun:
         faults.point("before-give-back")
         known = await self._account.transaction(self._give_back)
         faults.point("after-give-back")
-        await self._guard.heed(known)
+        await self._guard.over(known)
 
     def _give_back(self, session: Session) -> dict[str, Breaker]:
         not_before = 0 if self._not_before is None else stored(self._not_before)

@@ -93,6 +93,14 @@ _NEWEST_ID = (
 )
 
 
+def digest_of(session: Session, rendition: int) -> str:
+    """The digest of that rendition."""
+    return str(session.scalar(_DIGEST, {"rendition": rendition}))
+
+
+_DIGEST = sa.select(renditions.c.digest).where(renditions.c.id == sa.bindparam("rendition"))
+
+
 def get(session: Session, rendition: int) -> StoredRendition:
     """That rendition with its content."""
     columns = (renditions.c.id, renditions.c.chain, renditions.c.revision, renditions.c.subject)

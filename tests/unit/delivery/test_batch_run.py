@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime as dt
+import re
 import time
 
 import pytest
 import structlog
 
-from service.delivery import progress
+from service.delivery import editions, progress
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Keyring
@@ -19,7 +20,7 @@ from service.store.instants import stored
 from tests.conftest import KEYRING
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
-from tests.unit.delivery.parts import Run, result
+from tests.unit.delivery.parts import PRESS, WEEK, Run, result
 from tests.unit.delivery.worker import Clock, Worker
 
 
@@ -253,6 +254,30 @@ def test_a_reader_of_other_languages_is_mailed_in_them(database, tmp_path, sink)
     assert run.state() == "sent"
     belarusian = [raw for raw in sink.messages if b"\r\nContent-Language: be\r\n" in raw]
     assert len(belarusian) == 2
+
+
+def test_an_edition_that_was_never_committed_is_nobody_elses(sqlite_database, tmp_path, sink, monkeypatch):
+    """SQLite gives its number to the next one."""
+    monkeypatch.setattr("service.delivery.patience.AWAY_SECONDS", 0.5)
+    run = Run(sqlite_database, readers=3)
+    run.change_reader(1, chain="be,ru")
+    run.change_reader(2, chain="ru,en")
+    assert Worker(run, tmp_path, sink).send()
+    belarusian, russian = (next(b for b in map(run.batch, run.batch_ids()) if b.chain == c) for c in ("be,ru", "ru,en"))
+    worker = Worker(run, tmp_path, sink, follow=10.0)
+    worker.database.lose = ["no", "before"]
+
+    def print_the_other():
+        wait_for(lambda: not worker.database.lose)
+        with run.database.begin() as session:
+            content = editions.load(session, WEEK)
+            editions.freeze(session, run.mailing, content, russian.chain, PRESS, now=run.now)
+
+    assert worker.send(belarusian.id, meanwhile=print_the_other)
+
+    assert run.state() == "sent"
+    languages = [re.search(rb"\r\nContent-Language: (..)\r\n", raw)[1].decode() for raw in sink.messages]
+    assert sorted(languages) == ["be", "en", "ru"]
 
 
 def test_readers_who_move_to_a_chain_without_an_edition_are_skipped(sqlite_database, tmp_path, sink):

@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import editions, notices
+from service.delivery import breaking, editions, notices
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.domain.weeks import Week
-from service.store import Sealer, breakers, mailings, publication, suppressions, tables
+from service.store import DatabaseAwayError, Sealer, breakers, mailings, publication, suppressions, tables
 from service.store.instants import loaded, stored
 from tests.conftest import KEYRING
 from tests.factories import MADE_AT, OPERATORS, add_readers
@@ -124,6 +124,27 @@ def test_refused_by_policy_by_everybody_the_mailing_pauses_itself_and_nobody_is_
     assert Worker(run, tmp_path, sink).send()
     assert recipients(sink) == sorted(run.addresses)
     assert run.state() == "sent"
+
+
+def test_a_breaker_that_trips_while_the_database_is_away_at_the_end_of_the_last_batch_takes_effect_all_the_same(
+    database, tmp_path, sink, monkeypatch
+):
+    run, _ = planned(database, readers=22)
+    sink.set_rules(Rule("RCPT", BLOCKED))
+    tries, apply = [], breaking.apply
+
+    def once_away(*arguments, **more):
+        tries.append(arguments)
+        if len(tries) == 1:
+            raise DatabaseAwayError("away")
+        apply(*arguments, **more)
+
+    monkeypatch.setattr(breaking, "apply", once_away)
+    Worker(run, tmp_path, sink).send()
+
+    assert len(tries) == 2
+    assert mailing_of(run).state.value == "paused"
+    assert problems(run) == [mailing_of(run).reason]
 
 
 def test_a_few_refusals_by_policy_among_many_do_not_stop_a_mailing(sqlite_database, tmp_path, sink):
