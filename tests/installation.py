@@ -218,7 +218,7 @@ class Installation:
         """As `tydzen mailing VERB`, in this process: for what must happen at a moment."""
         with self.database.begin() as session:
             parts = {"resume": (self._bell,), "retry": (self._bell, lambda *_: [])}.get(verb, ())
-            if verb == "resume":
+            if verb in {"resume", "retry"}:
                 more["proofs"] = Proofreader(PRESS, lambda *_: [])
             now = dt.datetime.now(dt.UTC)
             return getattr(control, verb)(session, mailing, *parts, actor="test", now=now, **more)

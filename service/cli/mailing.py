@@ -155,7 +155,9 @@ def retry(
         if state is MailingState.PLANNING:
             confirm(f"Mailing {number} is not planned yet. Send issue {found.week} to {_readers(found)} now?", yes=yes)
         with parts.database.begin() as session:
-            again = control.retry(session, number, parts.bell, parts.blocking, actor=actor(), now=now, which=which)
+            again = control.retry(
+                session, number, parts.bell, parts.blocking, proofs=parts.proofs, actor=actor(), now=now, which=which
+            )
     if found.whole and not again:
         state = found.state
     if json:

@@ -127,8 +127,7 @@ def _by_log(
     from service.domain.maillog import MailLog
 
     names = {one.delivery: parts.delivery_ids.message_id(one.delivery) for one in which}
-    now = parts.now()
-    log = MailLog(set(names.values()), now=now, zone=now.astimezone().tzinfo or dt.UTC)
+    log = MailLog(set(names.values()), now=parts.now(), zone=None)
     mail_logs.read_into(log, files)
     findings = {delivery: log.finding(name) for delivery, name in names.items()}
     _ask("log", len(which), dry_run=dry_run, yes=yes)

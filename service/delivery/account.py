@@ -143,11 +143,14 @@ class Account:
     ) -> _Value:
         if spoken:
             faults.point("before-record")
+        if unused:
+            # By itself: counted in the order of scopes, as `first` counts its own, they lock each other out of nothing.
+            await self.offload.database(partial(self._in_transaction, partial(_give_back, unused)))
         done = None
-        if alone is not None and self.database.postgresql and not (unused or self._more_to_store()):
+        if alone is not None and self.database.postgresql and not self._more_to_store():
             done = await self._alone(spoken, alone)
         if done is None:
-            done = (await self.offload.database(partial(self._together, spoken, unused, first, work)),)
+            done = (await self.offload.database(partial(self._together, spoken, first, work)),)
         if self.database.losses != self._losses:
             # A pool takes a new connection in silence. Nobody knows what answered it, nor what it knows.
             raise DatabaseAwayError("a connection was lost, and another was taken")
@@ -182,13 +185,10 @@ class Account:
     def _together(
         self,
         spoken: list[Outcome],
-        unused: Counter[tuple[str, dt.date]],
         first: Callable[[Session], None] | None,
         work: Callable[[Session], _Value],
     ) -> _Value:
         with self.database.begin() as session:
-            for (scope, day), letters in sorted(unused.items()):
-                limits.count(session, (scope,), day, -letters)
             if first is not None:
                 first(session)
             if spoken:
@@ -212,6 +212,11 @@ class Account:
                     batches.settle(session, [batch])
 
         await until_there(self.offload, undo, patience, batch=self.claim.batch)
+
+
+def _give_back(unused: Counter[tuple[str, dt.date]], session: Session) -> None:
+    for (scope, day), letters in sorted(unused.items()):
+        limits.count(session, (scope,), day, -letters)
 
 
 def _before_commit() -> None:

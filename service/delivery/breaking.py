@@ -150,7 +150,7 @@ class Guard:
         return True
 
     def _take_probe(self, scope: str, session: Session) -> bool:
-        return take_probe(session, self.mailing, scope, now=self.account.now())
+        return take_probe(session, scope, now=self.account.now())
 
     def _tell_all(self, states: Sequence[_State], known: dict[str, Breaker], session: Session) -> dict[str, Breaker]:
         now = self.account.now()
@@ -207,7 +207,7 @@ def _pause(session: Session, bell: Bell, trip: PolicyTrip, now: dt.datetime) -> 
 def _hold(session: Session, bell: Bell, trip: ProviderTrip, now: dt.datetime) -> None:
     held, first = breakers.hold_provider(session, trip.scope, trip.kind, trip.reason, now=now)
     due = held.until or now
-    undone = breakers.disbelieve(session, trip.mailing, trip.scope, since=trip.since - _SLACK, due=due, now=now)
+    undone = breakers.disbelieve(session, trip.scope, since=trip.since - _SLACK, due=due, now=now)
     if not first:
         return
     breakers.hold_batches(session, trip.scope, due, now=now)
@@ -225,12 +225,12 @@ def _after_probe(session: Session, bell: Bell, trip: ProbeOver, now: dt.datetime
     _hold(session, bell, ProviderTrip(trip.mailing, trip.scope, OUTAGE, trip.reason, now), now)
 
 
-def take_probe(session: Session, mailing: int, scope: str, *, now: dt.datetime) -> bool:
+def take_probe(session: Session, scope: str, *, now: dt.datetime) -> bool:
     """Whether this worker is to try the provider; what late workers believed of it meanwhile is taken back first."""
     known = breakers.every(session).get(scope)
     if known is None or not breakers.take_probe(session, scope, now=now, until=now + _PROBE_TIME):
         return False
-    breakers.disbelieve(session, mailing, scope, since=known.since - _SLACK, due=now, now=now)
+    breakers.disbelieve(session, scope, since=known.since - _SLACK, due=now, now=now)
     return True
 
 

@@ -53,21 +53,32 @@ def cancel(session: Session, mailing: int, *, actor: str, now: dt.datetime) -> i
 
 
 def retry(
-    session: Session, mailing: int, bell: Bell, check: Check, *, actor: str, now: dt.datetime, which: Again = EVERY
+    session: Session,
+    mailing: int,
+    bell: Bell,
+    check: Check,
+    *,
+    proofs: Proofs,
+    actor: str,
+    now: dt.datetime,
+    which: Again = EVERY,
 ) -> int:
     """Try again, now, whoever may be tried again and is meant; how many.
 
-    A mailing whose audience is not whole is planned first, or waits for its time where that is ahead. Raises
-    ConflictError, NotFoundError, and CheckFailedError where the issue of such a one cannot be sent as it is; nothing
-    changes then.
+    A mailing that was cancelled goes on with the issue as it is now, as a paused one does. One whose audience is not
+    whole is planned first, or waits for its time where that is ahead. Raises ConflictError, NotFoundError, and
+    CheckFailedError where the issue of such a one cannot be sent as it is; nothing changes then.
     """
     seen = mailings.get(session, mailing)
-    if not seen.whole:
+    if seen.state is MailingState.CANCELLED:
         # Before the mailing is locked, as by whoever releases one: what is checked is what is planned.
         issues.hold(session, Week.parse(seen.week))
     found = mailings.lock(session, mailing)
     state = _after_retry(session, found, check, now)
     again = interventions.retry(session, mailing, now_ms=stored(now), which=which)
+    corrected: Sequence[str] = ()
+    if found.state is MailingState.CANCELLED and (again or not found.whole):
+        corrected = proofs.correct(session, found, now=now)
     # What was paused stays so, for the reason that it has.
     if state is not found.state and (again or not found.whole):
         mailings.move(session, mailing, state, now=now)
@@ -75,7 +86,7 @@ def retry(
         ring(session, mailing, bell, now=now)
     if state is MailingState.PLANNING:
         ring_after_commit(session, bell, PLAN_MAILING, mailing)
-    _audit(session, mailing, "mailing.retry", actor, now)
+    _audit(session, mailing, "mailing.retry", actor, now, **({"corrected": list(corrected)} if corrected else {}))
     return again
 
 

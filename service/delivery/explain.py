@@ -7,12 +7,14 @@ from dataclasses import dataclass
 
 from service.domain.chains import Chain, read_edition_key
 from service.domain.content import edition
+from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
 from service.store import Session, issues, ledger, mailings, publication
 from service.store.ledger import Attempt, Entry
 from service.store.mailings import Mailing
 
+_HINDRANCES = frozenset(Hindrance)
 _SCORED = {"soft": "; it counts against the mailbox: see tydzen subscriber show"}
 
 
@@ -67,6 +69,10 @@ def _why(week: str, mailing: Mailing | None, entry: Entry | None, status: Subscr
 
 
 def _what_became(entry: Entry) -> str:
+    if entry.reason in _HINDRANCES and entry.state is DeliveryState.DEFERRED:
+        return f"the mail waits here, and not at the relay: {entry.reason}"
+    if entry.reason in _HINDRANCES and entry.state is DeliveryState.EXPIRED:
+        return f"the mail waited here, and not at the relay, until it was given up: {entry.reason}"
     said = f": {entry.reply}" if entry.reply else ""
     words = {
         "accepted": "the relay took the mail",

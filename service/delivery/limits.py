@@ -42,6 +42,7 @@ class _Known:
     day: dt.date = dt.date.min
     at: float = -1.0
     version: int = 0
+    limited: frozenset[str] = frozenset()  # providers
 
 
 class Limits:
@@ -72,7 +73,8 @@ class Limits:
         capped = any(limit.cap(day) is not None for limit in found.values())
         counted = store.counted(session, day) if capped else {}
         before = self._known
-        self._known = _Known(found, counted, day, at, before.version + (found != before.limits))
+        limited = frozenset(name for kind, name in map(scope_parts, found) if kind == "provider")
+        self._known = _Known(found, counted, day, at, before.version + (found != before.limits), limited)
 
     def of(self, scope: str) -> Limit:
         """What holds for a scope."""
@@ -82,9 +84,9 @@ class Limits:
         """Mails per second; 0 for no limit."""
         return self.of(scope).rate or 0.0
 
-    def limited_providers(self) -> list[str]:
+    def limited_providers(self) -> frozenset[str]:
         """The providers that have a limit."""
-        return [name for kind, name in map(scope_parts, self._known.limits) if kind == "provider"]
+        return self._known.limited
 
     def connections_of_providers(self) -> dict[str, int]:
         """Of each provider that has such a limit, to how many of its letters at once a worker process may attend."""
@@ -111,7 +113,8 @@ class Limits:
         known = self._known
         day = now.astimezone(dt.UTC).date()
         before = known.counted if known.day == day else {}
-        cap = known.limits[scope].cap(day) or 0
+        # It may have been taken away with the very transaction that found the cap used up.
+        cap = self.of(scope).cap(day) or 0
         self._known = replace(known, counted={**before, scope: cap}, day=day)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.replies import ReplyClass
@@ -28,6 +28,10 @@ STATES: dict[ReplyClass, DeliveryState] = {
     ReplyClass.UNCERTAIN: DeliveryState.UNCERTAIN,
     ReplyClass.NOT_SENT: DeliveryState.PENDING,
 }
+# What only an operator's word sends again. A hard refusal may also be disbelieved, and then goes on as it was.
+_ENDED = frozenset(
+    one.value for one in (ReplyClass.POLICY, ReplyClass.CONTENT, ReplyClass.PROTOCOL, ReplyClass.UNCERTAIN)
+)
 # A mailbox that is full for good is refused at last, but never suppressed by one reply.
 GIVEN_UP: dict[ReplyClass, DeliveryState] = {ReplyClass.SOFT: DeliveryState.REFUSED}
 
@@ -105,7 +109,22 @@ def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
 
 
 def _due_again(session: Session, delivery: int, now: dt.datetime) -> dt.datetime | None:
-    failed, first = outcomes.failures(session, delivery)
+    failed, first = _series(outcomes.failures(session, delivery))
     # The jitter spreads load; nothing secret hangs on it.
     spread = random.random()  # noqa: S311
-    return next_attempt(now if first is None else loaded(first), failed + 1, now, spread)
+    return next_attempt(first or now, failed + 1, now, spread)
+
+
+def _series(failures: Sequence[tuple[int, str]]) -> tuple[int, dt.datetime | None]:
+    """How many attempts have failed since the letter was begun, or begun anew by an operator, and when the first did.
+
+    Begun anew is what comes after the end of a letter: after a word that ended it, or the last of 48 hours.
+    """
+    failed, first = 0, None
+    for at_ms, said in failures:
+        at = loaded(at_ms)
+        first = first or at
+        failed += 1
+        if said in _ENDED or next_attempt(first, failed, at, 0.0) is None:
+            failed, first = 0, None
+    return failed, first

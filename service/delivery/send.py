@@ -77,6 +77,7 @@ class BatchRun:
     _guard: Guard = field(init=False)
     _tokens: Tokens = field(init=False)
     _at_first: list[int] | None = None  # what was due when it was prepared
+    _limited: frozenset[str] = frozenset()  # providers that had a limit when it was last asked what is due
     _returned: int = 0
     _out: int = 0
     _all_in: asyncio.Event = field(default_factory=asyncio.Event)
@@ -122,7 +123,8 @@ class BatchRun:
             while ids := await self._due():
                 self.ending = False
                 before = self._returned
-                await self._send(ids)
+                if not await self._send(ids):
+                    continue
                 came_back = self._returned - before
                 if not came_back:
                     break  # what is left is due another time
@@ -159,7 +161,8 @@ class BatchRun:
 
     def _take_due(self, session: Session) -> list[int]:
         ids = batches.take_due(session, self.claim, stored(self.means.now()))
-        if self.claim.provider or not (limited := self.means.limits.limited_providers()):
+        self._limited = limited = self.means.limits.limited_providers()
+        if self.claim.provider or not limited:
             return ids
         # A limit holds for each letter, so none may go out among those of others.
         found = parting.of_providers(session, self.claim, limited)
@@ -174,7 +177,8 @@ class BatchRun:
             found.setdefault(provider_key(session.sealer, provider), []).append(delivery)
         parting.part_off(session, self.claim, found)
 
-    async def _send(self, ids: list[int]) -> None:
+    async def _send(self, ids: list[int]) -> bool:
+        """Hand them over and wait for all outcomes; False, at once, where a provider has got a limit meanwhile."""
         position = 0
         while position < len(ids):
             try:
@@ -185,6 +189,8 @@ class BatchRun:
                 # What comes back unsent may still go today.
                 await self._all_back()
                 continue
+            if not (self.claim.provider or self.means.limits.limited_providers() <= self._limited):
+                return False
             group = ids[position : position + room]
             await self._guard.tend()
             # The second is counted from before the question, not from the answer.
@@ -210,6 +216,7 @@ class BatchRun:
         self.handed_over()
         with self.waiting.counted():
             await self._patiently(self._all_in.wait())
+        return True
 
     async def _all_back(self) -> None:
         """Wait for the outcomes of all letters under way, and count the day anew."""

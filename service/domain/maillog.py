@@ -116,11 +116,12 @@ class MailLog:
     """Reads log lines, in any order, for some Message-IDs; memory does not grow with the length of the log.
 
     `wanted` are left sides of Message-IDs: 32 hexadecimal digits. `now` and `zone` give a year and a time zone to the
-    stamps that have none. Where lines about one letter are far apart and out of order (several files), a second reading
-    of the same lines finds what the first could not know to keep; reading a line twice changes nothing.
+    stamps that have none; no zone is this machine's, by its rules for each date. Where lines about one letter are far
+    apart and out of order (several files), a second reading of the same lines finds what the first could not know to
+    keep; reading a line twice changes nothing.
     """
 
-    def __init__(self, wanted: Collection[str], *, now: dt.datetime, zone: dt.tzinfo) -> None:
+    def __init__(self, wanted: Collection[str], *, now: dt.datetime, zone: dt.tzinfo | None) -> None:
         self._wanted = {one.lower().encode("ascii") for one in wanted}
         self._now = now
         self._zone = zone

@@ -56,7 +56,11 @@ def refuse_while_sending(session: Session, week: Week) -> None:
     """Hold the issue until this transaction ends; raises ConflictError where it is just being sent."""
     issues.hold(session, week)
     state = issues.sending_state(session, week)
-    if state in (MailingState.PLANNING, MailingState.SENDING):
+    if state is MailingState.PLANNING:
+        raise ConflictError(
+            f"issue {week} is just being planned; wait a moment until it is, then pause it (tydzen mailing pause)"
+        )
+    if state is MailingState.SENDING:
         raise ConflictError(
             f"issue {week} is being sent; pause it first (tydzen mailing pause) or wait until it is sent"
         )

@@ -138,9 +138,12 @@ def unskip(session: Session, week: Week, *, actor: str, now: dt.datetime, dry_ru
 
     Raises NotFoundError without a schedule, ConflictError where its slot has passed.
     """
-    _held(session)
+    schedule = _held(session)
     left_out = bool(slots.skipped(session, [week]))
-    if left_out and any(row.state is SlotState.SKIPPED for row in slots.of_week(session, week)):
+    # Of a schedule that was moved the week may have had another slot before, which was left out or given up.
+    slot = slot_of(schedule, week)
+    decided = any(row.slot == slot and row.state is SlotState.SKIPPED for row in slots.of_week(session, week))
+    if left_out and (decided or slot.at <= schedule.since):
         raise ConflictError(f"the slot of week {week} has passed; to send the issue: tydzen issue send {week}")
     if left_out and not dry_run:
         slots.unskip(session, week)

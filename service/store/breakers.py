@@ -176,14 +176,12 @@ _PRUNE = breakers.delete().where(
 )
 
 
-def disbelieve(
-    session: Session, mailing: int, scope: str, *, since: dt.datetime, due: dt.datetime, now: dt.datetime
-) -> int:
-    """Take back what the mailing's hard refusals at that provider since then have done; how many there were.
+def disbelieve(session: Session, scope: str, *, since: dt.datetime, due: dt.datetime, now: dt.datetime) -> int:
+    """Take back what hard refusals at that provider since then have done, of any mailing; how many there were.
 
     The readers are active again and not suppressed; their deliveries are deferred to `due`. Idempotent.
     """
-    found = _hard_refusals(session, mailing, scope, since)
+    found = _hard_refusals(session, scope, since)
     for batch in sorted({row.batch_id for row in found}):
         hold(session, batch)
         changed = [row for row in found if row.batch_id == batch and _defer(session, row.id, row.attempts, due, now)]
@@ -193,7 +191,7 @@ def disbelieve(
     return len(found)
 
 
-def _hard_refusals(session: Session, mailing: int, scope: str, since: dt.datetime) -> list[sa.Row[tuple[object, ...]]]:
+def _hard_refusals(session: Session, scope: str, since: dt.datetime) -> list[sa.Row[tuple[object, ...]]]:
     statement = (
         sa.select(
             deliveries.c.id,
@@ -209,7 +207,6 @@ def _hard_refusals(session: Session, mailing: int, scope: str, since: dt.datetim
         .where(
             attempts.c.outcome == ReplyClass.HARD.value,
             attempts.c.at >= stored(since),
-            deliveries.c.mailing_id == mailing,
             deliveries.c.state == int(DeliveryState.REFUSED),
         )
     )

@@ -255,8 +255,7 @@ def began(session: Session, delivery: int) -> int | None:
     return found
 
 
-def failures(session: Session, delivery: int) -> tuple[int, int | None]:
-    """How many attempts of the delivery failed before, and when the first did, in milliseconds."""
-    counted = sa.select(sa.func.count().label("failed"), sa.func.min(attempts.c.at).label("first"))
-    row = session.execute(counted.where(attempts.c.delivery_id == delivery)).one()
-    return row.failed, row.first
+def failures(session: Session, delivery: int) -> list[tuple[int, str]]:
+    """The attempts of the delivery that failed before, in order: when, in milliseconds, and what was said."""
+    told = sa.select(attempts.c.at, attempts.c.outcome).where(attempts.c.delivery_id == delivery)
+    return [(row.at, row.outcome) for row in session.execute(told.order_by(attempts.c.number))]

@@ -388,7 +388,8 @@ class Run:
             self.facts.shut.append((self.world.now, float("inf")))
 
     def _retry(self) -> None:
-        if self._control("retry", self.site, lambda *_: []) and (
+        proofs = Proofreader(TinyPress(), lambda *_: [])
+        if self._control("retry", self.site, lambda *_: [], proofs=proofs) and (
             self._state() in {MailingState.SENDING, MailingState.PLANNING}
         ):
             self._open_again()

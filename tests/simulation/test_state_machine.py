@@ -198,7 +198,7 @@ class Deliveries(RuleBasedStateMachine):
     @rule(verb=st.sampled_from(("pause", "resume", "cancel", "retry")))
     def intervene(self, verb):
         allowed = mailing_after(self.state, MailingEvent(verb)) is not None
-        more = {"resume": {"proofs": _NoProofs()}}.get(verb, {})
+        more = {"resume": {"proofs": _NoProofs()}, "retry": {"proofs": _NoProofs()}}.get(verb, {})
         parts = {"resume": (self.site,), "retry": (self.site, lambda *_: [])}.get(verb, ())
         try:
             with self.database.begin() as session:

@@ -114,7 +114,7 @@ class Run:
         with self.database.begin() as session:
             use_case = getattr(control, verb)
             parts = {"resume": (self.bell,), "retry": (self.bell, check)}.get(verb, ())
-            if verb == "resume":
+            if verb in {"resume", "retry"}:
                 more.setdefault("proofs", Proofreader(PRESS, check))
             return use_case(session, self.mailing, *parts, actor="test", now=self.now, **more)
 

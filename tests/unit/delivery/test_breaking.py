@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.delivery import breaking, editions, notices
+from service.delivery.watch import ProviderTrip
 from service.domain.delivery import DeliveryState
 from service.domain.replies import ReplyClass
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
@@ -309,11 +310,11 @@ def test_what_is_taken_back_is_only_what_the_refusals_did(database):
         hashed = session.sealer.address_hash(complained.address)
         suppressions.add(session, hashed, SuppressionReason.COMPLAINED, Week.parse("2019-W22"))
         changes = breakers.disbelieve(
-            session, run.mailing, "provider:gmail", since=run.now - dt.timedelta(minutes=1), due=run.now, now=run.now
+            session, "provider:gmail", since=run.now - dt.timedelta(minutes=1), due=run.now, now=run.now
         )
         assert changes == 4
         again = breakers.disbelieve(
-            session, run.mailing, "provider:gmail", since=run.now - dt.timedelta(minutes=1), due=run.now, now=run.now
+            session, "provider:gmail", since=run.now - dt.timedelta(minutes=1), due=run.now, now=run.now
         )
         assert again == 0
     assert run.counts() == {"refused": 4, "deferred": 4}
@@ -484,3 +485,29 @@ def test_a_notice_that_is_refused_by_policy_is_told_once_the_fault_is_mended():
     state, due = notices.result(ReplyClass.POLICY, made_at=now, attempt=1, now=now)
     assert state is DeliveryState.DEFERRED
     assert due > now
+
+
+def test_what_is_taken_back_is_of_every_mailing_that_the_provider_refused(database):
+    run, _ = planned(database, away=3)
+    other = Run(database, readers=0, chains=("en",), planned=False, week="2019-W23")
+    assert other.planner().plan(other.mailing)
+    for one in (run, other):
+        with database.read() as session:
+            of_it = sa.select(tables.batches.c.id).where(tables.batches.c.mailing_id == one.mailing)
+            claim = one.claim(session.scalar(of_it))
+        # Whom the first has refused is not mailed by the second.
+        one.record(*(hard(each) for each in one.gate(claim).recipients[:2]))
+    assert suppressed(run)[0] == 3
+
+    trip = ProviderTrip(run.mailing, "provider:gmail", breakers.OUTAGE, "an outage", run.now)
+    with database.begin() as session:
+        breaking.apply(session, run.bell, trip, now=run.now)
+
+    assert suppressed(run) == (0, {SubscriberStatus.ACTIVE.value})
+    assert run.counts()["deferred"] + other.counts()["deferred"] == 3
+    assert not miscounted(database, run.mailing)
+    assert not miscounted(database, other.mailing)
+
+
+def hard(recipient):
+    return result(recipient, DeliveryState.REFUSED, outcome="hard", reason="hard", code=550, suppress=True)

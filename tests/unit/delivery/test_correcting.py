@@ -18,6 +18,7 @@ from tests.installation import miscounted
 from tests.smtp_sink import SmtpSink
 from tests.unit.delivery.parts import PRESS, WEEK, Run, accepted, result
 from tests.unit.delivery.test_batch_run import Worker
+from tests.unit.delivery.test_interventions import stop_planning
 
 CHAINS = ("en", "be,ru")
 
@@ -170,3 +171,38 @@ def test_what_was_corrected_twice_is_mailed_as_corrected_last(database, tmp_path
     send_rest(run, tmp_path, sink)
     assert sorted(revision for revision, _ in revisions(run).values()) == [1] + [3] * 8
     assert not miscounted(database, run.mailing)
+
+
+def test_a_cancelled_mailing_goes_on_with_the_issue_as_it_is_now(database, tmp_path, sink):
+    run = Run(database, readers=20, chains=CHAINS, batch_limit=5)
+    first = send_some(run, 3)
+    run.control("cancel")
+    correct(run, status=TextStatus.READY)
+    with pytest.raises(CheckFailedError, match="not approved"):
+        run.control("retry")
+    assert run.state() == "cancelled"
+    correct(run)
+
+    assert run.control("retry") == 17
+
+    send_rest(run, tmp_path, sink)
+    assert run.counts() == {"accepted": 20}
+    english = {one: revision for one, (revision, _) in revisions(run).items() if revision > 1 or one in first}
+    assert {english[one] for one in first} == {1}
+    corrected = [raw for raw in sink.messages if b"A corrected title" in raw]
+    assert len(corrected) == len(english) - 3
+
+
+def test_one_that_was_cancelled_before_it_was_planned_is_planned_with_the_issue_as_it_is_now(database, tmp_path, sink):
+    run = Run(database, readers=40, planned=False)
+    stop_planning(run, after=2)
+    correct(run)
+
+    run.control("retry")
+    with database.begin() as session:
+        session.execute(tables.locks.update().values(until=0))
+    assert run.planner().plan(run.mailing)
+
+    send_rest(run, tmp_path, sink)
+    assert run.counts() == {"accepted": 40}
+    assert len([raw for raw in sink.messages if b"A corrected title" in raw]) == 40

@@ -4,12 +4,14 @@ import datetime as dt
 
 import pytest
 
-from service.delivery import control, release
+from service.delivery import control, recording, release, resolving
 from service.delivery.plan import Planner
 from service.domain.delivery import DeliveryState, RetryReason
 from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
+from service.domain.replies import Phase, ReplyClass
+from service.mail.letter import Outcome
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import mailings, providers, tables
+from service.store import mailings, providers, tables, uncertain
 from service.store.instants import stored
 from service.store.interventions import Again
 from tests.installation import miscounted
@@ -252,3 +254,39 @@ def test_a_retry_before_the_time_of_a_mailing_waits_for_it_again(database):
     with database.begin() as session:
         assert release.release_due(session, run.bell, lambda *_: [], now=at) == []
     assert run.state() == "planning"
+
+
+@pytest.mark.parametrize("said", [ReplyClass.POLICY, ReplyClass.UNCERTAIN, ReplyClass.TRANSIENT])
+def test_what_is_sent_again_by_an_operator_days_later_is_put_off_as_any_letter_is(database, said):
+    run = Run(database, readers=1)
+    say(run, said)
+    if said is ReplyClass.TRANSIENT:
+        # Put off until it was given up.
+        for _ in range(30):
+            run.now += dt.timedelta(hours=5)
+            if run.counts() == {"deferred": 1}:
+                say(run, said)
+    assert "deferred" not in run.counts()
+    run.now += dt.timedelta(days=3)
+    if said is ReplyClass.UNCERTAIN:
+        with database.begin() as session:
+            found = uncertain.listed(session, run.mailing)
+            resolving.resolve(session, run.mailing, resolving.Verdict.RESEND, found, run.bell, actor="op", now=run.now)
+    else:
+        assert run.control("retry") == 1
+
+    say(run, ReplyClass.TRANSIENT)
+    assert run.counts() == {"deferred": 1}
+    # And it is given up in its turn.
+    run.now += dt.timedelta(hours=49)
+    say(run, ReplyClass.TRANSIENT)
+    assert run.counts() == {"expired": 1}
+
+
+def say(run, said):
+    claim = run.claim()
+    (one,) = run.gate(claim).recipients
+    outcome = Outcome(one.delivery, one.attempt, said, 451, None, "words", Phase.RCPT, "relay", past_dot=False)
+    with run.database.begin() as session:
+        recording.record(session, [outcome], now=run.now)
+    run.give_back(claim)

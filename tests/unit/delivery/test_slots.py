@@ -19,6 +19,7 @@ from service.domain.errors import ConfigurationError
 from service.domain.mailing import MailingState
 from service.domain.schedule import Schedule, WeekMode, parse_when, slot_of
 from service.domain.weeks import Week
+from service.editorial import scheduling
 from service.queue import PLAN_MAILING, SEND_NOTICE
 from service.store import mailings, slots
 from service.store.slots import SlotState
@@ -505,3 +506,29 @@ def test_over_sixty_weeks_every_issue_goes_out_once_at_its_time(service, zone, w
     blocked = [week for week in weeks if kinds[week] in {"late", "never"}]
     warned = [row for row in service.notices() if row.kind == "issue-blocked"]
     assert len(warned) == 2 * len(blocked) * len(OPERATORS)
+
+
+def test_a_week_that_was_skipped_after_its_slot_was_moved_can_be_sent_after_all(service):
+    service.set_schedule()
+    service.write(status=TextStatus.DRAFT)
+    service.tick(SLOT + TICK)
+    database = service.database
+    with database.begin() as session:
+        scheduling.set_schedule(
+            session,
+            "Wed 09:00",
+            timezone="Europe/Minsk",
+            week=WeekMode.ENDED,
+            late_hours=6,
+            actor="op",
+            now=SLOT + 2 * TICK,
+        )
+    with database.begin() as session:
+        assert scheduling.skip(session, Week(2019, 22), actor="op", now=SLOT + 3 * TICK)
+    with database.begin() as session:
+        assert scheduling.unskip(session, Week(2019, 22), actor="op", now=SLOT + 4 * TICK)
+
+    service.write()
+    service.tick(SLOT + dt.timedelta(days=2) + TICK)
+    assert service.slot(SLOT + dt.timedelta(days=2)).state is SlotState.RELEASED
+    assert [one.week for one in service.mailings()] == ["2019-W22"]

@@ -188,3 +188,23 @@ def test_a_failure_in_one_of_two_runs_ends_both_and_mails_nobody_twice(sqlite_da
         Worker(run, tmp_path, sink).send(number)
     assert sorted(entry.recipient for entry in sink.entries()) == sorted(run.addresses)
     assert run.counts() == {"accepted": 200}
+
+
+def test_a_cap_that_a_provider_gets_in_mid_run_holds_for_the_mixed_batch_in_hand(sqlite_database, tmp_path, sink):
+    run = mailing(sqlite_database, slow=300, others=300, batch_limit=1000)
+    sink.set_rules(Rule("DOT", delay=0.02))
+    before = []
+
+    def change():
+        while len(sink.entries()) < 30:
+            time.sleep(0.01)
+        with run.database.begin() as session:
+            scope = provider_scope(provider_key(session.sealer, SLOW))
+            limits.save(session, scope, Limit(per_day=10), now_ms=stored(run.now))
+        time.sleep(2.5)
+        before.append(len(taken(sink, slow=True)))
+        sink.set_rules()
+
+    assert Worker(run, tmp_path, sink, connections=2).send(meanwhile=change)
+    assert len(taken(sink, slow=False)) == 300
+    assert len(taken(sink, slow=True)) <= before[0] + 10 < 200

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -209,6 +210,24 @@ def test_a_stamp_without_a_zone_is_of_the_zone_that_was_given():
     log = MailLog([OURS], now=NOW, zone=east)
     log.read(taken(form=syslog))
     assert log.finding(OURS).at == MONDAY - dt.timedelta(hours=3)
+
+
+def test_a_stamp_without_a_zone_is_of_this_machines_by_the_rules_of_its_date(monkeypatch):
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    try:
+        log = read(
+            [b"Jan  1 12:00:00 mail postfix/smtpd[1]: connect", b"2019-05-01T12:00:00 mail postfix/smtpd[1]: x"],
+            zone=None,
+        )
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    covered = log.coverage()
+    assert (covered.first, covered.last) == (
+        dt.datetime(2019, 1, 1, 11, tzinfo=dt.UTC),
+        dt.datetime(2019, 5, 1, 10, tzinfo=dt.UTC),
+    )
 
 
 def test_lines_that_are_far_apart_in_the_wrong_order_are_found_by_a_second_reading(monkeypatch):
