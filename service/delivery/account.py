@@ -17,6 +17,7 @@ from service.delivery.limits import Limits
 from service.delivery.meter import Meter
 from service.delivery.offload import Offload
 from service.delivery.patience import AWAY_SECONDS, Patience, until_there
+from service.domain.replies import ReplyClass
 from service.mail.letter import Outcome
 from service.store import Database, DatabaseAwayError, Session, batches, limits, outcomes
 from service.store.batches import Claim
@@ -180,7 +181,10 @@ class Account:
 
     def _record(self, session: Session, spoken: list[Outcome]) -> None:
         changed = recording.record(session, spoken, now=self.now())
-        batches.settle(session, sorted(changed - {self.claim.batch}))
+        if all(outcome.reply_class is ReplyClass.ACCEPTED for outcome in spoken):
+            # Its own is settled when it is given back; what comes back to it may find it closed by others.
+            changed.discard(self.claim.batch)
+        batches.settle(session, sorted(changed))
 
     def _together(
         self,

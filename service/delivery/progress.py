@@ -10,7 +10,7 @@ from service import log
 from service.domain.mailing import MailingState
 from service.domain.retries import JITTER, SCHEDULE
 from service.pace.groups import lowest_rate
-from service.store import Session, batches, interventions, locks, mailing_numbers, mailings
+from service.store import Session, batches, hosts, interventions, locks, mailing_numbers, mailings
 from service.store.instants import stored
 from service.store.mailing_numbers import Waits
 from service.store.mailings import Counts, Mailing
@@ -112,7 +112,7 @@ def tidy(session: Session, *, now: dt.datetime) -> None:
         waiting = batches.waiting_count(session, mailing)
         if waiting and state is MailingState.CANCELLED:
             interventions.cancel_rest(session, mailing, now_ms=stored(now))
-        elif waiting and state is MailingState.SENT:
+        elif waiting and state is MailingState.SENT and not hosts.awaited(session):
             mailings.move(session, mailing, MailingState.SENDING, now=now)
     for sending in mailings.in_states(session, [MailingState.SENDING]):
         finish(session, sending.id, now=now)

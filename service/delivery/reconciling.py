@@ -335,7 +335,9 @@ class Reconciler:
                     corrections.end_claims(session, mailing.id)
                     subject = f"mailing:{mailing.id}"
                     audit.append(session, at=now, actor=ACTOR, action="mailing.pause", subject=subject, details={})
-                    trouble.tell(session, Silence(), mailing.id, trouble.SET_BACK, reason, now=now)
+                    # Once for each pause: what is set back again after a resume is told again.
+                    kind = f"{trouble.SET_BACK}:{stored(now)}"
+                    trouble.tell(session, Silence(), mailing.id, kind, reason, now=now)
         found.awaiting = True
         faults.point("reconcile-stopped")
 

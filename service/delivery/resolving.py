@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service import log
-from service.delivery import control, recording
+from service.delivery import control, recording, standing
 from service.domain.delivery import RESOLVED, TRANSITIONS, DeliveryEvent, DeliveryState
 from service.domain.errors import InvalidInputError, NotFoundError
 from service.domain.mailing import MailingEvent, MailingState, after, require
@@ -23,7 +23,7 @@ from service.domain.subscriber import read_public_id
 from service.domain.tokens import DeliverySigner
 from service.mail.letter import Outcome
 from service.queue import Bell
-from service.store import Session, audit, batches, bounces, mailings, outcomes, uncertain
+from service.store import Session, audit, batches, bounces, hosts, mailings, outcomes, uncertain
 from service.store.bounces import Said
 from service.store.instants import stored
 from service.store.mailings import Mailing
@@ -119,6 +119,7 @@ def resolve(
     found = mailings.lock(session, mailing)
     if verdict is Verdict.RESEND:
         require(mailing, found.state, MailingEvent.RESEND)
+        standing.refuse_unsettled(session, found.week)
     uncertain.hold(session, mailing)
     open_now = {(one.delivery, one.attempt): one for one in uncertain.listed(session, mailing)}
     left = [open_now[key] for one in which if (key := (one.delivery, one.attempt)) in open_now]
@@ -248,6 +249,8 @@ def resend_once(session: Session, bell: Bell, *, now: dt.datetime) -> int:
 
     For installations whose policy that is. What a resend left uncertain is held for an operator.
     """
+    if hosts.awaited(session):
+        return 0  # their journals may know what became of it
     since = now - GIVE_UP_AFTER
     resent = 0
     # A mailing may have been made long before it was released.

@@ -33,7 +33,7 @@ from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.segments import Rendition
 from service.pace.groups import GROUP_LIMIT, group_size, lowest_rate
-from service.store import Session, batches, breakers, gate, mailings, parting
+from service.store import DatabaseAwayError, Session, batches, breakers, gate, mailings, parting
 from service.store.batches import Claim
 from service.store.breakers import Breaker
 from service.store.gate import Gated
@@ -138,6 +138,9 @@ class BatchRun:
         except DaySpentError as spent:
             self._not_before = spent.until
             _log.info("day-spent", batch=self.claim.batch, reason=str(spent))
+        except DatabaseAwayError:
+            self._stop_lines()  # nobody knows of its last gate: the lines are in doubt, and the journal decides
+            raise
         except UnavailableError:
             if not self.means.stopping():
                 raise

@@ -188,9 +188,14 @@ class Channel(asyncio.Protocol):
         self.abort("the session is over")
 
     def listen(self, listener: Listener) -> None:
-        """Send all further events to `listener`; unasked replies that wait already are out of step and break it off."""
+        """Send all further events to `listener`, its end among them where it has come already.
+
+        Unasked replies that wait already are out of step and break it off.
+        """
         self._listener = listener
-        if self._replies or self._reader.mid_reply:
+        if self.lost is not None:
+            listener.on_lost(self.lost)
+        elif self._replies or self._reader.mid_reply:
             self.abort("the relay sent more replies than it was asked for")
 
     def is_stale(self) -> bool:

@@ -24,6 +24,7 @@ from service.mail.transaction import LoginWanted, Pool, Transaction
 
 _RSET, _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
 _LONG_IDLE = 1.0  # seconds
+_FRESH = 1.0  # seconds after its opening
 _TAKEN = Reply(250, None, "")  # of an acceptance nothing is kept, but for letters sent alone: they ask no gate again
 _FAREWELL = 5.0  # seconds in which a relay that said 421 may still answer what it has already read
 
@@ -51,6 +52,7 @@ class Conversation:
         self._answered = 0  # replies since the session was last idle
         self._now = asyncio.get_running_loop().time
         self._touched = self._now()
+        self._fresh_until = self._touched + _FRESH  # 0 once it has begun a letter
         self.tempo = Tempo(self._now)
         channel.listen(self)
 
@@ -150,17 +152,13 @@ class Conversation:
         self._end_if_retired()
         self._go_on()
         if not pipeline and not self.over:
-            if self.leaving:
-                self.quit()
-            else:
-                self._pool.free()
+            self.quit() if self.leaving else self._pool.free()
 
     def on_drained(self) -> None:
         """The kernel has all of a body that was written without its dot: now the dot."""
         if self.over:
             return
-        head = self._pipeline[0] if self._pipeline else None
-        if head is not None and head.phase is _BODY and not head.asking:
+        if self._pipeline and (head := self._pipeline[0]).phase is _BODY and not head.asking:
             self._pen.put_dot(head)
         self._go_on()
 
@@ -174,7 +172,9 @@ class Conversation:
             self._manner.lost()
         # A session that was good and died idle, before it could answer anything new, accuses nobody.
         blamed = self._farewell is None and self._login is None and (self._answered > 0 or not self._manner.answered)
-        setback = self._fault or (blamed and any(not transaction.settled for transaction in pipeline))
+        # One that lets in and closes at once is not dialled again at once.
+        fault = self._fault or self._now() < self._fresh_until
+        setback = fault or (blamed and any(not transaction.settled for transaction in pipeline))
         while pipeline:
             transaction = pipeline.popleft()
             if not transaction.settled and transaction.past_dot:
@@ -298,9 +298,8 @@ class Conversation:
             self._part(reply)
 
     def _part(self, farewell: Reply) -> None:
-        self._fault = True
         self._farewell = farewell
-        self._retiring = self.leaving = True
+        self._fault = self._retiring = self.leaving = True
         self._end_if_retired()
 
     def _end_if_retired(self) -> None:
@@ -350,6 +349,7 @@ class Conversation:
         # While its reply is outstanding nobody knows whether the relay will still have a refused transaction open.
         reset = self._must_reset or (bool(self._pipeline) and self._pipeline[-1].chunked)
         transaction.begin(_RSET if reset else _MAIL)
+        self._fresh_until = 0.0
         self._pipeline.append(transaction)
         try:
             mail, rcpt, transaction.segments = self._compose(transaction.letter, stuffed=not chunked)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -76,7 +77,10 @@ class Outcome(NamedTuple):
         busy: bool = False,
     ) -> Outcome:
         """What `reply` made of the letter; addresses in its words are cut out."""
-        text = reply.text and cut_addresses(reply.text)
+        text = reply.text
+        if text:
+            # The reader's first, however it is written: what looks like an address is found by looks alone.
+            text = cut_addresses(re.sub(re.escape(letter.recipient), "<address>", text, flags=re.IGNORECASE))
         # By place, because every letter costs one.
         return cls(
             *(letter.delivery_id, letter.attempt, reply_class, reply.code, reply.enhanced, text, phase, relay),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import re
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,6 +15,10 @@ from service.mail.channel import Channel, SessionError
 from service.mail.letter import Timeouts
 from service.mail.relay import Relay
 from service.mail.tls import Tls
+
+_HIDDEN = "<secret>"
+# Long enough not to be in a password by chance; base64, or a part of it.
+_WORD = re.compile(r"[A-Za-z0-9+/=]{6,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +73,7 @@ async def _connect(channel: Channel, relay: Relay, timeouts: Timeouts, tls: ssl.
     except (ConnectionResetError, ConnectionAbortedError) as error:
         phase = Phase.CONNECT if implicit is None else Phase.TLS
         raise SessionError(phase, f"the relay closed the connection at once: {error}") from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # the latter of a host's name that no resolver takes
         raise SessionError(Phase.CONNECT, f"no connection: {error}") from error
 
 
@@ -123,13 +128,24 @@ async def _authenticate(channel: Channel, relay: Relay, capabilities: Capabiliti
         raise SessionError(Phase.AUTH, "a password is never sent in clear: set tls=starttls or tls=implicit")
     username, password = (relay.username or "").encode(), (relay.password or "").encode()
     if "PLAIN" in capabilities.auth:
-        secret = base64.b64encode(b"\0" + username + b"\0" + password)
-        reply = await channel.ask(b"AUTH PLAIN " + secret + b"\r\n", Phase.AUTH, timeouts.command)
+        said = [base64.b64encode(b"\0" + username + b"\0" + password)]
+        reply = await channel.ask(b"AUTH PLAIN " + said[0] + b"\r\n", Phase.AUTH, timeouts.command)
     elif "LOGIN" in capabilities.auth:
+        said = [base64.b64encode(username), base64.b64encode(password)]
         reply = await channel.ask(b"AUTH LOGIN\r\n", Phase.AUTH, timeouts.command)
-        for secret in (username, password):
-            _expect(reply, Phase.AUTH, 334)
-            reply = await channel.ask(base64.b64encode(secret) + b"\r\n", Phase.AUTH, timeouts.command)
+        for secret in said:
+            _expect(_cut_secrets(reply, [*said, password]), Phase.AUTH, 334)
+            reply = await channel.ask(secret + b"\r\n", Phase.AUTH, timeouts.command)
     else:
         raise SessionError(Phase.AUTH, "the relay offers neither AUTH PLAIN nor AUTH LOGIN")
-    _expect(reply, Phase.AUTH, 235)
+    _expect(_cut_secrets(reply, [*said, password]), Phase.AUTH, 235)
+
+
+def _cut_secrets(reply: Reply, secrets: Iterable[bytes]) -> Reply:
+    """The reply of a relay that may echo what it did not like, or the beginning of it, without that."""
+    hidden = [secret.decode("utf-8", "replace") for secret in secrets if secret]
+    text = reply.text
+    for secret in hidden:
+        text = text.replace(secret, _HIDDEN)
+    words = _WORD.sub(lambda word: _HIDDEN if any(word[0] in secret for secret in hidden) else word[0], text)
+    return reply._replace(text=words)

@@ -104,8 +104,8 @@ class Wire:
     def limit(self, connections: int) -> None:
         """Have at most `connections` sessions from now on, at least one; those too many end after their letters."""
         self._shares.connections = connections = max(1, connections)
-        surplus = sum(not each.leaving for each in self._conversations) - connections
-        for conversation in sorted(self._conversations, key=lambda each: not each.idle)[: max(0, surplus)]:
+        staying = sorted((each for each in self._conversations if not each.leaving), key=lambda each: not each.idle)
+        for conversation in staying[: max(0, len(staying) - connections)]:
             conversation.leave()
         self._dispatch()
         self._changed()
@@ -319,6 +319,8 @@ class Wire:
             timeouts=self._timeouts,
             manner=self._manner(capabilities),
         )
+        if conversation.over:
+            return  # it was lost, or out of step, before it could begin
         self._conversations.add(conversation)
         self._shares.sessions.append(conversation.under_way)
 

@@ -16,7 +16,10 @@ _BATCH_IDS_LOCK = 0x7479647A
 
 
 def take(session: Session, name: str, seconds: float) -> bool:
-    """Whether the lock was free and is now held for `seconds`; commit to make it so."""
+    """Whether the lock was free and is now held for `seconds`, always as many for one name; commit to make it so.
+
+    Where the clock was set back, one that seems to be held for longer than that is free.
+    """
     values = {"wanted": name, "for_ms": int(seconds * 1000)}
     return session.execute(_taking(on_postgresql=session.postgresql), values).first() is not None
 
@@ -27,9 +30,10 @@ def _taking(*, on_postgresql: bool) -> sa.Executable:
     now = database_now(postgresql=on_postgresql)
     until = now + sa.bindparam("for_ms", type_=sa.BigInteger)
     statement = insert(locks).values(name=sa.bindparam("wanted"), until=until)
-    return statement.on_conflict_do_update(
-        index_elements=[locks.c.name], set_={"until": until}, where=locks.c.until <= now
-    ).returning(locks.c.name)
+    free = sa.or_(locks.c.until <= now, locks.c.until > until)
+    return statement.on_conflict_do_update(index_elements=[locks.c.name], set_={"until": until}, where=free).returning(
+        locks.c.name
+    )
 
 
 def extend(session: Session, name: str, seconds: float) -> None:

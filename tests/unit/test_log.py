@@ -3,6 +3,7 @@
 import logging
 import re
 
+import pytest
 import structlog
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +31,8 @@ def test_a_log_that_was_set_up_ends_with_its_test():
 
 @given(st.text("ab@=<>,.; \t'\""))
 def test_what_looks_like_an_address_is_cut_out_wherever_it_begins(text):
-    anywhere = re.compile(r"[^\s<>()\[\],;:\"'=]+@[^\s<>()\[\],;:\"']+")
+    local_part = r"""(?:[^\s<>()\[\],;:"'=]+|"(?:[^"\\]|\\.){1,64}")"""
+    anywhere = re.compile(local_part + r"""@(?:\[[^\]\s]{1,64}\]|[^\s<>()\[\],;:"']+)""")
     assert log.cut_addresses(text) == anywhere.sub("<address>", text)
 
 
@@ -39,3 +41,10 @@ def test_a_long_text_is_looked_at_once():
     text = "@" + "a." * 500_000
     assert log.cut_addresses(text) == text
     assert log.cut_addresses(text + "@b") == "<address>"
+
+
+@pytest.mark.parametrize(
+    "address", ['"jane doe"@example.net', '"a\\"b"@example.net', "jane@[192.0.2.7]", "jane@[IPv6:::1]"]
+)
+def test_addresses_of_rare_forms_are_cut_out_whole(address):
+    assert log.cut_addresses(f"5.1.1 <{address}>: user unknown") == "5.1.1 <<address>>: user unknown"

@@ -6,15 +6,23 @@ import asyncio
 import contextlib
 import datetime as dt
 import re
+import threading
 import time
 
 import pytest
 import structlog
 
+from service import faults
 from service.delivery import editions, progress
+from service.delivery.account import Account
+from service.delivery.limits import Limits
+from service.delivery.meter import Meter
+from service.delivery.offload import Offload
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
 from service.domain.keys import Keyring
+from service.domain.replies import Phase, ReplyClass
+from service.mail.letter import Outcome
 from service.store import DatabaseAwayError, Sealer, batches, gate, subscribers, tables
 from service.store.instants import stored
 from tests.conftest import KEYRING
@@ -387,3 +395,62 @@ def test_a_wire_that_is_stopped_is_not_asked_for_room_again_and_again(sqlite_dat
     asyncio.run(ask())
     worker.dispatcher.offload.close()
     assert len(asked) <= 4
+
+
+def test_a_gate_of_which_nobody_knows_is_left_to_the_journal_by_a_worker_that_must_stop(
+    sqlite_database, tmp_path, sink
+):
+    run = Run(sqlite_database, readers=10)
+    worker = Worker(run, tmp_path, sink)
+
+    def lose(point):
+        if point == "before-gate":
+            faults.arm(None)
+            # The gate is committed, and its answer is lost; then the database is away, and the worker is told to stop.
+            worker.database.lose = ["after"]
+            threading.Thread(target=go_away).start()
+
+    def go_away():
+        time.sleep(0.3)
+        worker.database.away = worker.stop = True
+        time.sleep(4.5)
+        worker.database.away = False
+
+    faults.arm(lose)
+    with pytest.raises(DatabaseAwayError):
+        worker.send()
+    wait_for(lambda: not worker.database.away)
+
+    Recovery(run.database, tmp_path, worker.clock, host_away_seconds=3600).settle_journals()
+    assert run.counts() == {"pending": 10}
+    with run.database.begin() as session:
+        session.execute(tables.batches.update().values(lease_until=0))
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == sorted(run.addresses)
+    assert run.state() == "sent"
+
+
+def test_a_letter_that_comes_back_to_a_batch_that_others_have_closed_opens_it_again(database, tmp_path, sink):
+    run = Run(database, readers=1)
+    claim = run.claim()
+    (one,) = run.gate(claim).recipients
+    # What others think of a host that has slept for an hour.
+    run.record(result(one, DeliveryState.UNCERTAIN))
+    run.give_back(claim)
+    assert not run.batch(claim.batch).open
+    account = Account(
+        *(database, Offload(), Limits({}), Meter(), lambda: run.now, lambda: False, claim, lambda: None),
+    )
+    back = Outcome(one.delivery, one.attempt, ReplyClass.NOT_SENT, 0, None, "", Phase.MAIL, "", past_dot=False)
+    account.add(back)
+
+    # It is killed before it can give the batch back.
+    asyncio.run(account.transaction(lambda _session: None))
+    account.offload.close()
+
+    assert run.counts() == {"pending": 1}
+    assert run.batch(claim.batch).open
+    with database.begin() as session:
+        session.execute(tables.batches.update().values(lease_until=0))
+    assert Worker(run, tmp_path, sink).send()
+    assert recipients(sink) == run.addresses

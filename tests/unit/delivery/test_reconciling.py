@@ -29,9 +29,9 @@ from service.domain.weeks import Week
 from service.mail.host import boot_id, host_id
 from service.mail.journal import Journal
 from service.mail.notebook import Begun, Mark, Notebook
-from service.store import audit, hosts, lost_issues, mailings, subscribers, tables
+from service.store import audit, hosts, lost_issues, mailings, publication, subscribers, tables
 from service.store.departures import DepartureLog, Step
-from tests.factories import add_readers
+from tests.factories import MADE_AT, OPERATORS, add_readers
 from tests.installation import miscounted
 from tests.unit.delivery.parts import (
     PRESS,
@@ -43,6 +43,7 @@ from tests.unit.delivery.parts import (
     replaced_in_silence,
     wait_for_a_waiter,
 )
+from tests.unit.render import samples
 
 OK = Reply(250, "2.0.0", "taken")
 GONE = Reply(550, "5.1.1", "no such user")
@@ -766,3 +767,29 @@ def test_a_file_put_in_the_place_of_the_database_is_seen_at_the_next_claim(sqlit
     assert made.books.compare()
     assert made.run.states()[gated[0].delivery] is S.ACCEPTED
     journal.close()
+
+
+def test_operators_hear_of_each_time_that_a_mailing_is_set_back(database, tmp_path, clock):
+    run, made = Run(database, readers=8), books(database, tmp_path)
+    with database.begin() as session:
+        publication.save(session, replace(samples.publication(), operators=OPERATORS[:1]), MADE_AT)
+    time, told = Time(database), []
+    run.host = host_id(tmp_path)
+    made.compare(Look.ALL)
+    for _ in range(2):
+        sender = run.register(boot=boot_id())
+        with Journal(tmp_path, sender_id=sender) as journal:
+            claim = run.claim(sender=sender)
+            due = run.due(claim)
+            time.keep()
+            (one,) = run.gate(claim, due[:1], sender=sender).recipients
+            journal.dot(one.delivery, one.attempt)
+            journal.reply(one.delivery, one.attempt, Reply(250, "2.0.0", "ok"), ReplyClass.ACCEPTED)
+            run.record(accepted(one))
+        time.go_back()
+        assert made.compare(Look.OPEN)
+        assert run.state() == "paused"
+        with database.read() as session:
+            told.append(session.scalar(sa.select(sa.func.count()).select_from(tables.notices)))
+        run.control("resume")
+    assert told == [1, 2]

@@ -17,7 +17,7 @@ from service.domain.subscriber import SubscriberStatus, public_id
 from service.domain.tokens import DeliverySigner
 from service.mail.letter import Outcome
 from service.queue import SEND_BATCH
-from service.store import audit, subscribers, uncertain
+from service.store import audit, hosts, subscribers, uncertain
 from service.store.engine_tables import bounces
 from tests.conftest import KEYRING
 from tests.installation import miscounted
@@ -347,3 +347,15 @@ def test_what_a_lost_host_left_is_sent_again_only_after_its_hour(database, tmp_p
     with database.read() as session:
         rows = session.execute(sa.text("SELECT outcome, relay FROM attempts")).all()
     assert [tuple(row) for row in rows] == [("uncertain", "relay")] * 2
+
+
+def test_nothing_is_sent_again_while_a_hosts_journals_are_waited_for(database):
+    world = World(database)
+    with database.begin() as session:
+        hosts.await_all(session, "a" * 32, {})
+
+    assert world.resend_by_policy() == 0
+    with pytest.raises(ConflictError, match="have not been compared"):
+        world.resolve(Verdict.RESEND)
+    assert world.run.counts() == {"accepted": 3, "uncertain": 3}
+    assert world.resolve(Verdict.ACCEPTED) == 3
