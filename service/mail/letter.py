@@ -78,9 +78,10 @@ class Outcome(NamedTuple):
     ) -> Outcome:
         """What `reply` made of the letter; addresses in its words are cut out."""
         text = reply.text
-        if text:
+        if text and letter.recipient:
             # The reader's first, however it is written: what looks like an address is found by looks alone.
-            text = cut_addresses(re.sub(re.escape(letter.recipient), "<address>", text, flags=re.IGNORECASE))
+            text = re.sub(re.escape(letter.recipient), "<address>", text, flags=re.IGNORECASE)
+        text = text and cut_addresses(text)
         # By place, because every letter costs one.
         return cls(
             *(letter.delivery_id, letter.attempt, reply_class, reply.code, reply.enhanced, text, phase, relay),

@@ -18,7 +18,7 @@ _BATCH_IDS_LOCK = 0x7479647A
 def take(session: Session, name: str, seconds: float) -> bool:
     """Whether the lock was free and is now held for `seconds`, always as many for one name; commit to make it so.
 
-    Where the clock was set back, one that seems to be held for longer than that is free.
+    Where the clock was set back, one that seems to be held for more than twice as long is free.
     """
     values = {"wanted": name, "for_ms": int(seconds * 1000)}
     return session.execute(_taking(on_postgresql=session.postgresql), values).first() is not None
@@ -28,9 +28,10 @@ def take(session: Session, name: str, seconds: float) -> bool:
 def _taking(*, on_postgresql: bool) -> sa.Executable:
     insert = postgresql.insert if on_postgresql else sqlite.insert
     now = database_now(postgresql=on_postgresql)
-    until = now + sa.bindparam("for_ms", type_=sa.BigInteger)
+    lasts = sa.bindparam("for_ms", type_=sa.BigInteger)
+    until = now + lasts
     statement = insert(locks).values(name=sa.bindparam("wanted"), until=until)
-    free = sa.or_(locks.c.until <= now, locks.c.until > until)
+    free = sa.or_(locks.c.until <= now, locks.c.until > until + lasts)
     return statement.on_conflict_do_update(index_elements=[locks.c.name], set_={"until": until}, where=free).returning(
         locks.c.name
     )

@@ -349,7 +349,7 @@ def test_a_host_whose_clock_is_ahead_releases_nothing_before_its_time(world):
 
 def test_one_sweep_at_a_time_does_the_common_part_and_each_settles_its_hosts_journals(world):
     with world.run.database.begin() as session:
-        assert locks.take(session, "sweep", 60)
+        assert locks.take(session, "sweep", 10)
     world.journal.close()
     world.run.bell.rung.clear()
 
