@@ -179,9 +179,8 @@ class NoticeSender:
 
     async def _way(self, lines: Sequence[Line]) -> tuple[Line | None, str]:
         """A line with room, whose tokens are taken; else what hinders. Waits a moment for a session with a relay."""
-        room = self._routes.room(lines, lambda _line: 1, despite_caps=True)
         try:
-            line, _ = await asyncio.wait_for(room, _ROOM_SECONDS)
+            line = await self._line(lines)
             await self._tokens(line)
         except TimeoutError:
             troubles = [line.wire.trouble for line in lines if line.wire.trouble]
@@ -189,6 +188,19 @@ class NoticeSender:
         except UnavailableError as error:
             return None, str(error)
         return line, ""
+
+    async def _line(self, lines: Sequence[Line]) -> Line:
+        """One with room; raises TimeoutError where none has any in time, or this worker must stop."""
+        room = asyncio.ensure_future(self._routes.room(lines, lambda _line: 1, despite_caps=True))
+        until = suspended_monotonic() + _ROOM_SECONDS
+        try:
+            while not (room.done() or self.stopping() or suspended_monotonic() >= until):
+                await asyncio.wait((room,), timeout=_SIGN_OF_LIFE)
+            if room.done():
+                return room.result()[0]
+        finally:
+            room.cancel()
+        raise TimeoutError
 
     async def _tokens(self, line: Line) -> None:
         """Take the tokens without waiting for them, so that the weekly run waits instead."""

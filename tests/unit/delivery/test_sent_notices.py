@@ -3,6 +3,8 @@
 import datetime as dt
 import email
 import email.policy
+import threading
+import time
 from contextlib import contextmanager
 
 import pytest
@@ -410,3 +412,15 @@ def test_a_copy_that_answers_in_place_of_the_server_gives_out_no_notice_twice(
         replaced_in_silence(postgresql_database, monkeypatch)
         assert not post.send(notice)
         assert (state(postgresql_database, notice), len(sink.entries())) == (DeliveryState.UNCERTAIN, 1)
+
+
+def test_a_worker_that_must_stop_does_not_wait_for_a_relay_that_is_away(database, post, sink):
+    notice = made(database)
+    sink.stop()
+    threading.Timer(0.5, lambda: setattr(post, "stopping", True)).start()
+    began = time.monotonic()
+
+    post.send(notice)
+
+    assert time.monotonic() - began < 15
+    assert state(database, notice) is DeliveryState.PENDING
