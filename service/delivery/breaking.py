@@ -128,9 +128,9 @@ class Guard:
 
         The database may have been away before, and no other run of this process may come.
         """
+        await self.heed(known)
         if self.watch.due:
             await self.tend()
-        await self.heed(known)
 
     async def _transaction(self, work: Callable[[Session], _Value], *, writes: bool = True) -> _Value | None:
         """What `work` returns; None while the database is away."""

@@ -109,22 +109,26 @@ def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
 
 
 def _due_again(session: Session, delivery: int, now: dt.datetime) -> dt.datetime | None:
-    failed, first = _series(outcomes.failures(session, delivery))
+    failed, first = _series(outcomes.failures(session, delivery), now)
     # The jitter spreads load; nothing secret hangs on it.
     spread = random.random()  # noqa: S311
     return next_attempt(first or now, failed + 1, now, spread)
 
 
-def _series(failures: Sequence[tuple[int, str]]) -> tuple[int, dt.datetime | None]:
+def _series(failures: Sequence[tuple[int, str]], now: dt.datetime) -> tuple[int, dt.datetime | None]:
     """How many attempts have failed since the letter was begun, or begun anew by an operator, and when the first did.
 
-    Begun anew is what comes after the end of a letter: after a word that ended it, or the last of 48 hours.
+    Begun anew is what comes after the end of a letter: after a word that ended it, or the last of its 48 hours. By how
+    much its waits were lengthened or shortened nobody knows.
     """
-    failed, first = 0, None
-    for at_ms, said in failures:
-        at = loaded(at_ms)
-        first = first or at
-        failed += 1
-        if said in _ENDED or next_attempt(first, failed, at, 0.0) is None:
+    failed, first, last = 0, None, now
+    for at, said in [*((loaded(at_ms), said) for at_ms, said in failures), (now, "")]:
+        late = first is not None and at > first + GIVE_UP_AFTER
+        if first is not None and next_attempt(first, failed, last, 1.0 if late else 0.0) is None:
+            failed, first = 0, None
+        if not said:
+            break
+        first, last, failed = first or at, at, failed + 1
+        if said in _ENDED:
             failed, first = 0, None
     return failed, first

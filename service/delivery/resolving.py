@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from service import log
 from service.delivery import control, recording, standing
 from service.domain.delivery import RESOLVED, TRANSITIONS, DeliveryEvent, DeliveryState
-from service.domain.errors import InvalidInputError, NotFoundError
+from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from service.domain.mailing import MailingEvent, MailingState, after, require
 from service.domain.maillog import Fate, Finding
 from service.domain.replies import Phase, ReplyClass
@@ -257,7 +258,9 @@ def resend_once(session: Session, bell: Bell, *, now: dt.datetime) -> int:
     for mailing in uncertain.mailings_with(session, _CAN_RESEND, since=since - _MADE_BEFORE):
         ripe = [one for one in uncertain.listed(session, mailing) if one.times <= 1 and one.at >= since]
         if ripe:
-            resent += resolve(session, mailing, Verdict.RESEND, ripe, bell, actor=POLICY, now=now)
+            # Of an issue that was lost, an operator decides first.
+            with suppress(ConflictError):
+                resent += resolve(session, mailing, Verdict.RESEND, ripe, bell, actor=POLICY, now=now)
     if resent:
         _log.info("uncertain-resent", letters=resent)
     return resent

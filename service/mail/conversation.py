@@ -172,9 +172,8 @@ class Conversation:
             self._manner.lost()
         # A session that was good and died idle, before it could answer anything new, accuses nobody.
         blamed = self._farewell is None and self._login is None and (self._answered > 0 or not self._manner.answered)
-        # One that lets in and closes at once is not dialled again at once.
-        fault = self._fault or self._now() < self._fresh_until
-        setback = fault or (blamed and any(not transaction.settled for transaction in pipeline))
+        unused = self._now() < self._fresh_until
+        setback = self._fault or unused or (blamed and any(not transaction.settled for transaction in pipeline))
         while pipeline:
             transaction = pipeline.popleft()
             if not transaction.settled and transaction.past_dot:
@@ -184,7 +183,8 @@ class Conversation:
                 self._pool.give_back(transaction, f"{text} ({transaction.phase.value})", blamed=blamed)
             blamed = False
         self._pen.discard()
-        self._pool.over(text, setback=setback, login=self._login, parted=self._farewell is not None)
+        parted = self._farewell is not None
+        self._pool.over(text, setback=setback, login=self._login, parted=parted, unused=unused)
 
     # Replies
 

@@ -78,10 +78,8 @@ class Outcome(NamedTuple):
     ) -> Outcome:
         """What `reply` made of the letter; addresses in its words are cut out."""
         text = reply.text
-        if text and letter.recipient:
-            # The reader's first, however it is written: what looks like an address is found by looks alone.
-            text = re.sub(re.escape(letter.recipient), "<address>", text, flags=re.IGNORECASE)
-        text = text and cut_addresses(text)
+        if text:
+            text = cut_addresses(_plain(text, letter.recipient))
         # By place, because every letter costs one.
         return cls(
             *(letter.delivery_id, letter.attempt, reply_class, reply.code, reply.enhanced, text, phase, relay),
@@ -93,6 +91,16 @@ class Outcome(NamedTuple):
             f"Outcome(delivery_id={self.delivery_id}, attempt={self.attempt}, {self.reply_class}, code={self.code}, "
             f"text={self.text!r}, {self.phase}, past_dot={self.past_dot}, due={self.due}, busy={self.busy})"
         )
+
+
+def _plain(text: str, recipient: str) -> str:
+    """The text with a usual address in place of the reader's, which may not look like one.
+
+    What stands around it belongs to the same word, and is cut out with it.
+    """
+    if not recipient or recipient.casefold() not in text.casefold():
+        return text
+    return re.sub(re.escape(recipient), "x@x.invalid", text, flags=re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)

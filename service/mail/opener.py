@@ -72,11 +72,15 @@ class Opener:
             self.tries.add(task)
             task.add_done_callback(self._done)
 
-    def set_back(self, phase: Phase, text: str, *, parted: bool = False) -> None:
+    def set_back(self, phase: Phase, text: str, *, parted: bool = False, unused: bool = False) -> None:
         """A session that was let in has ended against the will of its letters: wait before the next.
 
-        Where the relay `parted` with a 421, that was its answer; else it gave none.
+        Where the relay `parted` with a 421, that was its answer; else it gave none. One that was `unused`, and is not
+        the only one, was one more than the relay likes.
         """
+        if unused and self._present():
+            self._enough_until = max(self._enough_until, asyncio.get_running_loop().time() + _ENOUGH)
+            return
         if not (parted or self._present()):
             self._unproven = text, phase
         self._wait(phase, text)

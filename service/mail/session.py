@@ -17,8 +17,8 @@ from service.mail.relay import Relay
 from service.mail.tls import Tls
 
 _HIDDEN = "<secret>"
-# Long enough not to be in a password by chance; base64, or a part of it.
-_WORD = re.compile(r"[A-Za-z0-9+/=]{6,}")
+# A part of base64, long enough not to be in it by chance.
+_WORD = re.compile(r"[A-Za-z0-9+]{6,}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,18 +134,18 @@ async def _authenticate(channel: Channel, relay: Relay, capabilities: Capabiliti
         said = [base64.b64encode(username), base64.b64encode(password)]
         reply = await channel.ask(b"AUTH LOGIN\r\n", Phase.AUTH, timeouts.command)
         for secret in said:
-            _expect(_cut_secrets(reply, [*said, password]), Phase.AUTH, 334)
+            _expect(_cut_secrets(reply, said, password), Phase.AUTH, 334)
             reply = await channel.ask(secret + b"\r\n", Phase.AUTH, timeouts.command)
     else:
         raise SessionError(Phase.AUTH, "the relay offers neither AUTH PLAIN nor AUTH LOGIN")
-    _expect(_cut_secrets(reply, [*said, password]), Phase.AUTH, 235)
+    _expect(_cut_secrets(reply, said, password), Phase.AUTH, 235)
 
 
-def _cut_secrets(reply: Reply, secrets: Iterable[bytes]) -> Reply:
-    """The reply of a relay that may echo what it did not like, or the beginning of it, without that."""
-    hidden = [secret.decode("utf-8", "replace") for secret in secrets if secret]
+def _cut_secrets(reply: Reply, said: Iterable[bytes], password: bytes) -> Reply:
+    """The reply of a relay that may echo what was `said` to it and it did not like, or a part of that, without it."""
+    encoded = [secret.decode("ascii") for secret in said]
     text = reply.text
-    for secret in hidden:
-        text = text.replace(secret, _HIDDEN)
-    words = _WORD.sub(lambda word: _HIDDEN if any(word[0] in secret for secret in hidden) else word[0], text)
-    return reply._replace(text=words)
+    for secret in (*encoded, password.decode()):
+        text = text.replace(secret, _HIDDEN) if secret else text
+    text = _WORD.sub(lambda word: _HIDDEN if any(word[0] in secret for secret in encoded) else word[0], text)
+    return reply._replace(text=text)

@@ -128,8 +128,16 @@ class Pool(Protocol):
     def suspects(self, transaction: Transaction) -> bool:
         """Whether it may be this letter alone that wants a login: the last wait for one began with it, and is over."""
 
-    def over(self, text: str, *, setback: bool, login: LoginWanted | None = None, parted: bool = False) -> None:
+    def over(
+        self,
+        text: str,
+        *,
+        setback: bool,
+        login: LoginWanted | None = None,
+        parted: bool = False,
+        unused: bool = False,
+    ) -> None:
         """Learn that a conversation is `over`; a `setback`, and a `login` that the relay wants, speak against it.
 
-        `parted` says that the relay ended it with a 421 to a letter.
+        `parted` says that the relay ended it with a 421 to a letter, `unused` that it ended at once, before any letter.
         """

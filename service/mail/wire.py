@@ -236,13 +236,21 @@ class Wire:
         """Whether a login was wanted for this very letter before, and the relay has had time since."""
         return self._opener.suspects(transaction.letter.delivery_id)
 
-    def over(self, text: str, *, setback: bool, login: LoginWanted | None = None, parted: bool = False) -> None:
+    def over(
+        self,
+        text: str,
+        *,
+        setback: bool,
+        login: LoginWanted | None = None,
+        parted: bool = False,
+        unused: bool = False,
+    ) -> None:
         """A conversation has ended: go on with the others, or a new one."""
         self._conversations = {conversation for conversation in self._conversations if not conversation.over}
         if login is not None:
             self._opener.login_wanted(login)
         elif setback:
-            self._opener.set_back(Phase.MAIL, text, parted=parted)
+            self._opener.set_back(Phase.MAIL, text, parted=parted, unused=unused)
         self._shares.sessions = [conversation.under_way for conversation in self._conversations]
         if self._queue or self._shares.waiting:
             self._open_sessions(len(self._queue))

@@ -17,8 +17,9 @@ from service.domain.subscriber import SubscriberStatus, public_id
 from service.domain.tokens import DeliverySigner
 from service.mail.letter import Outcome
 from service.queue import SEND_BATCH
-from service.store import audit, hosts, subscribers, uncertain
+from service.store import audit, hosts, lost_issues, mailings, subscribers, uncertain
 from service.store.engine_tables import bounces
+from service.store.instants import stored
 from tests.conftest import KEYRING
 from tests.installation import miscounted
 from tests.unit.delivery.parts import Run, accepted, books
@@ -359,3 +360,13 @@ def test_nothing_is_sent_again_while_a_hosts_journals_are_waited_for(database):
         world.resolve(Verdict.RESEND)
     assert world.run.counts() == {"accepted": 3, "uncertain": 3}
     assert world.resolve(Verdict.ACCEPTED) == 3
+
+
+def test_a_lost_issue_keeps_no_sweep_from_its_work(database):
+    world = World(database)
+    with database.begin() as session:
+        week = mailings.get(session, world.run.mailing).week
+        assert lost_issues.add(session, week, host="a" * 32, begun_at=stored(world.run.now))
+
+    assert world.resend_by_policy() == 0
+    assert world.run.counts() == {"accepted": 3, "uncertain": 3}
