@@ -86,7 +86,7 @@ def retry(
         ring(session, mailing, bell, now=now)
     if state is MailingState.PLANNING:
         ring_after_commit(session, bell, PLAN_MAILING, mailing)
-    _audit(session, mailing, "mailing.retry", actor, now, **({"corrected": list(corrected)} if corrected else {}))
+    _audit(session, mailing, "mailing.retry", actor, now, corrected=list(corrected))
     return again
 
 
