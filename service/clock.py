@@ -8,6 +8,8 @@ from typing import Protocol
 
 # So far apart two quartzes are a millisecond at the most; a step of the database's clock is known as soon.
 _TOLD_EVERY_SECONDS = 10.0
+# Where there is one: Linux.
+_BOOT: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 
 
 class Clock(Protocol):
@@ -62,4 +64,4 @@ def suspended_monotonic() -> float:
 
     A send gate is good for one second of real time: after a suspend, `time.monotonic` would still call it fresh.
     """
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
+    return time.monotonic() if _BOOT is None else time.clock_gettime(_BOOT)

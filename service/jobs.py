@@ -6,6 +6,7 @@ import gc
 import os
 import signal
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from celery import shared_task, signals
@@ -127,6 +128,20 @@ def on_ready(sender: Any, **_kwargs: Any) -> None:
     sweep = Companion("sweep", "--every", str(queue.TICK_SECONDS))
     sweep.keep()
     sender.timer.call_repeatedly(_LOOK_AFTER_SWEEP, sweep.keep)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        _tell_first(number)
+
+
+def _tell_first(number: signal.Signals) -> None:
+    """Let the children know of that signal before Celery does: at SIGQUIT it waits for them first, and then tells."""
+    celerys = signal.getsignal(number)
+    assert callable(celerys)
+
+    def tell(received: int, frame: FrameType | None) -> None:
+        _stopping.set()
+        celerys(received, frame)
+
+    signal.signal(number, tell)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]

@@ -16,10 +16,13 @@ import secrets
 import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 from urllib.parse import quote, quote_plus
 
 _CHUNK = 4 * 1024 * 1024
 _LONGEST_NEEDLE = 2048
+# What a file begins with that is compressed.
+_GZIP = b"\x1f\x8b"
 
 
 class LeakError(AssertionError):
@@ -117,20 +120,22 @@ class Grep:
 
     def file_leaks(self, path: Path) -> Iterator[str]:
         """The same for a file of any size, its name included, and for what is compressed in it with gzip."""
-        yield from self.leaks(str(path).encode(), f"the name of {path}")
+        # Opened once: a server that is still running renames and removes files of its log while they are read.
         with path.open("rb") as file:
+            yield from self.leaks(str(path).encode(), f"the name of {path}")
             kept = b""
             while part := file.read(_CHUNK):
                 yield from self.leaks(kept + part, str(path))
                 kept = part[-_LONGEST_NEEDLE:]
-        yield from self._compressed_leaks(path)
+            yield from self._compressed_leaks(file, path)
 
-    def _compressed_leaks(self, path: Path) -> Iterator[str]:
-        with path.open("rb") as file:
-            if file.read(2) != b"\x1f\x8b":
-                return
+    def _compressed_leaks(self, file: BinaryIO, path: Path) -> Iterator[str]:
+        file.seek(0)
+        if file.read(len(_GZIP)) != _GZIP:
+            return
+        file.seek(0)
         try:
-            yield from self.leaks(gzip.decompress(path.read_bytes()), f"{path}, unzipped")
+            yield from self.leaks(gzip.decompress(file.read()), f"{path}, unzipped")
         except (OSError, EOFError, zlib.error):
             return
 

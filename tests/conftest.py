@@ -6,6 +6,7 @@ import contextlib
 import datetime as dt
 import logging
 import os
+import time
 import uuid
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import pytest
 import structlog
 
 from service.domain.keys import Keyring
+from service.domain.limits import midnight_after
 from service.store import Database, Sealer, schema
 from tests.databases import Databases
 from tests.servers import postgresql_server, valkey_server
@@ -75,6 +77,15 @@ class FakeClock:
 
     def set(self, now: dt.datetime) -> None:
         self._now = now
+
+
+@pytest.fixture
+def before_midnight():
+    """For what must end on the day, in UTC, on which it begins: where that is nearly over, the next one is waited for."""
+    now = dt.datetime.now(dt.UTC)
+    left = (midnight_after(now) - now).total_seconds()
+    if left < 30:
+        time.sleep(left + 0.1)
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime as dt
 
+from service.clock import SystemClock
 from service.domain.blockers import Blocker
 from service.domain.chains import Chain
 from service.domain.content import Article, Issue, Text, TextStatus
+from service.domain.schedule import Schedule, WeekMode
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
-from service.store import issues, subscribers
+from service.store import issues, slots, subscribers
 from service.store import publication as publication_store
 from tests.unit.editorial.samples import publication
 
@@ -72,3 +74,13 @@ def add_readers(
         ]
         subscribers.insert(session, rows, week=JOINED)
     return addresses
+
+
+def set_slot(database):
+    """A schedule whose slot is the next full minute but for one that is near; that instant, and the week it is for."""
+    now = SystemClock().now()
+    slot = (now + dt.timedelta(seconds=80)).replace(second=0, microsecond=0)
+    schedule = Schedule(slot.weekday(), slot.hour * 60 + slot.minute, "UTC", WeekMode.CURRENT, 6, now)
+    with database.begin() as session:
+        slots.set_schedule(session, schedule, warned_at=now)
+    return slot, Week.of(slot.date())

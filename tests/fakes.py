@@ -52,6 +52,8 @@ class FakePace:
             raise PaceAwayError("away")
         given = {bucket: self._given_with(bucket, rate, count) for bucket, rate in rates.items()}
         waits = {bucket: instant - self.now for bucket, instant in given.items()}
+        for bucket, rate in rates.items():
+            self._given.setdefault(bucket, (given[bucket] - count / rate, rate))
         if max(waits.values(), default=0.0) <= patience:
             for bucket, instant in given.items():
                 self._given[bucket] = (instant, rates[bucket])
@@ -70,7 +72,7 @@ class FakePace:
                 given = self.now + (given - self.now) * before / rate
         else:
             given = self.now + self._outstanding.get(bucket, 0.0) / rate
-        return max(given, self.now - BURST_SECONDS) + count / rate
+        return max(given, self.now - max(BURST_SECONDS, 1 / rate)) + count / rate
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -40,14 +40,14 @@ from service.store.tables import COUNTED, batches, deliveries
 from tests.conftest import KEYRING
 from tests.factories import CHAINS, MADE_AT, add_readers
 from tests.servers import ValkeyServer
-from tests.smtp_sink import Entry, Rule, SmtpSink, read_ledger
+from tests.smtp_sink import Certificates, Entry, Rule, SmtpSink, read_ledger
 from tests.unit.delivery.parts import PRESS
 from tests.unit.render import samples
 
 PROJECT = Path(__file__).resolve().parent.parent
 _SIGNER = DeliverySigner(KEYRING)
 # What is waited for may take so many times as long while other tests keep the machine busy.
-_BUSY = 3
+BUSY = 3
 
 
 @dataclass
@@ -221,7 +221,8 @@ class Installation:
             if verb in {"resume", "retry"}:
                 more["proofs"] = Proofreader(PRESS, lambda *_: [])
             now = dt.datetime.now(dt.UTC)
-            return getattr(control, verb)(session, mailing, *parts, actor="test", now=now, **more)
+            done = getattr(control, verb)(session, mailing, *parts, actor="test", now=now, **more)
+        return done.again if verb == "retry" else done
 
     @functools.cached_property
     def _bell(self) -> CeleryBell:
@@ -282,14 +283,14 @@ class Installation:
 
     def wait_for(self, what: Callable[[], object], seconds: float = 30, why: str = "") -> None:
         """Until `what` is true, which takes no longer than `seconds` where nothing else keeps the machine busy."""
-        give_up = time.monotonic() + _BUSY * seconds
+        give_up = time.monotonic() + BUSY * seconds
         while not what():
             assert time.monotonic() < give_up, f"{why or 'it did not come true'}\n{self.logs()}"
             time.sleep(0.02)
 
     def wait_until_sent(self, mailing: int, seconds: float = 30) -> progress.Status:
         """Until the mailing has nothing left to do."""
-        give_up = time.monotonic() + _BUSY * seconds
+        give_up = time.monotonic() + BUSY * seconds
         while True:
             found = self.status(mailing)
             if found.mailing.state.value == "sent":
@@ -354,9 +355,16 @@ def installed(
     own_process: bool = False,
     hide: frozenset[str] = frozenset(),
     keep_in_memory: bool = True,
+    certificates: Certificates | None = None,
+    login: tuple[str, str] | None = None,
     **settings: object,
 ) -> Iterator[Installation]:
-    """An installation on that (migrated) database; `settings` are TYDZEN_ variables, `rules` the sink's."""
+    """An installation on that (migrated) database; `settings` are TYDZEN_ variables, `rules` the sink's.
+
+    With `certificates` letters go by STARTTLS, with a `login` (user, password) after AUTH; a sink of its own process has
+    neither.
+    """
+    assert not (own_process and (certificates or login))
     data = folder / "data"
     data.mkdir(parents=True)
     write_keyring(data / "secret.key", KEYRING)
@@ -364,15 +372,19 @@ def installed(
     if own_process:
         sink: SmtpSink | SinkProcess = SinkProcess(folder, rules, hide=hide)
     else:
-        sink = SmtpSink(folder / "ledger", rules, hide=hide, keep_in_memory=keep_in_memory)
+        tls = certificates.server_context() if certificates else None
+        users = dict([login]) if login else {}
+        sink = SmtpSink(folder / "ledger", rules, hide=hide, keep_in_memory=keep_in_memory, tls=tls, users=users)
         sink.start()
+    who = f"{login[0]}:{login[1]}@" if login else ""
+    how = f"starttls&ca={certificates.authority}" if certificates else "none"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TYDZEN_")}
     environment |= {
         "PYTHONPATH": str(PROJECT),
         "TYDZEN_DATA_DIR": str(data),
         "TYDZEN_DATABASE_URL": database_url,
         "TYDZEN_REDIS_URL": valkey.url,
-        "TYDZEN_SMTP_URL": f"smtp://127.0.0.1:{sink.port}?tls=none&connections={connections}",
+        "TYDZEN_SMTP_URL": f"smtp://{who}127.0.0.1:{sink.port}?tls={how}&connections={connections}",
         **{f"TYDZEN_{name.upper()}": str(value) for name, value in settings.items()},
     }
     made = Installation(folder, Database(database_url, Sealer(KEYRING)), valkey, sink, environment)

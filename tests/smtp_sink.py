@@ -11,12 +11,13 @@ As a process of its own, which prints its port on the first line of stdout; SIGH
     python -m tests.smtp_sink --ledger FILE [--port N] [--rules FILE.json] [--hide CHUNKING] [--keep FOLDER] [--slices]
 
 A rule says at which point (`when`) something else happens than usual. Points, in the order of a session: CONNECT (before
-the greeting), EHLO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (first octets of a body, with DATA), DOT (message complete,
-by dot or BDAT LAST), RSET, QUIT. What happens: wait `delay` seconds, then send `reply` (the usual one if None and there
-is no `then`), then `then`: "drop" (close), "reset" (TCP RST), "half" (close for writing only), "hang" (say and read
-nothing more). `reply` is sent as written when it holds a line end, else with CRLF. A message is taken, that is written
+the greeting), EHLO, HELO, STARTTLS, AUTH, MAIL, RCPT, DATA, BODY (first octets of a body, with DATA), CHUNK (the same
+with BDAT), DOT (message complete, by dot or BDAT LAST), RSET, QUIT. What happens: wait `delay` seconds, then send
+`reply` (the usual one if None and there is no `then`), then `then`: "drop" (close), "reset" (TCP RST), "half" (close
+for writing only), "hang" (say and read nothing more). `reply` is sent as written when it holds a line end, else with CRLF. A message is taken, that is written
 to the ledger, if the reply at DOT starts with 2, or if `take` says so. Rules are tried in order; one with `times` is
-used that often, after having let `skip` occasions pass; one with `once_each` is used once for each recipient.
+used that often, after having let `skip` occasions pass; one with `once_each` is used once for each recipient; one with
+a `share` is for that part of the sessions, drawn by their numbers.
 
 The ledger has one JSON object a line, written and visible before the reply: recipient, mail_from, message_id, sha256
 and octets of the message (without dot-stuffing), session, at (Unix seconds). Beside it, in LEDGER.broken, stands one
@@ -33,6 +34,7 @@ import hashlib
 import ipaddress
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -41,6 +43,7 @@ import struct
 import sys
 import threading
 import time
+import weakref
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -65,10 +68,13 @@ class Rule:
     then: str | None = None
     take: bool | None = None
     once_each: bool = False
+    share: float = 1
     _done: set[str] = field(default_factory=set, repr=False)
 
-    def applies(self, when: str, address: str) -> bool:
+    def applies(self, when: str, address: str, session: int) -> bool:
         if self.when != when or self.times == 0 or (self.recipient is not None and self.recipient not in address):
+            return False
+        if self.share < 1 and random.Random(f"{when} {self.reply} {self.then} {session}").random() >= self.share:
             return False
         if self.once_each and (address in self._done or self._done.add(address)):
             return False
@@ -132,6 +138,7 @@ class SmtpSink:
         self.settings = Settings(ledger, list(rules), **settings)  # type: ignore[arg-type]
         self.port = port
         self.sessions = 0
+        self.dials: list[float] = []  # when each session began, in Unix seconds
         self.open_sessions: set[Session] = set()
         self.commands: deque[str] = deque(maxlen=100_000)  # as received, without the arguments of AUTH
         self.counts: Counter[str] = Counter()  # taken, lone-dot, wasted-body
@@ -141,6 +148,7 @@ class SmtpSink:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._server: asyncio.Server | None = None
+        self._keeper: socket.socket | None = None
 
     # As a thread
 
@@ -153,11 +161,22 @@ class SmtpSink:
 
     def start(self) -> None:
         """Listen; the port is known and open when this returns. Also after `stop`, on the same port."""
+        self._keep_port()
         started = threading.Event()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._run, args=(started,), daemon=True)
         self._thread.start()
-        started.wait(60)
+        assert started.wait(60), f"port {self.port} could not be listened on: the thread's error says why"
+
+    def _keep_port(self) -> None:
+        """Have the port for as long as this sink is known to anybody: nobody else may get it after `stop`."""
+        if self._keeper is None:
+            self._keeper = keeper = socket.socket()
+            weakref.finalize(self, keeper.close)
+            # Who is only bound, and lets others be, is in no listener's way; whoever connects is refused.
+            keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            keeper.bind(("127.0.0.1", self.port))
+            self.port = keeper.getsockname()[1]
 
     def _run(self, started: threading.Event) -> None:
         assert self._loop is not None
@@ -182,11 +201,25 @@ class SmtpSink:
         """Other rules from now on."""
         self._call(lambda: self.settings.rules.__setitem__(slice(None), rules))
 
+    @property
+    def waiting(self) -> int:
+        """How many sessions the `delay` of a rule keeps waiting at this moment; from any thread."""
+        return sum(session.waiting for session in list(self.open_sessions))
+
+    def hurry(self) -> None:
+        """Do at once what the `delay` of a rule keeps waiting, from any thread; returns when it is done."""
+        self._call(lambda: [session.hurry() for session in list(self.open_sessions)])
+
     def _call(self, function: Callable[[], object]) -> None:
         assert self._loop is not None
         done = threading.Event()
         self._loop.call_soon_threadsafe(lambda: (function(), done.set()))
         done.wait(60)
+
+    @property
+    def ledger(self) -> Path:
+        """Where it stands what was taken."""
+        return self.settings.ledger
 
     def entries(self) -> list[Entry]:
         """What is in the ledger."""
@@ -209,14 +242,19 @@ class SmtpSink:
     async def _close(self) -> None:
         assert self._server is not None
         self._server.close()
+        await asyncio.sleep(0.01)  # one that was accepted just now has yet to become a session
         for session in list(self.open_sessions):
             session.end("drop")
         await asyncio.sleep(0.01)
+        # What nobody reads any more would be flushed for ever.
+        for session in list(self.open_sessions):
+            session.abort()
+        await asyncio.sleep(0)
 
-    def rule(self, when: str, address: str) -> Rule | None:
+    def rule(self, when: str, address: str, session: int) -> Rule | None:
         """The rule for this occasion, used up by one."""
         for rule in self.settings.rules:
-            if rule.applies(when, address):
+            if rule.applies(when, address, session):
                 return rule
         return None
 
@@ -247,6 +285,7 @@ class Session(asyncio.Protocol):
         self.sink = sink
         self._settings = sink.settings
         sink.sessions += 1
+        sink.dials.append(time.time())
         self.number = sink.sessions
         self._transport: asyncio.Transport | None = None
         self._in = bytearray()
@@ -262,6 +301,7 @@ class Session(asyncio.Protocol):
         self._searched = 0
         self._spoken_of = ""
         self._taken = 0
+        self._late: tuple[asyncio.TimerHandle, Callable[[], None]] | None = None  # what a rule keeps waiting
         self._reset()
 
     def _reset(self) -> None:
@@ -288,6 +328,23 @@ class Session(asyncio.Protocol):
         self._blocked = True
         self.sink.open_sessions.discard(self)
 
+    def abort(self) -> None:
+        """Let the connection go, whatever is still to be written."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a rule keeps it waiting."""
+        return self._late is not None
+
+    def hurry(self) -> None:
+        """Do at once what a rule keeps waiting."""
+        if self._late is not None:
+            timer, obey = self._late
+            timer.cancel()
+            obey()
+
     def end(self, how: str) -> None:
         """Break this connection in one of the ways of `Rule.then`."""
         transport = self._transport
@@ -312,23 +369,28 @@ class Session(asyncio.Protocol):
     def _do(self, when: str, address: str, usual: str, usually: Callable[[], None] | None = None) -> None:
         """Answer at a point of the session: as usual, doing `usually` first, or as a rule says."""
         self._spoken_of = address
-        rule = self.sink.rule(when, address)
+        rule = self.sink.rule(when, address, self.number)
         if rule is None:
             if usually is not None:
                 usually()
             self._say(usual)
             self._blocked = False
+            self._end_if_spent()
             return
         self._blocked = True
         if rule.delay:
             self._flush()
-            asyncio.get_running_loop().call_later(rule.delay, self._obey_late, rule, usual, usually)
+            self._obey_later(rule, usual, usually)
         else:
             self._obey(rule, usual, usually)
 
-    def _obey_late(self, rule: Rule, usual: str, usually: Callable[[], None] | None) -> None:
-        self._obey(rule, usual, usually)
-        self._work()
+    def _obey_later(self, rule: Rule, usual: str, usually: Callable[[], None] | None) -> None:
+        def obey() -> None:
+            self._late = None
+            self._obey(rule, usual, usually)
+            self._work()
+
+        self._late = asyncio.get_running_loop().call_later(rule.delay, obey), obey
 
     def _obey(self, rule: Rule, usual: str, usually: Callable[[], None] | None) -> None:
         reply = rule.reply if rule.reply is not None or rule.then else usual
@@ -345,6 +407,13 @@ class Session(asyncio.Protocol):
             self.end(rule.then)
         else:
             self._blocked = False
+            self._end_if_spent()
+
+    def _end_if_spent(self) -> None:
+        """Right after a reply, be it a late one."""
+        if self._taken == self._settings.letters_per_session:
+            self._flush()
+            self.end("drop")
 
     def _say(self, text: str) -> None:
         self._out += text.encode("latin-1") + (b"" if "\n" in text else b"\r\n")
@@ -389,7 +458,7 @@ class Session(asyncio.Protocol):
         else:
             steps = {
                 b"EHLO": self._ehlo,
-                b"HELO": lambda _: self._do("EHLO", "", "250 sink"),
+                b"HELO": lambda _: self._do("HELO", "", "250 sink"),
                 b"STAR": self._starttls,
                 b"AUTH": self._auth,
                 b"MAIL": self._mail,
@@ -494,22 +563,29 @@ class Session(asyncio.Protocol):
         self._mode = "chunk"
 
     def _quit(self, _line: bytes) -> None:
-        rule = self.sink.rule("QUIT", "")
+        rule = self.sink.rule("QUIT", "", self.number)
         self._say(rule.reply if rule and rule.reply else "221 2.0.0 bye")
         self._flush()
         self.end(rule.then if rule and rule.then else "drop")
 
     # Messages
 
+    def _stops_at_body(self, when: str) -> bool:
+        """Whether something else than usual happens at the first octets of this body."""
+        if self._body_seen or not self._in:
+            return False
+        self._body_seen = True
+        self._spoken_of = self._recipient or ""
+        rule = self.sink.rule(when, self._spoken_of, self.number)
+        if rule is None:
+            return False
+        self._blocked = True
+        self._obey_later(rule, "", None)
+        return True
+
     def _data(self) -> bool:
-        if not self._body_seen and self._in:
-            self._body_seen = True
-            self._spoken_of = self._recipient or ""
-            rule = self.sink.rule("BODY", self._spoken_of)
-            if rule is not None:
-                self._blocked = True
-                asyncio.get_running_loop().call_later(rule.delay, self._obey_late, rule, "", None)
-                return False
+        if self._stops_at_body("BODY"):
+            return False
         if self._in.startswith(b".\r\n"):
             message, end = b"", 3
         else:
@@ -527,6 +603,8 @@ class Session(asyncio.Protocol):
         return True
 
     def _chunk(self) -> bool:
+        if self._chunk_left and self._stops_at_body("CHUNK"):
+            return False
         part = self._in[: self._chunk_left]
         self._message += part
         del self._in[: len(part)]
@@ -557,9 +635,6 @@ class Session(asyncio.Protocol):
             f"250 2.0.0 taken as {self.sink.counts['taken'] + 1}",
             lambda: self._take(recipient, mail_from, message),
         )
-        if self._taken == self._settings.letters_per_session:
-            self._flush()
-            self.end("drop")
 
     def _take(self, recipient: str, mail_from: str, message: bytes) -> None:
         self._taken += 1

@@ -154,7 +154,7 @@ def _send(parts: Services, child: subprocess.Popen[bytes], rate: float) -> Statu
     from service.cli import mailing_status, watching
     from service.delivery import release
 
-    say(f"tydzen issue send {WEEK} --rate {rate:g} --watch")
+    say(f"tydzen issue send {WEEK} --rate {rate:.10g} --watch")
     with parts.database.begin() as session:
         made = release.send(session, WEEK, parts.bell, parts.blocking, actor=actor(), now=parts.now(), rate=rate)
     with _guarded(child):

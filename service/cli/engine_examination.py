@@ -38,8 +38,8 @@ def progress(parts: Services) -> str:
     found, limit = _read(parts), parts.settings.stalled_seconds
     if found.due_seconds > limit:
         raise CheckFailedError(
-            f"letters are due and saw no progress for {found.due_seconds:.0f} s; is a worker running, and what does "
-            "tydzen mailing status say?"
+            f"letters are due, or a mailing is to be planned, and nothing moved for {found.due_seconds:.0f} s; "
+            f"{_waits(parts) or 'is a worker running, and what does tydzen mailing status say?'}"
         )
     if found.notice_seconds > limit:
         raise CheckFailedError(
@@ -47,6 +47,13 @@ def progress(parts: Services) -> str:
             "celery -A worker worker -Q notices --concurrency=1"
         )
     return f"nothing that is due waits longer than {limit} s"
+
+
+def _waits(parts: Services) -> str:
+    """What mailings wait for, before they are planned, in their own words."""
+    with parts.database.read() as session:
+        unplanned = mailings.in_states(session, [MailingState.SCHEDULED, MailingState.PLANNING])
+    return "; ".join(f"mailing {one.id} waits: {one.reason}" for one in unplanned if one.reason)
 
 
 def queues(parts: Services) -> str:
@@ -58,7 +65,7 @@ def queues(parts: Services) -> str:
     if sum(lengths.values()) > _MANY_HINTS:
         raise CheckFailedError(f"hints pile up in Redis ({words}); are workers of both queues running?")
     if found.ring_seconds > parts.settings.stalled_seconds:
-        raise CheckFailedError(f"a batch was rung {found.ring_seconds:.0f} s ago and nobody took it ({words})")
+        raise CheckFailedError(f"batches are rung for, and nobody takes one for {found.ring_seconds:.0f} s ({words})")
     return f"hints waiting: {words}"
 
 

@@ -108,7 +108,16 @@ def _database(parts: Services) -> str:
                 "its user may make no temporary tables, and without them no issue is planned; as its owner, run: "
                 f"GRANT TEMPORARY ON DATABASE {url.database} TO {url.username}"
             )
-    return f"{'PostgreSQL' if parts.database.postgresql else 'SQLite'}, schema current"
+        cache = schema.cache(session)
+    return "SQLite, schema current" if cache is None else f"PostgreSQL, schema current{_cramped(*cache)}"
+
+
+def _cramped(memory: int, table: int) -> str:
+    """What to say of too small a cache, in octets, for the readers' table; it costs nothing but time."""
+    if table <= memory:
+        return ""
+    megabytes, readers = -(-memory // 2**20), -(-table // 2**20)
+    return f"; its shared_buffers of {megabytes} MB do not hold the {readers} MB of the readers: larger is quicker"
 
 
 def _clock(parts: Services) -> str:

@@ -37,7 +37,7 @@ def explain(
     entry = found.entry
     fields = {
         "reader": reader.public_id,
-        "issue": week,
+        "issue": found.week,
         "mailing": found.mailing.id if found.mailing else None,
         "state": entry.state.label if entry else None,
         "edition": entry.chain if entry else None,

@@ -31,7 +31,7 @@ def send(
     at: Annotated[str | None, typer.Option(help="When, like 2019-06-03T09:00+03:00; left out: now.")] = None,
     rate: Annotated[float | None, typer.Option(help="Mails per second for this mailing.")] = None,
     audience: Annotated[str, typer.Option(help="all, or a file with one address a line.", metavar="all|FILE")] = "all",
-    watch: Annotated[bool, typer.Option("--watch", help="Show the progress until it is sent.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Show the progress; exit code 5: it was not sent.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     dry_run: DryRun = False,
     json: Json = False,
@@ -41,7 +41,9 @@ def send(
     from service.cli import mailing as mailing_commands
     from service.cli import mailing_status, watching
     from service.delivery import release
+    from service.domain.weeks import Week
 
+    week = str(Week.parse(week))
     if rate is not None:
         release.require_rate(rate, "--rate")
     parts = services()

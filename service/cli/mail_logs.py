@@ -8,10 +8,13 @@ import sys
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from service.domain.errors import InvalidInputError
 from service.domain.maillog import MailLog
+
+if TYPE_CHECKING:
+    from io import BufferedReader
 
 STDIN = "-"
 _GZIP = b"\x1f\x8b"
@@ -32,18 +35,23 @@ def read_into(log: MailLog, names: Sequence[str]) -> None:
 
 
 def _read(log: MailLog, name: str, *, again: bool = False) -> None:
+    shown = "stdin" if name == STDIN else name
+    before = log.coverage()
     try:
-        if name == STDIN:
-            log.read(_lines(sys.stdin.buffer))
-            return
-        with Path(name).open("rb") as file, contextlib.ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
+            file = sys.stdin.buffer if name == STDIN else stack.enter_context(Path(name).open("rb"))
             unpacked: BinaryIO = file
-            if file.peek(2)[:2] == _GZIP:
+            # Both are buffered readers: a peek takes nothing away, which from a pipe nobody could give back.
+            if cast("BufferedReader", file).peek(2)[:2] == _GZIP:
                 unpacked = cast("BinaryIO", stack.enter_context(gzip.open(file)))
             log.read(_lines(unpacked), again=again)
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise InvalidInputError(f"{name}: the log cannot be read ({reason})") from None
+        raise InvalidInputError(f"{shown}: the log cannot be read ({reason})") from None
+    after = log.coverage()
+    read, unreadable = after.lines - before.lines, after.unreadable - before.unreadable
+    if read and read == unreadable:
+        raise InvalidInputError(f"{shown}: no line of it has a time: it is no Postfix log; unpack it first")
 
 
 def _lines(file: BinaryIO) -> Iterator[bytes]:

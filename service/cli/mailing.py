@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -10,6 +10,7 @@ import typer
 from service.cli.output import (
     Exit,
     actor,
+    amount,
     confirm,
     fail,
     local_time,
@@ -26,6 +27,7 @@ from service.domain.mailing import MailingState
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
+    from service.delivery.control import Retried
     from service.delivery.progress import Status
     from service.store.ledger import Entry
     from service.store.mailings import Mailing
@@ -91,10 +93,14 @@ def resume(mailing_id: Id, dry_run: DryRun = False, json: Json = False) -> None:
     with changing(parts.database, dry_run=dry_run) as session:
         now = parts.now()
         corrected = control.resume(session, number, parts.bell, proofs=parts.proofs, actor=actor(), now=now)
-    if corrected:
-        gets = "would get" if dry_run else "gets"
-        say(f"whoever was not mailed yet {gets} the corrected issue ({' · '.join(corrected)})")
+    _say_corrected(corrected, dry_run=dry_run)
     _done(number, "sending", dry_run=dry_run, json=json, corrected=len(corrected))
+
+
+def _say_corrected(chains: Sequence[str], *, dry_run: bool) -> None:
+    if chains:
+        gets = "would get" if dry_run else "gets"
+        say(f"whoever was not mailed yet {gets} the corrected issue ({' · '.join(chains)})")
 
 
 @mailing.command("cancel")
@@ -114,7 +120,9 @@ def cancel(mailing_id: Id, dry_run: DryRun = False, yes: Yes = False, json: Json
         # Not rehearsed, as no change of many readers is: it would hold up those who send.
         _done(number, "cancelled", dry_run=True, json=json, skipped=waiting)
         return
-    confirm(f"Cancel mailing {number} of issue {found.mailing.week}? {waiting} readers will not get it.", yes=yes)
+    # Before it is planned nobody is waiting, and nobody has it.
+    losing = f"{waiting} readers" if found.mailing.whole else _readers(found.mailing).capitalize()
+    confirm(f"Cancel mailing {number} of issue {found.mailing.week}? {losing} will not get it.", yes=yes)
     with parts.database.begin() as session:
         skipped = control.cancel(session, number, actor=actor(), now=parts.now())
     _done(number, "cancelled", dry_run=False, json=json, skipped=skipped)
@@ -149,43 +157,45 @@ def retry(
     now = parts.now()
     with parts.database.read() as session:
         found = mailings.get(session, number)
-        state = control.after_retry(session, number, parts.blocking, now=now)
-        again = control.retryable(session, number, which) if dry_run else 0
+        state = control.after_retry(session, number, parts.blocking, now=now, which=which)
+        if dry_run:
+            # Not rehearsed, as no change of many readers is.
+            done = control.foresee_retry(session, number, parts.blocking, proofs=parts.proofs, now=now, which=which)
     if not dry_run:
         if state is MailingState.PLANNING:
             confirm(f"Mailing {number} is not planned yet. Send issue {found.week} to {_readers(found)} now?", yes=yes)
         with parts.database.begin() as session:
-            again = control.retry(
+            done = control.retry(
                 session, number, parts.bell, parts.blocking, proofs=parts.proofs, actor=actor(), now=now, which=which
             )
-    if found.whole and not again:
-        state = found.state
+    _say_corrected(done.corrected, dry_run=dry_run)
     if json:
-        print_json(_retried_json(found, state, again, dry_run=dry_run))
+        print_json(_retried_json(found, done, dry_run=dry_run))
     else:
-        say(f"mailing {number}: {_retried(found, state, again)}{ending(dry_run)}")
+        say(f"mailing {number}: {_retried(found, done)}{ending(dry_run)}")
 
 
 def _readers(found: Mailing) -> str:
     return "all readers" if found.audience == "all" else "all of its audience"
 
 
-def _retried(found: Mailing, state: MailingState, again: int) -> str:
-    if state is MailingState.SCHEDULED and found.release_at:
+def _retried(found: Mailing, done: Retried) -> str:
+    if done.state is MailingState.SCHEDULED and found.release_at:
         return f"scheduled again; issue {found.week} goes out at {zoned_time(found.release_at)}"
-    if state is MailingState.PLANNING:
+    if done.state is MailingState.PLANNING:
         return f"it is planned now, and issue {found.week} is sent to {_readers(found)}"
-    letters = {0: "nobody is left who may be", 1: "1 letter is"}.get(again, f"{again:,} letters are")
+    letters = {0: "nobody is left who may be", 1: "1 letter is"}.get(done.again, f"{done.again:,} letters are")
     return f"{letters} tried again"
 
 
-def _retried_json(found: Mailing, state: MailingState, again: int, *, dry_run: bool) -> dict[str, Any]:
-    at = found.release_at if state is MailingState.SCHEDULED else None
+def _retried_json(found: Mailing, done: Retried, *, dry_run: bool) -> dict[str, Any]:
+    at = found.release_at if done.state is MailingState.SCHEDULED else None
     return {
         "mailing": found.id,
         "done": "retried",
-        "again": again,
-        "state": state.value,
+        "again": done.again,
+        "corrected": len(done.corrected),
+        "state": done.state.value,
         "at": at.isoformat() if at else None,
         "dry_run": dry_run,
     }
@@ -298,12 +308,18 @@ def _done(number: int, word: str, *, dry_run: bool, json: bool, **more: float) -
     if json:
         print_json({"mailing": number, "done": word, **more, "dry_run": dry_run})
         return
-    extra = "".join(f", {name} {count:g}" for name, count in more.items())
+    extra = "".join(f", {name} {amount(count)}" for name, count in more.items())
     say(f"mailing {number}: {word}{extra}{ending(dry_run)}")
 
 
 def leave(found: Status) -> None:
     """Leave with the exit code that the mailing's end deserves."""
+    one = found.mailing
+    if one.state is not MailingState.SENT:
+        mailed = f"{found.counts.accepted} readers were mailed"
+        fail(
+            f"issue {one.week} was not sent to its end: mailing {one.id} is {one.state.value}; {mailed}", Exit.CONFLICT
+        )
     if found.not_reached:
-        why = f"{found.not_reached} readers were not reached; see: tydzen mailing ledger {found.mailing.id}"
+        why = f"{found.not_reached} readers were not reached; see: tydzen mailing ledger {one.id}"
         fail(why, Exit.PARTIAL)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.bootstrap import Services
     from service.delivery.hindrances import Hindrances
     from service.delivery.progress import Status
+    from service.store import Session
     from service.store.breakers import Breaker
 
 
@@ -45,27 +46,30 @@ def status(
     if json:
         print_json(_as_json(parts, found))
         return
-    hindered, day_spent = _in_the_way(parts, number)
+    with parts.database.read() as session:
+        hindered, day_spent = _in_the_way(parts, session, number)
     show_status(found)
     _show_hindrances(hindered)
     if day_spent:
         say(day_spent)
 
 
-def _in_the_way(parts: Services, number: int) -> tuple[Hindrances, str | None]:
+def _in_the_way(parts: Services, session: Session, number: int) -> tuple[Hindrances, str | None]:
     """What keeps letters from going on by themselves, and whether that is the day's cap."""
     from service.delivery import hindrances, pacing
 
-    with parts.database.read() as session:
-        now = parts.now()
-        hindered = hindrances.of_mailing(session, number, now=now)
-        return hindered, pacing.held_until(session, number, parts.limit_defaults, now=now)
+    now = parts.now()
+    hindered = hindrances.of_mailing(session, number, now=now)
+    return hindered, pacing.held_until(session, number, parts.limit_defaults, now=now)
 
 
 def _as_json(parts: Services, found: Status) -> dict[str, Any]:
-    hindered, day_spent = _in_the_way(parts, found.mailing.id)
-    hindering = {**_hindrances_json(hindered), "day_spent": day_spent}
-    return {**status_json(found, parts.settings.rate), **hindering}
+    from service.delivery import pacing
+
+    with parts.database.read() as session:
+        hindered, day_spent = _in_the_way(parts, session, found.mailing.id)
+        rate = pacing.installation_rate(session, parts.settings.rate)
+    return {**status_json(found, rate), **_hindrances_json(hindered), "day_spent": day_spent}
 
 
 def _stream_json(parts: Services, number: int) -> None:
@@ -150,6 +154,12 @@ def _show_hindrances(found: Hindrances) -> None:
             f"the host {host} is away with {letters} letters under way; they are decided when it is back, "
             "and else uncertain by a deadline"
         )
+    for each in found.hosts_unheard:
+        say(
+            f"another database answers since {local_time(each.since)}, and nothing goes on before the host {each.host} "
+            "has looked whether it knows all letters that it sent: start a worker there; or, if it is gone: "
+            f"tydzen mailing reconcile --without {each.host[:8]}"
+        )
 
 
 def _hindrances_json(found: Hindrances) -> dict[str, Any]:
@@ -169,6 +179,7 @@ def _hindrances_json(found: Hindrances) -> dict[str, Any]:
             for one in found.providers
         ],
         "hosts_away": dict(found.hosts_away),
+        "hosts_unheard": [one.host for one in found.hosts_unheard],
     }
 
 

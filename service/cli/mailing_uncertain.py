@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -101,13 +100,18 @@ def _by_word(
 ) -> None:
     from service.delivery import resolving
 
-    _ask(verdict.value, len(which), dry_run=dry_run, yes=yes)
+    gone = sum(one.subscriber is None for one in which) if verdict is resolving.Verdict.RESEND else 0
+    _ask(verdict.value, len(which) - gone, dry_run=dry_run, yes=yes)
     with changing(parts.database, dry_run=dry_run) as session:
-        done = resolving.resolve(session, number, verdict, which, parts.bell, actor=actor(), now=parts.now())
+        done = resolving.resolve(
+            session, number, verdict, which, parts.bell, proofs=parts.proofs, actor=actor(), now=parts.now()
+        )
     left = len(_found(parts, number))
     if json:
         print_json({"mailing": number, "resolved": verdict.value, "letters": done, "left": left, "dry_run": dry_run})
         return
+    if gone:
+        say(f"{_letters(gone)} cannot be sent again: the reader was forgotten; count such as --accepted or --refused")
     word = {"resend": "to be sent again", "accepted": "counted as accepted", "refused": "counted as refused"}
     say(f"mailing {number}: {_letters(done)} {word[verdict.value]}; {left} uncertain{ending(dry_run)}")
 
@@ -153,17 +157,21 @@ def _tell(
     if json:
         counts = {name: count for name, count in asdict(done).items() if name != "decided"}
         read = {"lines": covered.lines, "unreadable": covered.unreadable}
-        span = {"from": _iso(covered.first), "to": _iso(covered.last)}
+        spans = [{"from": first.isoformat(), "to": last.isoformat()} for first, last in covered.spans]
+        whole = {"from": spans[0]["from"] if spans else None, "to": spans[-1]["to"] if spans else None}
         print_json(
             {"mailing": number, "resolved": "log", **counts, "outside": outside, "left": left, "dry_run": dry_run,
-             "log": {**span, **read}}
+             "log": {**whole, "spans": spans, **read}}
         )  # fmt: skip
         return
-    if covered.first is None or covered.last is None:
-        say("the log has no line that could be read: nothing follows from it")
-    else:
-        when = f"from {local_time(covered.first, seconds=True)} to {local_time(covered.last, seconds=True)}"
+    if covered.spans:
+        when = " and ".join(
+            f"from {local_time(first, seconds=True)} to {local_time(last, seconds=True)}"
+            for first, last in covered.spans
+        )
         say(f"the log covers the time {when}: {covered.lines} lines read, {covered.unreadable} of them without a time")
+    else:
+        say("the log has no line that could be read: nothing follows from it")
     say(
         f"mailing {number}: accepted {done.accepted} (of which {done.bounced} bounced later), refused {done.refused}, "
         f"put off {done.deferred}{'; a dry run' if dry_run else ''}; {left} are uncertain"
@@ -175,13 +183,11 @@ def _tell(
 
 
 def _outside(which: Sequence[Uncertain], findings: Mapping[int, Finding], covered: Coverage) -> int:
-    """How many that the log does not know are of a time before or after it."""
+    """How many that the log does not know are of a time that it does not cover, or not all of it."""
     from service.domain.maillog import Fate
 
-    unknown = [one.at for one in which if findings[one.delivery].fate is Fate.UNKNOWN]
-    if covered.first is None or covered.last is None:
-        return len(unknown)
-    return sum(not covered.first <= at <= covered.last for at in unknown)
+    unknown = [one for one in which if findings[one.delivery].fate is Fate.UNKNOWN]
+    return sum(not covered.covers(one.since, one.at) for one in unknown)
 
 
 def _ask(question: str, count: int, *, dry_run: bool, yes: bool) -> None:
@@ -219,7 +225,3 @@ def _fields(parts: Services, one: Uncertain, domain: str) -> dict[str, Any]:
 
 def _letters(count: int) -> str:
     return "one letter" if count == 1 else f"{count} letters"
-
-
-def _iso(instant: dt.datetime | None) -> str | None:
-    return instant.isoformat() if instant else None

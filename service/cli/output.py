@@ -64,6 +64,11 @@ def say(message: str) -> None:
     messages.print(message, markup=False)
 
 
+def amount(value: float) -> str:
+    """A count or a rate: all of its digits, those of a whole number in groups."""
+    return f"{int(value):,}" if value == int(value) else f"{value:.10g}"
+
+
 def local_time(instant: dt.datetime, *, seconds: bool = False) -> str:
     """Date and time as this machine's clock shows them."""
     return instant.astimezone().strftime("%Y-%m-%d %H:%M:%S" if seconds else "%Y-%m-%d %H:%M")

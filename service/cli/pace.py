@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli.output import actor, print_json, print_json_lines, print_table, say
+from service.cli.output import actor, amount, print_json, print_json_lines, print_table, say
 from service.domain.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def show(json: Json = False) -> None:
     if json:
         print_json_lines(_scope_json(one) for one in found)
         return
+    weighted = any(one.known and one.limit.weight is not None for one in found)
     columns = ["scope", "rate/s", "connections", "per day", "weight", "warm-up", "today", "left alone because"]
-    print_table(columns, [_scope_row(one) for one in found])
+    print_table(columns, [_scope_row(one, weighted=weighted) for one in found])
 
 
 @pace.command("set")
@@ -46,7 +47,9 @@ def set_limits(
     relay: Annotated[str | None, typer.Option(metavar="NAME", help="Of this relay, HOST:PORT.")] = None,
     provider: Annotated[str | None, typer.Option(metavar="NAME", help="Of this provider, or domain.")] = None,
     rate: Annotated[float | None, typer.Option(metavar="N", help="Mails per second, such as 20 or 0.5.")] = None,
-    connections: Annotated[int | None, typer.Option(metavar="N", help="At once, of each worker process.")] = None,
+    connections: Annotated[
+        int | None, typer.Option(metavar="N", help="At once, of each worker process; a provider's: through each relay.")
+    ] = None,
     per_day: Annotated[int | None, typer.Option(metavar="N", help="Letters a day, UTC, of all workers.")] = None,
     weight: Annotated[int | None, typer.Option(metavar="N", help="A relay's part beside the others.")] = None,
     warm_up_from: Annotated[str | None, typer.Option(metavar="DATE|off", help="50 that day, 100 the next, …")] = None,
@@ -65,16 +68,26 @@ def set_limits(
         raise InvalidInputError("--unset forgets all that was set: give it alone, or set what is to hold")
     if warm_up_from is not None:
         changes["warm_up_from"] = _day(warm_up_from)
-    scope = pacing.scope_named((one.name for one in parts.relays), parts.sealer, relay=relay, provider=provider)
+    relays = [one.name for one in parts.relays]
     with parts.database.begin() as session:
+        kept = pacing.kept(session) if unset else ()
+        scope = pacing.scope_named(relays, parts.sealer, relay=relay, provider=provider, kept=kept)
         limit = pacing.change(
             session, parts.bell, scope, changes, unset=unset, actor=actor(), now=parts.now(), dry_run=dry_run
         )
+        told = unset or "weight" in changes
+        ones = pacing.counting_as_one(session, parts.limit_defaults(), scope, limit) if told else []
     if json:
-        print_json({"scope": scope, "done": not dry_run, **_limit_json(limit)})
+        print_json({"scope": scope, "done": not dry_run, **_limit_json(limit), "counting_as_one": ones})
         return
-    words = ", ".join(f"{name.replace('_', '-')} {value}" for name, value in limit.as_dict().items())
+    words = ", ".join(
+        f"{name.replace('_', '-')} {value if isinstance(value, dt.date) else amount(value)}"
+        for name, value in limit.as_dict().items()
+    )
     say(f"{scope}{' would have' if dry_run else ''}: {words or 'nothing set here; the settings hold'}")
+    for name in ones:
+        counts = "would count" if dry_run else "counts"
+        say(f"relay {name} has no weight: it {counts} as 1; give it one: tydzen pace set --relay {name} --weight N")
 
 
 def _day(text: str) -> dt.date | None:
@@ -106,22 +119,25 @@ def _scope_json(one: Scope) -> dict[str, Any]:
         "cap_today": one.cap_today,
         "warm_up_day": one.warm_up_day,
         "breaker": one.breaker,
+        "known": one.known,
     }
 
 
-def _scope_row(one: Scope) -> list[Any]:
+def _scope_row(one: Scope, *, weighted: bool) -> list[Any]:
+    of_relay = one.known and one.scope.startswith("relay:")
+
     def value(name: str) -> str:
         found = getattr(one.limit, name)
         if found is None:
-            return "-"
-        return f"{found:g}" + (" (set)" if one.origins[name] == "database" else "")
+            return "1 (none set)" if name == "weight" and weighted and of_relay else "-"
+        return amount(found) + (" (set)" if one.origins[name] == "database" else "")
 
     warming = "-"
     if one.limit.warm_up_from is not None:
         warming = f"since {one.limit.warm_up_from}, " + (f"day {one.warm_up_day}" if one.warm_up_day else "over")
-    today = "-" if one.cap_today is None else f"{one.sent_today} of {one.cap_today}"
+    today = "-" if one.cap_today is None else f"{one.sent_today:,} of {one.cap_today:,}"
     return [
-        one.scope,
+        one.scope if one.known else f"{one.scope} (not in TYDZEN_SMTP_URL)",
         value("rate"),
         value("connections"),
         value("per_day"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,7 +12,9 @@ from service.domain.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from service.bootstrap import Services
+    from service.store.hosts import AwaitedHost
 
+_MINUTE = "%Y-%m-%d %H:%M"
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -50,21 +52,25 @@ def _show(parts: Services, *, json: bool) -> None:
     from service.store import hosts, lost_issues
 
     with parts.database.read() as session:
-        lost, away = lost_issues.undecided(session), hosts.awaited(session)
+        lost, away, unheard = lost_issues.undecided(session), hosts.awaited(session), hosts.unheard(session)
     if json:
         print_json(
             {
-                "lost_issues": [{"issue": one.week, "host": one.host, "begun_at": one.begun_at} for one in lost],
-                "awaited_hosts": [{"host": one.host, "since": one.since, "seen_at": one.seen_at} for one in away],
+                "lost_issues": [
+                    {"issue": one.week, "host": one.host, "begun_at": one.begun_at.isoformat()} for one in lost
+                ],
+                "awaited_hosts": [_as_json(one) for one in away],
+                "unheard_hosts": [_as_json(one) for one in unheard],
             }
         )
         return
-    rows = [
-        ["issue", one.week, f"mailed by host {one.host[:8]} since {one.begun_at:%Y-%m-%d %H:%M} UTC"] for one in lost
+    rows = [["issue", one.week, f"mailed by host {one.host[:8]} since {one.begun_at:{_MINUTE}} UTC"] for one in lost]
+    rows += [
+        ["host", one.host[:8], f"its journals are not compared yet; seen {one.seen_at:{_MINUTE}} UTC"] for one in away
     ]
     rows += [
-        ["host", one.host[:8], f"its journals are not compared yet; seen {one.seen_at:%Y-%m-%d %H:%M} UTC"]
-        for one in away
+        ["host", one.host[:8], f"it has not looked at the database that answers now; seen {one.seen_at:{_MINUTE}} UTC"]
+        for one in unheard
     ]
     if rows:
         print_table(["", "which", "what is open"], rows)
@@ -74,6 +80,10 @@ def _show(parts: Services, *, json: bool) -> None:
             "mailings that it paused wait for you: tydzen mailing list. What hosts without workers know of who left "
             "is not compared: tydzen subscriber reapply --log FILE"
         )
+
+
+def _as_json(one: AwaitedHost) -> dict[str, Any]:
+    return {"host": one.host, "since": one.since.isoformat(), "seen_at": one.seen_at.isoformat()}
 
 
 def _send_again(parts: Services, week: str, *, dry_run: bool, yes: bool, json: bool) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -13,14 +15,14 @@ from service.clock import suspended_monotonic
 from service.delivery import control, trouble
 from service.delivery.account import Account
 from service.delivery.watch import PolicyTrip, ProbeOver, ProviderTrip, Trip, Watch, unsent
-from service.domain.errors import ConflictError
+from service.domain.errors import ConflictError, NotFoundError
 from service.domain.limits import relay_scope
 from service.domain.replies import ReplyClass
 from service.mail.letter import Letter, Outcome
 from service.mail.wire import Wire
 from service.queue import Bell
-from service.store import DatabaseAwayError, Session, breakers
-from service.store.breakers import OUTAGE, RELAY, Breaker
+from service.store import DatabaseAwayError, Session, breakers, mailings
+from service.store.breakers import AUTH, OUTAGE, RELAY, Breaker
 
 ACTOR = "breaker"
 # What a worker tells of a relay is believed for so long, unless it tells it again, as it does so often.
@@ -29,6 +31,7 @@ _TELL_EVERY = 15.0
 _PROBE_TIME = dt.timedelta(minutes=2)
 # So long may every relay be in trouble before the operators are told.
 RELAYS_DOWN = dt.timedelta(seconds=60)
+_HAIR = 0.005  # seconds
 # Other workers may have begun to be refused a little earlier, and may learn of a trip a little later.
 _SLACK = dt.timedelta(minutes=10)
 
@@ -46,7 +49,7 @@ class _State:
     connected: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, weakref_slot=True)
 class Guard:
     """Stands between one run of one batch and the breakers, in its event loop.
 
@@ -59,20 +62,26 @@ class Guard:
     account: Account
     mailing: int
     wires: Sequence[Wire]
+    # How many replies to letters of this run have been read, but for the one that is being judged.
+    replies: Callable[[], int]
     _counted: int = 0
 
-    def heard(self, outcome: Outcome, replies: int) -> Outcome:
-        """Judge a reply, after `replies` earlier ones to letters of this run; the outcome to record.
+    def uncounted(self) -> int:
+        """How many letters have been accepted since this was asked the last time, but for those that were judged."""
+        before, self._counted = self._counted, self.replies()
+        return self._counted - before
+
+    def heard(self, outcome: Outcome) -> Outcome:
+        """Judge a reply; the outcome to record.
 
         At a trip by policy the letters that wait for a connection are given back at once.
         """
         if outcome.reply_class is ReplyClass.NOT_SENT:
             self.watch.returned(outcome)
             return outcome
-        self.watch.accepted(self.mailing, replies - self._counted)
-        self._counted = replies + 1
         before = len(self.watch.due)
-        recorded = self.watch.heard(self.mailing, outcome)
+        recorded = self.watch.heard(outcome, self)
+        self._counted += 1
         if any(isinstance(trip, PolicyTrip) for trip in list(self.watch.due)[before:]):
             for wire in self.wires:
                 wire.call_off("the breaker has tripped")
@@ -80,14 +89,16 @@ class Guard:
 
     async def admit(self, letters: list[Letter]) -> tuple[list[Letter], list[Outcome]]:
         """The gated letters that may be written, and the outcomes of those whose provider is left alone."""
+        self.watch.begin(self)
         if self.watch.must_pause(self.mailing):
             return [], [unsent(letter, "the breaker has tripped") for letter in letters]
         held: list[Outcome] = []
         if self.watch.holding:
             for scope in self.watch.to_probe(letters, self.account.now()):
-                if await self._transaction(partial(self._take_probe, scope)):
-                    self.watch.begin_probe(scope)
-            letters, held = self.watch.admit(letters, self.account.now())
+                until = self.account.now() + _PROBE_TIME
+                if await self._transaction(partial(self._take_probe, scope, until)):
+                    self.watch.begin_probe(scope, self, until)
+            letters, held = self.watch.admit(letters, self, self.account.now())
         self.watch.wrote(letters, self.account.now())
         return letters, held
 
@@ -99,11 +110,18 @@ class Guard:
             # What a trip takes back must have been recorded before.
             await self.account.transaction(lambda _session: None)
         while watch.due:
-            trip = watch.due.popleft()
-            if not await self._transaction(partial(self._apply, trip)):
-                watch.due.appendleft(trip)
+            trip = watch.due[0]
+            try:
+                applied = await self._transaction(partial(self._apply, trip))
+            except Exception:
+                # Told as any error; but were it still due, it would end every run from now on.
+                watch.over(trip)
+                raise
+            if not applied:
                 return
-            watch.applied(trip)
+            # Until it has taken effect it is due, so that no run goes on.
+            if watch.over(trip):
+                watch.applied(trip)
             tripped = True
         if tripped or watch.stale:
             known = await self._transaction(breakers.every, writes=False)
@@ -119,7 +137,7 @@ class Guard:
 
     async def end(self) -> None:
         """No more replies come: have what they have tripped take effect, while the batch is still ours."""
-        self.watch.batch_over(self.mailing)
+        self.watch.run_over(self)
         self.watch.repeat(at_once=True)
         await self.tend()
 
@@ -130,6 +148,11 @@ class Guard:
         """
         await self.heed(known)
         if self.watch.due:
+            await self.tend()
+        # What others recorded before they knew of a trip is taken back, too.
+        while (seconds := self.watch.repeats_in) is not None:
+            # A loop's timer may end a moment too early, and then there would be nothing to repeat.
+            await asyncio.sleep(seconds + _HAIR)
             await self.tend()
 
     async def _transaction(self, work: Callable[[Session], _Value], *, writes: bool = True) -> _Value | None:
@@ -149,8 +172,8 @@ class Guard:
         apply(session, self.bell, trip, now=self.account.now())
         return True
 
-    def _take_probe(self, scope: str, session: Session) -> bool:
-        return take_probe(session, scope, now=self.account.now())
+    def _take_probe(self, scope: str, until: dt.datetime, session: Session) -> bool:
+        return take_probe(session, scope, now=self.account.now(), until=until)
 
     def _tell_all(self, states: Sequence[_State], known: dict[str, Breaker], session: Session) -> dict[str, Breaker]:
         now = self.account.now()
@@ -196,8 +219,8 @@ def apply(session: Session, bell: Bell, trip: Trip, *, now: dt.datetime) -> None
 def _pause(session: Session, bell: Bell, trip: PolicyTrip, now: dt.datetime) -> None:
     try:
         control.pause(session, trip.mailing, actor=ACTOR, now=now, reason=trip.reason)
-    except ConflictError:
-        return  # another worker, or an operator, came first
+    except (ConflictError, NotFoundError):
+        return  # another worker, or an operator, came first; or a database that knows nothing of it as yet
     # Once for each pause: what trips again after a resume is told again.
     kind = f"{trouble.POLICY}:{int(now.timestamp())}"
     trouble.tell(session, bell, trip.mailing, kind, trip.reason, now=now)
@@ -205,15 +228,21 @@ def _pause(session: Session, bell: Bell, trip: PolicyTrip, now: dt.datetime) -> 
 
 
 def _hold(session: Session, bell: Bell, trip: ProviderTrip, now: dt.datetime) -> None:
+    if trip.again:
+        known = breakers.every(session).get(trip.scope)
+        due = max(known.until, now) if known is not None and known.until is not None else now
+        breakers.disbelieve(session, trip.scope, since=trip.since - _SLACK, due=due, now=now)
+        return
     held, first = breakers.hold_provider(session, trip.scope, trip.kind, trip.reason, now=now)
     due = held.until or now
     undone = breakers.disbelieve(session, trip.scope, since=trip.since - _SLACK, due=due, now=now)
     if not first:
         return
-    breakers.hold_batches(session, trip.scope, due, now=now)
+    breakers.hold_batches(session, held, now=now)
     problem = f"{named(trip.scope)} is left alone until {due:%Y-%m-%d %H:%M} UTC, and then tried again: {trip.reason}"
     kind = f"{trip.scope}:{int(held.since.timestamp())}"
-    trouble.tell(session, bell, trip.mailing, kind, problem, now=now)
+    with suppress(NotFoundError):  # a database that was set back may not have that mailing
+        trouble.tell(session, bell, trip.mailing, kind, problem, now=now)
     _log.warning("provider-held", mailing=trip.mailing, kind=trip.kind, trips=held.trips, disbelieved=undone)
 
 
@@ -225,10 +254,10 @@ def _after_probe(session: Session, bell: Bell, trip: ProbeOver, now: dt.datetime
     _hold(session, bell, ProviderTrip(trip.mailing, trip.scope, OUTAGE, trip.reason, now), now)
 
 
-def take_probe(session: Session, scope: str, *, now: dt.datetime) -> bool:
-    """Whether this worker is to try the provider; what late workers believed of it meanwhile is taken back first."""
+def take_probe(session: Session, scope: str, *, now: dt.datetime, until: dt.datetime) -> bool:
+    """Whether this worker is to try the provider until then; what others believed meanwhile is taken back first."""
     known = breakers.every(session).get(scope)
-    if known is None or not breakers.take_probe(session, scope, now=now, until=now + _PROBE_TIME):
+    if known is None or not breakers.take_probe(session, scope, now=now, until=until):
         return False
     breakers.disbelieve(session, scope, since=known.since - _SLACK, due=now, now=now)
     return True
@@ -241,7 +270,31 @@ def relays_down(session: Session, bell: Bell, mailing: int, down: Sequence[Break
         return
     words = "; ".join(one.reason for one in down)
     problem = f"no relay takes mail since {since:%Y-%m-%d %H:%M} UTC; it goes on by itself when one does. {words}"
-    trouble.tell(session, bell, mailing, f"{trouble.RELAYS}:{int(since.timestamp())}", problem, now=now)
+    trouble.tell_of_all(session, bell, mailing, f"{trouble.RELAYS}:{int(since.timestamp())}", problem, now=now)
+
+
+def logins_refused(session: Session, bell: Bell, relays: Collection[str], *, now: dt.datetime) -> None:
+    """Tell the operators, once a day for each, of these relays that have refused our login for a minute.
+
+    Other trouble of a relay passes by itself while another takes the mail; a password does not. Where every relay is in
+    trouble, `relays_down` tells. A sweep asks, so that it is told though the mailing is over within that minute.
+    """
+    known = breakers.every(session)
+    down = [known[scope] for scope in map(relay_scope, relays) if scope in known]
+    if len(down) == len(relays):
+        return
+    for one in down:
+        if one.kind != AUTH or now - one.since < RELAYS_DOWN:
+            continue
+        mailing = mailings.last_begun(session)
+        if mailing is None:
+            return
+        problem = (
+            f"{named(one.scope)} has taken no mail since {one.since:%Y-%m-%d %H:%M} UTC, for want of a login that it "
+            f"accepts; others take it meanwhile, and it is tried again by itself. {one.reason}"
+        )
+        # By the day: workers with sessions of before, or breaks between batches, have the trouble begin anew and anew.
+        trouble.tell_of_all(session, bell, mailing.id, f"{one.scope}:{AUTH}:{now:%Y-%m-%d}", problem, now=now)
 
 
 def named(scope: str) -> str:

@@ -79,6 +79,11 @@ class _Running:
         """Whether all its letters have been handed over."""
         return self._run is not None and self._run.ending
 
+    @property
+    def waits_for_mailing(self) -> bool:
+        """Whether it waits for the rate of its mailing."""
+        return self._run is not None and self._run.waiting.for_mailing
+
     def will_finish(self, mailing: int) -> bool:
         """Whether it will look for the end of that mailing, later than now."""
         return self.claim.mailing == mailing and not self.finishing
@@ -169,7 +174,9 @@ class Dispatcher:
                 continue
             without = {running.claim.provider for running in runs.values() if not running.ending} - {""}
             beside = [running.claim.batch for running in runs.values()]
-            another = await self.offload.database(partial(self._claim_another, lines[0].sender, without, beside))
+            slow = {running.claim.mailing for running in runs.values() if running.waits_for_mailing}
+            claim_another = partial(self._claim_another, lines[0].sender, without, slow, beside)
+            another = await self.offload.database(claim_another)
             if another is not None:
                 self._start(lines, another, runs)
             if another is None or not ending:
@@ -240,7 +247,9 @@ class Dispatcher:
         faults.point("after-finish")
         _log.info("batch-sent", batch=claim.batch, mailing=claim.mailing, fence=claim.fence, letters=run.sent)
 
-    def _claim_another(self, sender: int, without: Collection[str], beside: Collection[int]) -> Claim | None:
+    def _claim_another(
+        self, sender: int, without: Collection[str], slow: Collection[int], beside: Collection[int]
+    ) -> Claim | None:
         now_ms = stored(self.clock.now())
         try:
             with self.database.begin() as session:
@@ -252,6 +261,7 @@ class Dispatcher:
                     lease_seconds=self.lease_seconds,
                     now_ms=now_ms,
                     without=without,
+                    slow=slow,
                     beside=beside,
                 )
         except DatabaseAwayError:
@@ -277,10 +287,15 @@ class Dispatcher:
         """What the batch needs, and who is due; None where its chain has no edition, whose readers are skipped."""
         with self.database.begin() as session:
             newest = renditions.newest_id(session, claim.mailing, claim.chain)
-            if claim.rendition is not None and newest is not None and newest != claim.rendition:
+            corrected = claim.rendition is not None and newest is not None and newest != claim.rendition
+            if (corrected or claim.rendition is None) and not batches.renew(session, claim, self.lease_seconds):
+                # Paused meanwhile, or moved already, by a commit that nobody knew of or by who has the batch now:
+                # which edition it gets is decided by whoever goes on with it.
+                batches.give_back(session, claim)
+                return None
+            if corrected:
                 # The issue was corrected since: nobody gets the old edition any more.
-                if not batches.renew(session, claim, self.lease_seconds):
-                    return None  # moved already, by a commit that nobody knew of, or by who has the batch now
+                assert newest is not None
                 moved = corrections.renew_batch(session, claim, newest)
                 if moved is not None:
                     ring_after_commit(session, self.bell, SEND_BATCH, moved)
@@ -331,6 +346,8 @@ class Dispatcher:
             batches.set_rendition(session, claim, number)
         # By its digest: a number that was never committed, or was on a server that is gone, may be another one's now.
         digest = renditions.digest_of(session, number)
+        if digest is None:
+            return None
         if digest not in self._renditions:
             row = renditions.get(session, number)
             while len(self._renditions) >= _CACHED_RENDITIONS:

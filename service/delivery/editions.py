@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from service.delivery.press import Press
 from service.domain.chains import read_edition_key
-from service.domain.content import Issue, Publication, edition
+from service.domain.content import Edition, Issue, Publication, edition
 from service.domain.errors import CheckFailedError, TydzenError
 from service.domain.weeks import Week
 from service.store import Session, issues, publication, renditions
@@ -30,22 +30,28 @@ def load(session: Session, week: str) -> Content:
     return Content(publication.load(session), issues.load(session, Week.parse(week)))
 
 
+def shown(content: Content, chain: str) -> Edition | None:
+    """The edition of `chain` (an edition's key) as the texts are now; None where nothing is approved for it."""
+    return edition(content.publication, content.issue, read_edition_key(chain)[0])
+
+
 def freeze(
     session: Session, mailing: int, content: Content, chain: str, press: Press, *, now: dt.datetime
 ) -> int | None:
     """The id of the mailing's rendition for `chain` (an edition's key), printed now if need be; None without edition.
 
+    One that a correction withdrew comes back with a correction alone.
+
     Raises UnprintableError naming the chain and what is wrong with it.
     """
-    known = renditions.ids(session, mailing).get(chain)
+    known = renditions.newest(session, mailing).get(chain)
     if known is not None:
-        return known
-    languages, text_only = read_edition_key(chain)
-    shown = edition(content.publication, content.issue, languages)
-    if shown is None:
+        return None if known.withdrawn else known.id
+    made = shown(content, chain)
+    if made is None:
         return None
     try:
-        rendered, rendition = press.printed(shown, text_only=text_only)
+        rendered, rendition = press.printed(made, text_only=read_edition_key(chain)[1])
     except TydzenError as error:
         raise UnprintableError(f"the {chain} edition of {content.issue.week} cannot be mailed: {error}") from None
     return renditions.save(

@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from service.domain.chains import Chain, read_edition_key
 from service.domain.content import edition
 from service.domain.delivery import DeliveryState, Hindrance
+from service.domain.mailing import MailingState
 from service.domain.subscriber import SubscriberStatus
 from service.domain.weeks import Week
-from service.store import Session, issues, ledger, mailings, publication
+from service.store import Session, issues, ledger, mailings, publication, renditions
 from service.store.ledger import Attempt, Entry
 from service.store.mailings import Mailing
 
 _HINDRANCES = frozenset(Hindrance)
 _SCORED = {"soft": "; it counts against the mailbox: see tydzen subscriber show"}
+_CHANGED_SINCE = (
+    "; the issue was changed after this edition was made, and the articles are those of the issue as it is now"
+)
+_NOT_PLANNED = {
+    MailingState.SCHEDULED: "is scheduled, and is planned when its time has come",
+    MailingState.CANCELLED: "was cancelled before it was planned; nobody was mailed",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +36,10 @@ class ShownIn:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """Everything known; `why` says it in a sentence for a person."""
+    """Everything known; `why` says it in a sentence for a person.
+
+    `articles` are those of the issue as it is now; where that was changed since this reader's edition, `why` says so.
+    """
 
     week: str
     mailing: Mailing | None
@@ -40,7 +51,8 @@ class Explanation:
 
 def explain(session: Session, week: str, subscriber: bytes, status: SubscriberStatus, chain: Chain) -> Explanation:
     """What that reader got for that issue. Raises NotFoundError where there is no such issue."""
-    issue = issues.load(session, Week.parse(week))
+    named = Week.parse(week)
+    issue, week = issues.load(session, named), str(named)
     mailing = mailings.of_issue(session, week)
     entry = ledger.of_subscriber(session, mailing.id, subscriber) if mailing else None
     attempts = ledger.failed_attempts(session, entry.delivery) if entry else []
@@ -48,7 +60,10 @@ def explain(session: Session, week: str, subscriber: bytes, status: SubscriberSt
     shown = edition(publication.load(session), issue, sent_chain)
     languages = {one.article.slug: one.text.language for one in shown.articles} if shown else {}
     articles = [ShownIn(article.slug, languages.get(article.slug)) for article in issue.articles]
-    return Explanation(week, mailing, entry, attempts, articles, _why(week, mailing, entry, status, chain))
+    why = _why(week, mailing, entry, status, chain)
+    if mailing and entry and entry.revision and renditions.issue_changed_since(session, mailing.id, entry.revision):
+        why += _CHANGED_SINCE
+    return Explanation(week, mailing, entry, attempts, articles, why)
 
 
 def _why(week: str, mailing: Mailing | None, entry: Entry | None, status: SubscriberStatus, chain: Chain) -> str:
@@ -57,7 +72,7 @@ def _why(week: str, mailing: Mailing | None, entry: Entry | None, status: Subscr
     if entry is not None:
         return _what_became(entry)
     if not mailing.whole:
-        return f"mailing {mailing.id} is still being planned"
+        return f"mailing {mailing.id} {_NOT_PLANNED.get(mailing.state, 'is still being planned')}"
     if mailing.audience != "all":
         return f"mailing {mailing.id} went to a chosen audience; this reader was not planned in it"
     if status is not SubscriberStatus.ACTIVE:

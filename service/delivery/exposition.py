@@ -29,8 +29,8 @@ _LATENCIES = {
 }
 _SIGNS = {
     "due_seconds": "Seconds since letters that may be sent now have seen no progress; 0 where none are due",
-    "ring_seconds": "Seconds since the oldest hint was rung that no worker has taken up",
-    "notice_seconds": "Seconds since the oldest notice that is due has been due",
+    "ring_seconds": "Seconds since letters that were rung for have seen no progress, while no worker has any batch",
+    "notice_seconds": "Seconds since the oldest notice that is due, and that no worker has, has been due",
     "lost_leases": "Batches whose lease ran out with letters under way",
     "unsettled_senders": "Worker processes of silent hosts whose journals must still decide",
     "uncertain": "Letters whose fate is unknown, of all mailings",

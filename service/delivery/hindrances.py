@@ -6,8 +6,9 @@ import datetime as dt
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from service.store import Session, breakers, outcomes, senders
+from service.store import Session, breakers, hosts, outcomes, senders
 from service.store.breakers import PROVIDER, RELAY, Breaker
+from service.store.hosts import AwaitedHost
 
 # A host that has been silent for so long counts as away.
 HOST_AWAY_SECONDS = 120.0
@@ -15,11 +16,14 @@ HOST_AWAY_SECONDS = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Hindrances:
-    """Relays in trouble, providers left alone, and letters that only the journals of silent hosts can decide."""
+    """Relays in trouble, providers left alone, letters that only the journals of silent hosts can decide, and hosts
+    that nobody goes on without, as they have not looked at the database that answers now.
+    """
 
     relays: tuple[Breaker, ...]
     providers: tuple[Breaker, ...]
     hosts_away: Mapping[str, int]  # host: its letters of this mailing
+    hosts_unheard: tuple[AwaitedHost, ...]
 
 
 def of_mailing(session: Session, mailing: int, *, now: dt.datetime) -> Hindrances:
@@ -34,4 +38,5 @@ def of_mailing(session: Session, mailing: int, *, now: dt.datetime) -> Hindrance
         tuple(one for one in known if one.scope.startswith(RELAY) and one.until is not None and one.until > now),
         tuple(one for one in known if one.scope.startswith(PROVIDER) and not one.closed(now)),
         away,
+        tuple(hosts.unheard(session)),
     )

@@ -16,8 +16,12 @@ _SHARE = 0.9
 
 @dataclass(slots=True)
 class Waiting:
-    """How long one run has had nothing to hand over, or no room for it: time that another batch may use."""
+    """How long one run has had nothing to hand over, or no room for it: time that another batch may use.
 
+    `for_mailing` says whether the last wait was for the rate of its mailing: another batch of that would wait, too.
+    """
+
+    for_mailing: bool = False
     _seconds: float = 0.0
     _since: float | None = None
 
@@ -27,8 +31,9 @@ class Waiting:
         return self._seconds + (0.0 if self._since is None else suspended_monotonic() - self._since)
 
     @contextmanager
-    def counted(self) -> Iterator[None]:
+    def counted(self, *, for_mailing: bool = False) -> Iterator[None]:
         """Count the time of the block."""
+        self.for_mailing = for_mailing
         self._since = began = suspended_monotonic()
         try:
             yield

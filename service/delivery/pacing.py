@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from service.delivery.limits import merged
@@ -21,11 +21,12 @@ from service.domain.limits import (
 )
 from service.domain.providers import KNOWN
 from service.domain.warmup import warm_up_day
+from service.mail.address import envelope_domain
 from service.queue import SEND_BATCH, Bell, ring_after_commit
 from service.store import Session, audit, batches, breakers
 from service.store import limits as store
 from service.store.instants import stored
-from service.store.provider_keys import HASHED, provider_key
+from service.store.provider_keys import HASHED, is_hashed, provider_key
 from service.store.sealing import Sealer
 
 SETTINGS, DATABASE = "settings", "database"
@@ -43,21 +44,33 @@ class Scope:
     cap_today: int | None
     warm_up_day: int | None
     breaker: str | None
+    known: bool = True  # no: it is of a relay that the settings do not name, or no longer
 
     @property
     def spent(self) -> bool:
         """Whether nothing more goes out of it today."""
-        return self.cap_today is not None and self.sent_today >= self.cap_today
+        return self.known and self.cap_today is not None and self.sent_today >= self.cap_today
 
 
-def scope_named(relays: Iterable[str], sealer: Sealer, *, relay: str | None = None, provider: str | None = None) -> str:
+def scope_named(
+    relays: Iterable[str],
+    sealer: Sealer,
+    *,
+    relay: str | None = None,
+    provider: str | None = None,
+    kept: Collection[str] = (),
+) -> str:
     """The scope of a relay (`HOST:PORT`, or the host alone where that says which) or of a provider; else the whole.
 
-    Raises NotFoundError for a relay that is not set, InvalidInputError for a name that can be no provider's.
+    Of `kept`, scopes for which something is set, each is found by its exact name, whatever the settings say: else what
+    is set for a relay that left them could never be unset. Raises NotFoundError for a relay that is not set,
+    InvalidInputError for a name that can be no provider's.
     """
     if relay is not None and provider is not None:
         raise InvalidInputError("a limit is of one relay or of one provider: name either --relay or --provider")
     if relay is not None:
+        if relay_scope(relay) in kept:
+            return relay_scope(relay)
         known = sorted(relays)
         found = [name for name in known if relay in {name, name.rpartition(":")[0]}]
         if len(found) != 1:
@@ -66,9 +79,30 @@ def scope_named(relays: Iterable[str], sealer: Sealer, *, relay: str | None = No
     if provider is None:
         return INSTALLATION
     named = provider.strip().lower()
-    if named not in KNOWN and "." not in named and not named.startswith(HASHED):
-        raise InvalidInputError(f"{provider!r} is no provider: give a domain, or one of {', '.join(sorted(KNOWN))}")
+    if provider_scope(named) in kept:
+        return provider_scope(named)
+    named = named.removesuffix(".")
+    if not (named in KNOWN or is_hashed(named) or _is_domain(named)):
+        # Without what was named, which may be a reader's whole address.
+        raise InvalidInputError(
+            f"this is no provider: give a domain, its {HASHED} and 16 hexadecimal digits from tydzen pace show, or one "
+            f"of {', '.join(sorted(KNOWN))}"
+        )
     return provider_scope(provider_key(sealer, named))
+
+
+def _is_domain(name: str) -> bool:
+    """Whether a reader's address can have it after the @."""
+    try:
+        labels = envelope_domain(name).split(".")
+    except InvalidInputError:
+        return False
+    return len(labels) > 1 and not name.startswith("[") and not labels[-1].isdecimal()
+
+
+def kept(session: Session) -> Collection[str]:
+    """The scopes for which something is set."""
+    return store.every(session)
 
 
 def change(
@@ -101,6 +135,7 @@ def change(
         store.save(session, scope, after, now_ms=stored(now))
     # What waits for the next day may be let out now: whoever claims it asks the caps again.
     batches.let_go(session, now_ms=stored(now))
+    breakers.hold_again(session, now=now)
     for batch in batches.to_ring(session, now_ms=stored(now), quiet_seconds=0, limit=FIRST_RINGS):
         ring_after_commit(session, bell, SEND_BATCH, batch)
     details = {name: str(value) if isinstance(value, dt.date) else value for name, value in changes.items()}
@@ -125,11 +160,14 @@ def _require_possible(scope: str, name: str, value: float | dt.date | None) -> N
         "weight": (0, _MOST_WEIGHT, "a relay's part (0: it stands in when no other can)"),
     }[name]
     if not lowest <= value <= highest:
-        raise InvalidInputError(f"--{name.replace('_', '-')} {value:g} is not from {lowest} to {highest:,}: {what}")
+        raise InvalidInputError(f"--{name.replace('_', '-')} {value:,} is not from {lowest} to {highest:,}: {what}")
 
 
 def shown(session: Session, defaults: Mapping[str, Limit], *, now: dt.datetime) -> list[Scope]:
-    """The installation, every relay, and each provider that has a limit or is left alone."""
+    """The installation, every relay, and each provider that has a limit or is left alone.
+
+    So are relays that `defaults` do not name, as long as something is set for them or they are left alone.
+    """
     day = now.astimezone(dt.UTC).date()
     rows, held = store.every(session), breakers.every(session)
     limits, counted = merged(defaults, rows), store.counted(session, day)
@@ -140,8 +178,26 @@ def shown(session: Session, defaults: Mapping[str, Limit], *, now: dt.datetime) 
         origins = {name: DATABASE if name in set_here else SETTINGS for name in limit.as_dict()}
         warming = None if limit.warm_up_from is None else warm_up_day(limit.warm_up_from, day)
         why = None if breaker is None or breaker.closed(now) else breaker.reason
-        found.append(Scope(scope, limit, origins, counted.get(scope, 0), limit.cap(day), warming, why))
+        known = scope in defaults or scope_parts(scope)[0] != "relay"
+        found.append(Scope(scope, limit, origins, counted.get(scope, 0), limit.cap(day), warming, why, known))
     return found
+
+
+def counting_as_one(session: Session, defaults: Mapping[str, Limit], scope: str, after: Limit) -> list[str]:
+    """The relays of the settings that have no weight beside others that have one, once `after` is set for `scope`.
+
+    Who gives one relay of several a weight ends their order, and makes the others sharers of weight 1.
+    """
+    relays = [one for one in defaults if scope_parts(one)[0] == "relay"]
+    limits = merged(defaults, {**store.every(session), scope: after})
+    without = sorted(scope_parts(one)[1] for one in relays if limits[one].weight is None)
+    return without if len(without) < len(relays) else []
+
+
+def installation_rate(session: Session, setting: float) -> float:
+    """What holds for the whole installation, in mails per second, `setting` being TYDZEN_RATE; 0 for no limit."""
+    set_here = store.every(session).get(INSTALLATION, NO_LIMIT).rate
+    return setting if set_here is None else set_here
 
 
 def held_until(

@@ -6,7 +6,7 @@ import math
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 from service import faults, log
@@ -70,7 +70,8 @@ class Planner:
     def plan(self, mailing: int) -> bool:
         """Whether the mailing is planned and sending now; False where somebody else plans it, or it is not planning.
 
-        A failure to render stops before the first mail: the mailing is cancelled and says why.
+        So it is where the mailing must wait, and then it says for what. A failure to render stops before the first
+        mail: the mailing is cancelled and says why.
         """
         lock = f"plan-{mailing}"
         faults.point("plan-before-lock")
@@ -81,10 +82,10 @@ class Planner:
         try:
             return self._plan(mailing, lock)
         except ConflictError as error:
-            _log.warning("mailing-waits", mailing=mailing, reason=str(error))
-            return False
-        except editions.UnprintableError as error:
-            self._give_up(mailing, str(error))
+            with self.database.begin() as session:
+                planned = mailings.lock(session, mailing)
+                if planned.state is MailingState.PLANNING:
+                    standing.keep_waiting(session, planned, str(error), now=self.clock.now())
             return False
         finally:
             with self.database.begin() as session:
@@ -96,19 +97,21 @@ class Planner:
             if planned.state is not MailingState.PLANNING:
                 return False
             standing.refuse_unsettled(session, planned.week)
+            if planned.reason:
+                # What it waited for is over.
+                mailings.move(session, mailing, planned.state, now=self.clock.now())
             slices = planned.slices or self._slices(session)
             freezing.slices_done(session, mailing, slices=slices, done=planned.planned_slices)
             freezing.forget_numbers(session, mailing)
             content = editions.load(session, planned.week)
-        restricted = planned.audience != "all"
-        # All chains first: an edition that cannot be printed must stop the mailing before any reader is planned.
-        with self.database.begin() as session:
-            whole = freezing.chains_with_readers(session, mailing, restricted=restricted)
-            self._freeze_editions(session, mailing, content, whole)
-        faults.point("plan-after-rendering")
         try:
+            self._print_all(planned, content)
+            faults.point("plan-after-rendering")
             self._freeze(planned, content, slices, lock)
         except _GivenUpError:
+            return False
+        except editions.UnprintableError as error:
+            self._give_up(planned, str(error))
             return False
         finally:
             room.give_back(self.database)
@@ -120,6 +123,15 @@ class Planner:
             return max(1, math.ceil(readers / (self.slice_readers or _SLICE_READERS_SQLITE)))
         # Those that are frozen side by side come out even.
         return 1 if readers <= _FEW_READERS else _LINES * math.ceil(readers / (_LINES * _SLICE_READERS_POSTGRESQL))
+
+    def _print_all(self, planned: mailings.Mailing, content: Content) -> None:
+        """All chains first: an edition that cannot be printed must stop the mailing before any reader is planned."""
+        restricted = planned.audience != "all"
+        with self.database.begin() as session:
+            whole = freezing.chains_with_readers(session, planned.id, restricted=restricted)
+            self._freeze_editions(session, planned.id, content, whole)
+            # Last, or a cancel would wait for the press.
+            _require_own(session, planned)
 
     def _freeze_editions(
         self, session: Session, mailing: int, content: Content, chains: Iterable[str]
@@ -163,7 +175,7 @@ class Planner:
         """One transaction. What it locks of others it locks when all else is done, and for a moment."""
         if not work.beside:
             # One connection does it all, and a mailing is locked before batches are numbered, as by everybody.
-            _require_own(session, planned.id, number)
+            _require_own(session, planned, number)
         low, high = slice_bounds(number, slices)
         restricted = planned.audience != "all"
         taken = freezing.take_slice(session, planned.id, low, high, restricted=restricted, now=self.clock.now())
@@ -174,7 +186,7 @@ class Planner:
 
         def end() -> None:
             work.turns.wait(number)
-            _require_own(session, planned.id, number)
+            _require_own(session, planned, number)
             freezing.insert_batches(session, planned.id, taken, cut)
             freezing.slices_done(session, planned.id, slices=slices, done=number + 1)
             measures.note_progress(session, planned.id, self.clock.now())
@@ -189,6 +201,8 @@ class Planner:
             yield session
             return
         with work.one_at_a_time, self.database.begin() as beside:
+            # Editions are printed here, too, and stay whatever becomes of the slice.
+            _require_own(beside, work.planned)
             yield beside
 
     def _cut(self, session: Session, work: _Work, taken: freezing.Slice, slices: int) -> freezing.Cut:
@@ -220,17 +234,21 @@ class Planner:
         _log.info("mailing-planned", mailing=mailing, sending=started)
         return started
 
-    def _give_up(self, mailing: int, reason: str) -> None:
+    def _give_up(self, planned: mailings.Mailing, reason: str) -> None:
         now = self.clock.now()
-        with self.database.begin() as session:
-            state = MailingState.CANCELLED
-            mailings.move(session, mailing, state, now=now, reason=reason, from_state=MailingState.PLANNING)
-            trouble.tell(session, self.bell, mailing, trouble.UNPRINTABLE, reason, now=now)
-        _log.error("mailing-unprintable", mailing=mailing, reason=reason)
+        state = MailingState.CANCELLED
+        with suppress(_GivenUpError), self.database.begin() as session:
+            _require_own(session, planned)
+            mailings.move(session, planned.id, state, now=now, reason=reason)
+            trouble.tell(session, self.bell, planned.id, trouble.UNPRINTABLE, reason, now=now)
+        _log.error("mailing-unprintable", mailing=planned.id, reason=reason)
 
 
-def _require_own(session: Session, mailing: int, number: int) -> None:
-    """Lock the mailing; raises _GivenUpError unless it is being planned and that slice is the next."""
-    found = mailings.lock(session, mailing)
-    if found.state is not MailingState.PLANNING or found.planned_slices != number:
+def _require_own(session: Session, planned: mailings.Mailing, number: int | None = None) -> None:
+    """Lock the mailing; raises _GivenUpError unless it is being planned as it was found, and that slice is the next."""
+    found = mailings.lock(session, planned.id)
+    # Whoever retried it after a cancel may have corrected the issue: it is planned anew, with what is to be read then.
+    if found.state is not MailingState.PLANNING or found.begun_anew_at != planned.begun_anew_at:
+        raise _GivenUpError
+    if number is not None and found.planned_slices != number:
         raise _GivenUpError

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import format_datetime
+from functools import partial
 from typing import TypeVar
 
 from service import faults, log
 from service.clock import Clock, suspended_monotonic
 from service.delivery import newest_issue, notices
+from service.delivery.letters import KEY_AGAIN
 from service.delivery.limits import Limits
 from service.delivery.line import Line, LineKeeper
 from service.delivery.notice_links import NoticeLinks
@@ -21,11 +24,11 @@ from service.delivery.reconciling import Reconciler, believing
 from service.delivery.routes import Routes
 from service.delivery.send import GATE_SECONDS
 from service.domain.content import Publication
-from service.domain.delivery import DeliveryState, SkipReason
-from service.domain.errors import InvalidInputError, TydzenError, UnavailableError
+from service.domain.delivery import DeliveryState, Hindrance, SkipReason
+from service.domain.errors import ConfigurationError, InvalidInputError, TydzenError, UnavailableError
 from service.domain.limits import INSTALLATION, relay_scope
 from service.domain.replies import Phase, ReplyClass
-from service.domain.retries import next_attempt
+from service.domain.retries import GIVE_UP_AFTER, next_attempt
 from service.domain.signup import NEWEST_ISSUE, WELCOME
 from service.domain.slots import TOKEN_LENGTH, SlotValues
 from service.domain.tokens import DeliverySigner
@@ -35,7 +38,7 @@ from service.mail.message import Body, Letterhead, Mailbox, notice_rendition
 from service.mail.segments import Rendition
 from service.pace.bucket import Pace
 from service.render.notice import render_notice
-from service.store import Database, DatabaseAwayError, Session, publication
+from service.store import Database, DatabaseAwayError, Session, SpoiledAddressError, UnknownKeyError, publication
 from service.store import notices as store
 from service.store.notices import Gated, Notice
 
@@ -64,8 +67,7 @@ class Printed:
 class NoticeSender:
     """Belongs to one process and one event loop; sends one notice at a time.
 
-    Daily caps are for issues: notices are neither counted nor
-    held up by them.
+    Daily caps are for issues: notices are neither counted nor held up by them.
     """
 
     database: Database
@@ -227,6 +229,10 @@ class NoticeSender:
             due = self.clock.now() + notices.RING_AGAIN
             await self._certainly(held, lambda session: store.take_back(session, held, due_at=due))
             return None
+        except (UnknownKeyError, SpoiledAddressError) as error:
+            # Of the gate nothing was committed: it is pending, and ours.
+            await self._certainly(held, partial(_unopened, held=held, error=error, now=self.clock.now()))
+            return None
         if isinstance(passed, SkipReason):
             _tell_skipped(held, passed.value)
             return None
@@ -304,6 +310,18 @@ class NoticeSender:
                 return work(session)
 
         return run
+
+
+def _unopened(session: Session, *, held: Notice, error: ConfigurationError, now: dt.datetime) -> None:
+    """A missing key is waited for, as it is for letters; a damaged address is none, and never will be."""
+    state, due, reason = DeliveryState.REFUSED, now, f"{ReplyClass.CONTENT.value}: {error}"
+    if isinstance(error, UnknownKeyError):
+        again = now + KEY_AGAIN
+        state, due, reason = DeliveryState.DEFERRED, again, Hindrance.KEY.value
+        if again > held.made_at + GIVE_UP_AFTER:
+            state = DeliveryState.EXPIRED
+    store.give_back(session, held, state, due_at=due, reason=reason)
+    _log.error("notice-unopened", notice=held.id, kind=held.kind, state=state.label, error=str(error))
 
 
 def _tell_skipped(held: Notice, reason: str) -> None:

@@ -99,12 +99,14 @@ def tidy(session: Session, *, now: dt.datetime) -> None:
     """Put right what dead or late workers left: see each step. Whatever its state, a mailing comes to its end.
 
     A batch is closed whose worker died after its last letter. A mailing that was sent goes on where a journal that came
-    late gave a letter back. What came back to a cancelled mailing is cancelled, too. Then finish what is finished. Now
-    and then all letters of what is being sent are counted.
+    late gave a letter back; where it had been cancelled, that is one which was named since, see `outcomes.LEFT`. What
+    came back to a cancelled mailing is cancelled, too. Then finish what is finished. Now and then all letters are
+    counted of what is being sent, or was cancelled and has not come to its end.
     """
     if locks.take(session, "count", _COUNT_SECONDS):
-        for counted in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED]):
-            _put_right(session, counted.id)
+        going_on = [one.id for one in mailings.in_states(session, [MailingState.SENDING, MailingState.PAUSED])]
+        for counted in sorted([*going_on, *batches.unfinished_mailings(session, [MailingState.CANCELLED])]):
+            _put_right(session, counted)
     open_states = (MailingState.SENDING, MailingState.SENT, MailingState.PAUSED, MailingState.CANCELLED)
     for mailing in batches.unfinished_mailings(session, open_states):
         state = mailings.lock(session, mailing).state

@@ -106,7 +106,8 @@ class Reconciler:
     """The books of this host, held against the database; one for each process, safe beside those of others.
 
     `departures` sends away again the readers who left after the backup was made; `machine` is the clock by which this
-    host dates its files, where that is another.
+    host dates its files, where that is another. Where another database answers, every host that was about is waited for
+    until it has compared its journals, too, but no longer than `patience_seconds`.
     """
 
     database: Database
@@ -114,12 +115,13 @@ class Reconciler:
     clock: Clock
     departures: Departures
     machine: Clock | None = None
+    patience_seconds: float = 3600
     _sighted: Sighting | None = None
     _losses: int = 0  # of the database's connections, when it was compared last
     _begun: set[tuple[int, int, int]] = field(default_factory=set)
 
     def believed(self, session: Session) -> bool:
-        """Whether this is the database that was compared last, grown since: one small query.
+        """Whether this is the database that was compared last, grown since, and by every host: one small query.
 
         Where it is not, nothing may be claimed before `compare`.
         """
@@ -127,7 +129,7 @@ class Reconciler:
         if before is None or self.database.losses != self._losses or not _follows(now, before.mark, before.database):
             return False
         self._sighted = now
-        return True
+        return not now.unheard
 
     def compare(self, look: Look = Look.NOTHING) -> bool:
         """Compare the journals with the database as far as there is reason to, and raise the mark of both.
@@ -158,11 +160,11 @@ class Reconciler:
         known = notebook.mark()
         # Before the look at the database: what is written down meanwhile may not be in it.
         departed = self._departed(known)
-        seen = self._sight(host)
+        seen = self._look()
         if known is not None and known.database != seen.database:
             # A file that was put in place of the one that is open here is seen by new connections only.
             self.database.close()
-            seen = self._sight(host)
+            seen = self._look()
         set_back = known is not None and (seen.mark or 0) < known.number
         if known is None or not _follows(seen, known.number, known.database):
             look = Look.ALL
@@ -209,9 +211,9 @@ class Reconciler:
         older, newer = known.departures if known is not None and known.departures else (now, now)
         return (newer, now) if now[1] - newer[1] >= _COPIED_MS else (older, newer)
 
-    def _sight(self, host: str) -> Sighting:
+    def _look(self) -> Sighting:
         with self.database.read() as session:
-            return hosts.sight(session, host)
+            return hosts.sight(session, host_id(self.data_dir))
 
     def _compare_journals(self, look: Look, found: _Findings) -> None:
         if look is Look.NOTHING:
@@ -353,7 +355,11 @@ class Reconciler:
     def _raise_mark(self, notebook: Notebook, found: _Findings, seen: Sighting, *, behind: bool) -> None:
         number = max(seen.mark or 0, found.known.number if found.known else 0) + 1
         with self.database.begin() as session:
-            raised_at = hosts.raise_mark(session, found.host, number)
+            if hosts.sight(session, found.host).database != seen.database:
+                return  # another one answers by now, and is to be compared before anything is said in it
+            if found.known is None or found.known.database != seen.database:
+                hosts.wait_for_others(session, found.host, seen.database, seconds=self.patience_seconds)
+            raised_at = hosts.raise_mark(session, found.host, number, seen.database)
             delivery, others = store.highest_delivery(session), hosts.about(session, found.host)
             if behind:
                 faults.point("reconcile-mark-commit")

@@ -10,7 +10,7 @@ from service.domain.delivery import DeliveryState, Hindrance
 from service.domain.replies import ReplyClass
 from service.domain.retries import GIVE_UP_AFTER, next_attempt
 from service.mail.letter import Outcome
-from service.store import Session, outcomes
+from service.store import Session, breakers, outcomes
 from service.store.gate import Acceptances
 from service.store.instants import loaded, stored
 from service.store.outcomes import Result
@@ -65,7 +65,7 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
     """Where `outcome` leaves its delivery, by the table of replies and the schedule of retries."""
     state = STATES[outcome.reply_class]
     if outcome.due is not None:
-        return _held_back(session, outcome, outcome.due)
+        return _held_back(session, outcome, outcome.due, now)
     if state in {DeliveryState.ACCEPTED, DeliveryState.PENDING}:
         return Result(outcome.delivery_id, outcome.attempt, state, outcome.reply_class.value)
     due: dt.datetime | None = None
@@ -90,14 +90,13 @@ def result_of(session: Session, outcome: Outcome, now: dt.datetime) -> Result:
     )
 
 
-def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
+def _held_back(session: Session, outcome: Outcome, due: dt.datetime, now: dt.datetime) -> Result:
     """It was not tried at all, so nothing is evidence; but even then it does not wait for longer than others.
 
     Only one that waits for its key does: the operator's keyring is no reader's fault.
     """
     locked = outcome.text == Hindrance.KEY
-    began = outcomes.began(session, outcome.delivery_id)
-    late = not locked and began is not None and due > loaded(began) + GIVE_UP_AFTER
+    late = not locked and due > _waits_since(session, outcome, now) + GIVE_UP_AFTER
     return Result(
         outcome.delivery_id,
         outcome.attempt,
@@ -106,6 +105,16 @@ def _held_back(session: Session, outcome: Outcome, due: dt.datetime) -> Result:
         due_ms=None if late else stored(due),
         reason=Hindrance.KEY if locked else Hindrance.PROVIDER,
     )
+
+
+def _waits_since(session: Session, outcome: Outcome, now: dt.datetime) -> dt.datetime:
+    """Since when a letter that is kept back has waited: it first failed, or the provider of an untried one went away.
+
+    What an operator sets going has all its time before it.
+    """
+    _, failed = _series(outcomes.failures(session, outcome.delivery_id), now)
+    since = failed or breakers.away_since(session, outcome.provider, now) or now
+    return max(since, outcomes.begun(session, outcome.delivery_id) or since)
 
 
 def _due_again(session: Session, delivery: int, now: dt.datetime) -> dt.datetime | None:

@@ -10,7 +10,7 @@ from service import faults, log
 from service.clock import Clock
 from service.delivery import notices
 from service.delivery.recording import result_of
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import HOST_AWAY, JOURNAL_LOST, WORKER_DIED, DeliveryState
 from service.domain.errors import InvalidInputError
 from service.domain.replies import Phase, ReplyClass
 from service.mail import autopsy
@@ -22,9 +22,6 @@ from service.store.instants import stored
 from service.store.outcomes import OpenAttempt, Result
 
 KEEP_JOURNALS = dt.timedelta(days=7)
-HOST_AWAY = "host away"
-WORKER_DIED = "worker died"
-JOURNAL_LOST = "journal lost"
 # A sender is registered a moment before its journal is made.
 _JOURNAL_SECONDS = 600
 
@@ -148,10 +145,15 @@ class Recovery:
 
     def give_up_lost_hosts(self) -> int:
         """Make the open letters of hosts that stayed away uncertain; how many. A host that returns still decides."""
+        with self.database.read() as session:
+            gone = [sender.id for sender in senders.away(session, self.host_away_seconds)]
         lost = 0
-        with self.database.begin() as session:
-            for sender in senders.away(session, self.host_away_seconds):
-                lost += self._make_uncertain(session, sender.id, "its host has not come back", HOST_AWAY)
+        for sender in gone:
+            # A transaction each: several hold batches in an order of their own, and somebody else in another.
+            with self.database.begin() as session:
+                # Its host may have come back meanwhile, and decides then.
+                if sender in {one.id for one in senders.away(session, self.host_away_seconds)}:
+                    lost += self._make_uncertain(session, sender, "its host has not come back", HOST_AWAY)
         if lost:
             _log.warning("host-away", letters=lost)
         return lost

@@ -44,6 +44,7 @@ def send(
     CheckFailedError naming what blocks.
     """
     own_rate = None if rate is None else require_rate(rate)
+    week = str(Week.parse(week))
     # Held against an import or an approval that comes at the same moment: what is checked is what is sent.
     issues.hold(session, Week.parse(week))
     refuse_second(session, week)
@@ -82,7 +83,7 @@ def refuse_second(session: Session, week: str) -> None:
     first = mailings.of_issue(session, week)
     if first is not None:
         raise ConflictError(
-            f"issue {week} is mailing {first.id} already ({first.state.value}); see: tydzen mailing status {first.id}"
+            f"issue {week} is mailing {first.id} already ({first.standing}); see: tydzen mailing status {first.id}"
         )
 
 
@@ -107,21 +108,14 @@ def release_due(session: Session, bell: Bell, check: Check, *, now: dt.datetime)
             issues.hold(session, Week.parse(mailing.week))
             blocking = check(session, mailing.week)
         except ConflictError as error:
-            _keep_waiting(session, mailing, str(error), now)
+            standing.keep_waiting(session, mailing, str(error), now=now)
         except BLOCKING as error:
-            _keep_waiting(session, mailing, str(error), now)
+            standing.keep_waiting(session, mailing, str(error), now=now)
             trouble.tell(session, bell, mailing.id, trouble.UNCHECKED, str(error), now=now)
         else:
             if _released(session, bell, mailing, blocking, now) and blocking:
                 cancelled.append(mailing.id)
     return cancelled
-
-
-def _keep_waiting(session: Session, mailing: Mailing, reason: str, now: dt.datetime) -> None:
-    _log.warning("mailing-waits", mailing=mailing.id, reason=reason)
-    if reason != mailing.reason:
-        waiting = MailingState.SCHEDULED
-        mailings.move(session, mailing.id, waiting, now=now, reason=reason, from_state=waiting)
 
 
 def _released(session: Session, bell: Bell, mailing: Mailing, blocking: Sequence[Blocker], now: dt.datetime) -> bool:

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from service import log
 from service.delivery import control, recording, standing
+from service.delivery.correcting import Proofs
 from service.domain.delivery import RESOLVED, TRANSITIONS, DeliveryEvent, DeliveryState
 from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
 from service.domain.mailing import MailingEvent, MailingState, after, require
@@ -109,31 +110,66 @@ def resolve(
     which: Sequence[Uncertain],
     bell: Bell,
     *,
+    proofs: Proofs,
     actor: str,
     now: dt.datetime,
 ) -> int:
-    """Have these deliveries be what the operator says; how many still were uncertain.
+    """Have these deliveries be what the operator says; how many still were uncertain and, to be resent, have a reader.
 
-    A resend makes them pending, and the mailing go on; whoever got the letter gets it twice. Raises ConflictError where
-    the mailing cannot send again, NotFoundError.
+    A resend makes them pending, and the mailing go on; whoever got the letter gets it twice. Where the mailing was
+    cancelled they alone are sent, with the issue as it is now. Raises ConflictError where the mailing cannot send
+    again, CheckFailedError where the issue of a cancelled one was changed and cannot be sent as it is, NotFoundError;
+    nothing changes then.
     """
-    found = mailings.lock(session, mailing)
+    found = control.lock(session, mailing)
+    if verdict is Verdict.RESEND and found.state is MailingState.CANCELLED:
+        control.cancel_what_came_back(session, mailing, now=now)
+    left = _still_uncertain(session, found, verdict, which)
+    resend = bool(left) and verdict is Verdict.RESEND
+    if resend and control.was_cancelled(session, found):
+        proofs.correct(session, found, added=(), now=now)
+    done = _resolve(session, found, verdict, left, bell, actor=actor, now=now)
+    if resend:
+        control.take_up_for_some(session, found)
+    return done
+
+
+def _still_uncertain(session: Session, found: Mailing, verdict: Verdict, which: Sequence[Uncertain]) -> list[Uncertain]:
+    """Those that are still as they were listed, held; raises ConflictError where the verdict is not possible.
+
+    Whose reader was forgotten cannot be reached again: it stays uncertain, as it may have arrived.
+    """
     if verdict is Verdict.RESEND:
-        require(mailing, found.state, MailingEvent.RESEND)
+        require(found.id, found.state, MailingEvent.RESEND)
         standing.refuse_unsettled(session, found.week)
-    uncertain.hold(session, mailing)
-    open_now = {(one.delivery, one.attempt): one for one in uncertain.listed(session, mailing)}
-    left = [open_now[key] for one in which if (key := (one.delivery, one.attempt)) in open_now]
+    uncertain.hold(session, found.id)
+    listed = uncertain.listed(session, found.id)
+    if verdict is Verdict.RESEND:
+        listed = [one for one in listed if one.subscriber is not None]
+    open_now = {(one.delivery, one.attempt): one for one in listed}
+    return [open_now[key] for one in which if (key := (one.delivery, one.attempt)) in open_now]
+
+
+def _resolve(
+    session: Session,
+    found: Mailing,
+    verdict: Verdict,
+    left: Sequence[Uncertain],
+    bell: Bell,
+    *,
+    actor: str,
+    now: dt.datetime,
+) -> int:
     touched = outcomes.record(session, [_result(one, verdict, actor) for one in left], now_ms=stored(now))
     _go_on(session, found, touched, bell, resend=verdict is Verdict.RESEND and bool(left), now=now)
-    _audit(session, mailing, actor, now, [one.delivery for one in left], verdict=verdict.value)
+    _audit(session, found.id, actor, now, [one.delivery for one in left], verdict=verdict.value)
     return len(left)
 
 
 def _result(one: Uncertain, verdict: Verdict, actor: str) -> Result:
     state = _STATES[verdict]
     if state is not DeliveryState.REFUSED:
-        return Result(one.delivery, one.attempt, state, verdict.value)
+        return Result(one.delivery, one.attempt, state, verdict.value, named=True)
     return Result(
         one.delivery,
         one.attempt,
@@ -153,7 +189,7 @@ def _go_on(
     state = after(mailing.state, MailingEvent.RESEND)
     if not resend or state is None:
         return
-    # A pause keeps its reason; only a mailing that was sent begins again.
+    # A pause keeps its reason; only a mailing that had ended begins again.
     if state is not mailing.state:
         mailings.move(session, mailing.id, state, now=now)
     if state is MailingState.SENDING:
@@ -192,7 +228,9 @@ def resolve_by_log(
     touched = recording.record(session, spoken, now=now)
     for one, finding in returned:
         _note(session, one, finding, done, now)
-    _go_on(session, found, touched, bell, resend=done.deferred > 0, now=now)
+    # It is no operator's word that takes a cancelled mailing up; a letter that an operator named goes on, see `tidy`.
+    resend = done.deferred > 0 and not found.cancelled
+    _go_on(session, found, touched, bell, resend=resend, now=now)
     counts = {"accepted": done.accepted, "bounced": done.bounced, "refused": done.refused, "deferred": done.deferred}
     _audit(session, mailing, actor, now, done.decided, verdict="log", **counts)
     return done
@@ -250,23 +288,32 @@ def resend_once(session: Session, bell: Bell, *, now: dt.datetime) -> int:
 
     For installations whose policy that is. What a resend left uncertain is held for an operator.
     """
-    if hosts.awaited(session):
+    if hosts.awaited(session) or hosts.unheard(session):
         return 0  # their journals may know what became of it
     since = now - GIVE_UP_AFTER
     resent = 0
     # A mailing may have been made long before it was released.
-    for mailing in uncertain.mailings_with(session, _CAN_RESEND, since=since - _MADE_BEFORE):
+    for mailing in uncertain.mailings_with(session, _OF_POLICY, since=since - _MADE_BEFORE):
         ripe = [one for one in uncertain.listed(session, mailing) if one.times <= 1 and one.at >= since]
         if ripe:
             # Of an issue that was lost, an operator decides first.
             with suppress(ConflictError):
-                resent += resolve(session, mailing, Verdict.RESEND, ripe, bell, actor=POLICY, now=now)
+                resent += _resend_by_policy(session, mailing, ripe, bell, now)
     if resent:
         _log.info("uncertain-resent", letters=resent)
     return resent
 
 
-_CAN_RESEND = tuple(state for state in MailingState if after(state, MailingEvent.RESEND) is not None)
+def _resend_by_policy(session: Session, mailing: int, ripe: Sequence[Uncertain], bell: Bell, now: dt.datetime) -> int:
+    found = mailings.lock(session, mailing)
+    if found.state not in _OF_POLICY or found.cancelled:
+        return 0
+    left = _still_uncertain(session, found, Verdict.RESEND, ripe)
+    return _resolve(session, found, Verdict.RESEND, left, bell, actor=POLICY, now=now)
+
+
+# Only an operator's word takes up what an operator cancelled, also when some of it was sent again since.
+_OF_POLICY = frozenset(state for state in MailingState if after(state, MailingEvent.RESEND)) - {MailingState.CANCELLED}
 _MADE_BEFORE = dt.timedelta(days=60)
 
 

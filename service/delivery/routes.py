@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from service.clock import suspended_monotonic
@@ -12,15 +13,17 @@ from service.delivery.limits import Limits, spent_error
 from service.delivery.line import Line
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.pace.bucket import FOR_EVER
-from service.store.provider_keys import HASHED
+from service.store.provider_keys import is_hashed
 
 # A relay that is asked first and takes nothing for so long counts as one in trouble.
 _FULL_SECONDS = 5.0
-# Tokens of a relay that are further off than this are left to others, where another relay has some.
-_PATIENCE = 0.25
+# With weights, tokens of a relay that are further off than this are not waited for: another one may have some. It is
+# asked again so long before they are good, so that a look that comes late costs it no rate.
+_PATIENCE = 0.1
 # With weights a relay gets so many letters at a time, so that a small mailing is divided as a large one is.
 _LONGEST_TURN = 100
-# With weights, so long is a relay's turn kept that has no room: letters come and go.
+# With weights, so long is a relay's turn kept that has no room: letters come and go. One without tokens is asked for
+# them no sooner.
 _MOMENT = 0.1
 _LOOK_SECONDS = 0.1
 
@@ -30,8 +33,9 @@ class Routes:
     """Belongs to one process; shared by all its runs.
 
     Without weights the first relay is used that can be: the next where it is in trouble, its day is spent or it took
-    nothing for some seconds. With weights each gets its part of the letters, and what one has no room for goes through
-    another. A relay that is well again is noticed, because each that comes before the chosen one is asked, too.
+    nothing for some seconds. With weights each gets its part of the letters, and what one has no room or no tokens for
+    goes through another; one of weight 0 gets what no other has room and tokens for. A relay that is well again is
+    noticed, because each that comes before the chosen one is asked, too.
     """
 
     limits: Limits
@@ -46,20 +50,29 @@ class Routes:
     _version: int = 0
 
     async def room(
-        self, lines: Sequence[Line], want: Callable[[Line], int], provider: str = "", *, despite_caps: bool = False
+        self,
+        lines: Sequence[Line],
+        want: Callable[[Line], int],
+        provider: str = "",
+        *,
+        despite_caps: bool = False,
+        waiting: Callable[[], AbstractContextManager[None]] = nullcontext,
     ) -> tuple[Line, int]:
         """The line for the next group, and how many letters it takes, at most what `want` says for it; waits for room.
 
-        Safe to cancel. Raises UnavailableError after a line was stopped, and DaySpentError where all that may be sent
-        today is sent: by the installation, to the provider, or through every relay; not so with `despite_caps`.
+        `waiting` counts the time that another run may use. Safe to cancel. Raises UnavailableError after a line was
+        stopped, and DaySpentError where all that may be sent today is sent: by the installation, to the provider, or
+        through every relay; not so with `despite_caps`.
         """
-        self._apply(lines)
         while True:
+            self._apply(lines)
             asked: list[Line] = []
             found = self._look(lines if despite_caps else self._usable(lines, provider), want, asked)
             if found is not None:
                 return found
-            await _any_change(asked, want)
+            # What has no tokens of any relay would have none for another run either.
+            with waiting() if asked else nullcontext():
+                await _any_change(asked, want)
 
     def room_now(self, lines: Sequence[Line], want: Callable[[Line], int], provider: str) -> tuple[Line, int] | None:
         """As `room`, without waiting: None where no line has room at present. Raises the same."""
@@ -76,26 +89,27 @@ class Routes:
         """Tell the wires of connections, where a limit has changed or they are new."""
         if lines is self._told and self._version == self.limits.version:
             return
+        if self._version != self.limits.version:
+            self._limited_until.clear()
         fixed = self.limits.connections_of_providers()
         for line in lines:
             line.wire.limit(self.limits.of(relay_scope(line.relay)).connections or line.wire.relay.connections)
             for provider in {*fixed, *self._held}:
-                if (name := self._domains.get(provider, provider))[:2] != HASHED:
+                if not is_hashed(name := self._domains.get(provider, provider)):
                     line.wire.hold(name, fixed.get(provider))
         self._held = set(fixed)
         self._told, self._version = lines, self.limits.version
 
-    def patience(self, lines: Sequence[Line], line: Line) -> float:
-        """How many seconds to wait for tokens of this line's relay: not long where another has its own rate."""
-        if len(lines) == 1 or not self._weighted(lines):
-            return FOR_EVER
-        now = suspended_monotonic()
-        others = [other for other in lines if other is not line and not self._limited(other, now)]
-        return _PATIENCE if any(other.wire.trouble is None for other in others) else FOR_EVER
+    def patience(self, lines: Sequence[Line]) -> float:
+        """How many seconds to wait for tokens of one relay before it is looked for another one.
+
+        Whether the others can be used at present is no matter: it is `room` that waits then, for the first that can.
+        """
+        return _PATIENCE if len(lines) > 1 and self._weighted(lines) else FOR_EVER
 
     def out_of_tokens(self, line: Line, seconds: float) -> None:
-        """This line's relay has no tokens for so long."""
-        self._limited_until[line.relay] = suspended_monotonic() + seconds - _PATIENCE
+        """This line's relay has no tokens for so long: no room is found there before it is worth asking again."""
+        self._limited_until[line.relay] = suspended_monotonic() + max(seconds - _PATIENCE, _MOMENT)
 
     def give(self, lines: Sequence[Line], line: Line, letters: int) -> None:
         """So many letters went through this line."""
@@ -133,13 +147,10 @@ class Routes:
         return None
 
     def _by_part(self, lines: Sequence[Line], now: float) -> Sequence[Line]:
-        def place(line: Line) -> tuple[bool, bool, float]:
-            return self._weight(line) == 0, self._limited(line, now), self._given.get(line.relay, 0.0)
+        def place(line: Line) -> tuple[bool, float]:
+            return self._weight(line) == 0, self._given.get(line.relay, 0.0)
 
-        return sorted(lines, key=place)
-
-    def _limited(self, line: Line, now: float) -> bool:
-        return self._limited_until.get(line.relay, 0.0) > now
+        return sorted((line for line in lines if self._limited_until.get(line.relay, 0.0) <= now), key=place)
 
     def _weight(self, line: Line) -> int:
         weight = self.limits.of(relay_scope(line.relay)).weight
@@ -151,6 +162,9 @@ class Routes:
 
 async def _any_change(lines: Sequence[Line], want: Callable[[Line], int]) -> None:
     """Wait a moment until one of these lines has room."""
+    if not lines:
+        await asyncio.sleep(_LOOK_SECONDS)
+        return
     tasks = [asyncio.ensure_future(line.wire.room(want(line))) for line in lines]
     try:
         done, _ = await asyncio.wait(tasks, timeout=_LOOK_SECONDS, return_when=asyncio.FIRST_COMPLETED)

@@ -38,7 +38,7 @@ from service.store.batches import Claim
 from service.store.breakers import Breaker
 from service.store.gate import Gated
 from service.store.instants import stored
-from service.store.provider_keys import HASHED, provider_key
+from service.store.provider_keys import is_hashed, provider_key
 
 # The promise of the gate: who left is not mailed a second later.
 GATE_SECONDS = 1.0
@@ -103,9 +103,9 @@ class BatchRun:
             self.claim,
             means.returned,
         )
-        self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires)
+        self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires, lambda: self.sent)
         pace = (means.pace, means.offload, means.limits, means.routes, means.stopping)
-        self._tokens = Tokens(*pace, self.lines, self.claim, self._patiently, self.waiting.counted)
+        self._tokens = Tokens(*pace, self.lines, self.claim, self._patiently, self.waiting)
         self._all_in.set()
 
     def prepare(self, session: Session) -> None:
@@ -231,7 +231,7 @@ class BatchRun:
         if not letters:
             return
         self._most = min(GROUP_LIMIT, self._most + 1)
-        if self.claim.provider.startswith(HASHED):
+        if is_hashed(self.claim.provider):
             self.means.routes.learn(self.claim.provider, letters[0].provider)
         self._out += len(letters)
         self._all_in.clear()
@@ -259,8 +259,7 @@ class BatchRun:
         # Each turn of the loop is a moment in which letters are written: to await what is there would starve the wire.
         found = self.means.routes.room_now(*wanted)
         if found is None:
-            with self.waiting.counted():
-                found = await self._patiently(self.means.routes.room(*wanted))
+            found = await self._patiently(self.means.routes.room(*wanted, waiting=self.waiting.counted))
         return found
 
     def _group_size(self, line: Line) -> int:
@@ -309,9 +308,9 @@ class BatchRun:
         return good_until if still else None
 
     def _on_outcome(self, outcome: Outcome) -> None:
-        # Nearly all are accepted: those are counted when the next that is not comes.
+        # Nearly all are accepted: those are counted when the next that is not comes, or none.
         if outcome.reply_class is not ReplyClass.ACCEPTED or self.means.watch.probing:
-            outcome = self._guard.heard(outcome, self.sent)
+            outcome = self._guard.heard(outcome)
             if outcome.reply_class in _OBJECTIONS:
                 self.objection = f"{outcome.relay}: {outcome.code} {outcome.enhanced or ''} {outcome.text}"
         self._account.add(outcome)

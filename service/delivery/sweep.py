@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service import faults, log
 from service.clock import Clock
-from service.delivery import notices, progress, release, resolving, retention, slots
+from service.delivery import breaking, notices, progress, release, resolving, retention, slots
 from service.delivery.dispatch import RING_QUIET_SECONDS
 from service.delivery.reconciling import Reconciler
 from service.delivery.recovery import Recovery
@@ -46,7 +46,8 @@ _log = log.get("sweep")
 class Sweep:
     """Due slots, due mailings, lost hints, dead workers' journals, finished mailings.
 
-    `resend_uncertain` is the installation's policy for letters of which nobody knows whether they arrived.
+    `resend_uncertain` is the installation's policy for letters of which nobody knows whether they arrived; `relays`
+    names those that its letters go through.
     """
 
     database: Database
@@ -56,6 +57,7 @@ class Sweep:
     recovery: Recovery
     books: Reconciler
     resend_uncertain: bool = False
+    relays: Callable[[], Sequence[str]] = tuple
 
     def run(self) -> bool:
         """Whether this process did the common part; each host settles its own journals every time.
@@ -96,7 +98,7 @@ class Sweep:
     def _parts(self) -> Sequence[Callable[[Session], None]]:
         return (
             *(self._slots, self._release, self._plan, self._uncertain),
-            *(self._tidy, self._ring, self._signups, self._notices),
+            *(self._logins, self._tidy, self._ring, self._signups, self._notices),
             *(self._forgetting(kind) for kind in retention.KINDS),
         )
 
@@ -142,6 +144,10 @@ class Sweep:
     def _doubt(self, session: Session) -> None:
         # A broker that was emptied, or died with what it held, tells nobody.
         rings.doubt(session, older_than_seconds=_TAKEN_UP_SECONDS)
+
+    def _logins(self, session: Session) -> None:
+        # Before what nobody tells any more is forgotten: a mailing may be over within a minute.
+        breaking.logins_refused(session, self.bell, self.relays(), now=self.clock.now())
 
     def _tidy(self, session: Session) -> None:
         progress.tidy(session, now=self.clock.now())

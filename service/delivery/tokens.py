@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from service import log
 from service.clock import suspended_monotonic
+from service.delivery.idleness import Waiting
 from service.delivery.limits import Limits
 from service.delivery.line import Line
 from service.delivery.offload import Offload
@@ -37,14 +39,14 @@ class Tokens:
     lines: tuple[Line, ...]
     claim: Claim
     patiently: Callable[[Awaitable[Any]], Awaitable[Any]]
-    waiting: Callable[[], AbstractContextManager[None]]
+    waiting: Waiting
 
     def rates(self, line: Line, mailing_rate: float | None) -> dict[str, float]:
         """The rate of each bucket from which a group through this line needs tokens, in mails per second."""
         limits, relay = self.limits, relay_scope(line.relay)
         found = {
             INSTALLATION: limits.rate(INSTALLATION),
-            f"mailing-{self.claim.mailing}": mailing_rate,
+            self._mailing: mailing_rate,
             relay: limits.rate(relay),
         }
         if self.claim.provider:
@@ -52,13 +54,17 @@ class Tokens:
             found[provider] = limits.rate(provider)
         return {bucket: rate for bucket, rate in found.items() if rate}
 
+    @property
+    def _mailing(self) -> str:
+        return f"mailing-{self.claim.mailing}"
+
     async def take(self, line: Line, count: int, mailing_rate: Callable[[], float | None]) -> bool:
         """Take `count` tokens of all buckets and wait until they are good; while Valkey is away, wait for it.
 
         An operator may change a rate meanwhile: then tokens are taken anew. False where the relay's own tokens would be
-        good too late, and another relay may have some: none are taken then.
+        good too late, and another relay may have some: none are taken then, and `routes` know of it.
         """
-        patience = self.routes.patience(self.lines, line)
+        patience = self.routes.patience(self.lines)
         while not self.stopping():
             rates = self.rates(line, mailing_rate())
             if not rates:
@@ -91,8 +97,10 @@ class Tokens:
         """Wait for tokens; False where a rate has changed meanwhile."""
         longest = max(waits.values())
         good_at = suspended_monotonic() + longest
-        # What limits the provider leaves time for others; what limits all does not.
-        own = self.waiting if waits.get(provider_scope(self.claim.provider)) == longest else nullcontext
+        # What limits the provider or the mailing leaves time for others; what limits all does not.
+        for_mailing = waits.get(self._mailing) == longest
+        alone = for_mailing or waits.get(provider_scope(self.claim.provider)) == longest
+        own = partial(self.waiting.counted, for_mailing=for_mailing) if alone else nullcontext
         while (left := good_at - suspended_monotonic()) > 0 and not self.stopping():
             if now() != rates:
                 return False

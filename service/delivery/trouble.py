@@ -19,6 +19,15 @@ SET_BACK = "set back"
 
 def tell(session: Session, bell: Bell, mailing: int, kind: str, problem: str, *, now: dt.datetime) -> int:
     """Send the operators a notice that says what is wrong with the mailing; how many were not told of it before."""
+    return _tell(session, bell, mailing, f"{mailing}:{kind}", problem, now=now)
+
+
+def tell_of_all(session: Session, bell: Bell, mailing: int, kind: str, problem: str, *, now: dt.datetime) -> int:
+    """As `tell`, of what keeps whatever mailings there are from going on: it is told of one of them alone."""
+    return _tell(session, bell, mailing, kind, problem, now=now)
+
+
+def _tell(session: Session, bell: Bell, mailing: int, once: str, problem: str, *, now: dt.datetime) -> int:
     known = publication.find(session)
     if known is None:
         return 0
@@ -26,7 +35,7 @@ def tell(session: Session, bell: Bell, mailing: int, kind: str, problem: str, *,
         session,
         bell,
         MAILING_TROUBLE,
-        once=f"{MAILING_TROUBLE}:{mailing}:{kind}",
+        once=f"{MAILING_TROUBLE}:{once}",
         parameters={"week": mailings.get(session, mailing).week, "problem": problem},
         publication=known,
         now=now,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+from weakref import WeakSet
 
 from service.clock import suspended_monotonic
 from service.domain.breakers import PolicyCounter, Probe, ProviderCounter
@@ -20,6 +22,7 @@ _SOON = dt.timedelta(seconds=60)  # for which letters wait whose provider somebo
 _MAILINGS = 8
 _SCOPES = 10_000
 _AGAIN = 3.0  # seconds after which every worker knows of a trip and has recorded what it heard before
+_TOO_LATE = 60.0  # seconds after that; what was recorded since may be a refusal that was rightly believed
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,10 @@ class PolicyTrip:
 
 @dataclass(frozen=True, slots=True)
 class ProviderTrip:
-    """A provider that must be left alone; `since` is when the letters began that were counted."""
+    """A provider that must be left alone; `since` is when the letters began that were counted.
+
+    With `again` it takes effect once more, for what others recorded meanwhile, but not after `until`.
+    """
 
     mailing: int
     scope: str
@@ -40,6 +46,7 @@ class ProviderTrip:
     reason: str
     since: dt.datetime
     again: bool = False
+    until: float = float("inf")  # by `suspended_monotonic`
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,25 @@ class ProbeOver:
 Trip = PolicyTrip | ProviderTrip | ProbeOver
 
 
+class Run(Protocol):
+    """A run of a batch, as the watch sees it."""
+
+    @property
+    def mailing(self) -> int:
+        """Whose letters it sends."""
+
+    def uncounted(self) -> int:
+        """How many letters have been accepted since this was asked the last time, but for those that were judged."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """The probe of a provider, by the run of a batch that began it: nobody else's letters are of it."""
+
+    run: Run
+    probe: Probe = field(default_factory=Probe)
+
+
 class Watch:
     """Belongs to one event loop. Whoever finds trips that are `due` has them applied (see `delivery.breaking`)."""
 
@@ -63,14 +89,17 @@ class Watch:
         self.probing = False  # whether acceptances must be looked at one by one
         self.holding = False  # whether letters must be
         self._known: Mapping[str, Breaker] = {}
-        self._open: Mapping[str, Breaker] = {}
+        self._open: dict[str, Breaker] = {}
         self.told: dict[str, tuple[str, float]] = {}  # of relays in trouble: what this process told last, and when
         self._known_at = -_FRESH
         self._sealer = sealer
         self._policy: dict[int, PolicyCounter] = {}
+        self._runs: WeakSet[Run] = WeakSet()  # that are at work
         self._providers = ProviderCounter()
         self._scopes: dict[str, str] = {}
-        self._probes: dict[str, Probe] = {}
+        self._trials: dict[str, _Trial] = {}
+        # What runs heard that heard too little, and after which trip: the next goes on from there.
+        self._undecided: dict[str, tuple[int, Probe]] = {}
         self._again: dict[ProviderTrip, float] = {}
         self._tripped: set[str] = set()  # here, and not known to all yet
 
@@ -86,6 +115,8 @@ class Watch:
         self._known = known
         self._open = {s: one for s, one in known.items() if s.startswith(PROVIDER) and not one.closed(now)}
         self._tripped.difference_update(self._open)
+        still = {scope: one.trips for scope, one in self._open.items()}
+        self._undecided = {s: known for s, known in self._undecided.items() if still.get(s) == known[0]}
         self.holding = bool(self._open)
         self._known_at = suspended_monotonic()
 
@@ -105,19 +136,33 @@ class Watch:
 
     # Trips that took effect
 
+    def over(self, trip: Trip) -> bool:
+        """Have it due no more; whether it was, or another run has come to the same meanwhile."""
+        if trip not in self.due:
+            return False
+        self.due.remove(trip)
+        return True
+
     def applied(self, trip: Trip) -> None:
         """A trip took effect; what other workers recorded at the same moment is taken back a little later."""
         if isinstance(trip, ProviderTrip) and not trip.again:
             self._again[trip] = suspended_monotonic() + _AGAIN
 
+    @property
+    def repeats_in(self) -> float | None:
+        """The seconds until all that took effect may be made due once more; None where nothing waits for that."""
+        return max(0.0, max(self._again.values()) - suspended_monotonic()) if self._again else None
+
     def repeat(self, *, at_once: bool = False) -> None:
-        """Make due once more what took effect some seconds ago."""
+        """Make due once more what took effect some seconds ago, and drop what could not be for too long."""
         now = suspended_monotonic()
         for trip, at in list(self._again.items()):
             if at_once or now >= at:
-                self.due.append(replace(trip, again=True))
+                self.due.append(replace(trip, again=True, until=at + _TOO_LATE))
             if now >= at:
                 del self._again[trip]
+        for trip in [one for one in self.due if isinstance(one, ProviderTrip) and now > one.until]:
+            self.due.remove(trip)
 
     # Letters before they are written
 
@@ -128,20 +173,27 @@ class Watch:
     def to_probe(self, letters: Iterable[Letter], now: dt.datetime) -> set[str]:
         """The scopes of these letters whose hold is over: somebody must try them."""
         found = [self._left_alone(provider) for provider in {letter.provider for letter in letters}]
-        return {one.scope for one in found if one and one.until and one.until <= now and one.scope not in self._probes}
+        return {one.scope for one in found if one and one.until and one.until <= now}
 
-    def begin_probe(self, scope: str) -> None:
-        """The next few letters to that scope may go."""
-        self._probes[scope] = Probe()
+    def begin_probe(self, scope: str, run: Run, until: dt.datetime) -> None:
+        """The next few letters of that run to that scope may go; until then nobody else's."""
+        _, probe = self._undecided.pop(scope, (0, Probe()))
+        self._trials[scope] = _Trial(run, probe)
+        if scope in self._open:
+            self._open[scope] = replace(self._open[scope], until=until)
         self.probing = True
 
-    def admit(self, letters: Sequence[Letter], now: dt.datetime) -> tuple[list[Letter], list[Outcome]]:
-        """The letters that may go, and the outcomes of the others, which are due when their provider's hold is over."""
+    def begin(self, run: Run) -> None:
+        """Replies to that run are to be expected."""
+        self._runs.add(run)
+
+    def admit(self, letters: Sequence[Letter], run: Run, now: dt.datetime) -> tuple[list[Letter], list[Outcome]]:
+        """The letters of a run that may go, and the outcomes of the others, which are due when the hold is over."""
         go: list[Letter] = []
         held: list[Outcome] = []
         for letter in letters:
             known = self._left_alone(letter.provider)
-            probe = self._probes.get(known.scope) if known else None
+            probe = self._probe(known.scope, run) if known else None
             if known is None:
                 go.append(letter)
             elif probe is not None and probe.left:
@@ -158,21 +210,17 @@ class Watch:
 
     # Replies
 
-    def accepted(self, mailing: int, letters: int) -> None:
-        """So many replies were read, in a row, that needed no look."""
-        if letters:
-            self._counter(mailing).others(letters)
-
-    def heard(self, mailing: int, outcome: Outcome) -> Outcome:
-        """Judge one reply; the outcome to record: hard refusals by a provider that is left alone are not believed."""
-        reply_class = outcome.reply_class
+    def heard(self, outcome: Outcome, run: Run) -> Outcome:
+        """Judge a reply to a run; the outcome to record: hard refusals by a provider left alone are not believed."""
+        reply_class, mailing = outcome.reply_class, run.mailing
+        self._count_accepted(mailing)
         if reply_class is not ReplyClass.POLICY:
             self._counter(mailing).others(1)
         elif self._counter(mailing).refused():
             self._policy_trip(mailing, outcome)
         disbelieved = self._disbelieved(outcome.provider)
-        if self._probes:
-            self._heard_probe(mailing, outcome)
+        if self._trials:
+            self._heard_probe(outcome, run)
         if reply_class not in {ReplyClass.HARD, ReplyClass.POLICY}:
             return outcome
         if not disbelieved:
@@ -192,12 +240,16 @@ class Watch:
         del self._policy[mailing]
         self._providers = ProviderCounter()
 
+    def _count_accepted(self, mailing: int) -> None:
+        """Count what was accepted since the last reply that was judged, by whichever run: only so are rows rows."""
+        self._counter(mailing).others(sum(run.uncounted() for run in self._runs if run.mailing == mailing))
+
     def _counter(self, mailing: int) -> PolicyCounter:
-        counter = self._policy.get(mailing)
-        if counter is None:
-            while len(self._policy) >= _MAILINGS:
-                self._policy.pop(next(iter(self._policy)))
-            counter = self._policy[mailing] = PolicyCounter()
+        # The one that was asked for last stands last, and goes last.
+        counter = self._policy.pop(mailing) if mailing in self._policy else PolicyCounter()
+        self._policy[mailing] = counter
+        if len(self._policy) > _MAILINGS:
+            del self._policy[next(iter(self._policy))]
         return counter
 
     def _count_refusal(self, mailing: int, outcome: Outcome) -> None:
@@ -217,34 +269,39 @@ class Watch:
 
     # Probes
 
-    def _heard_probe(self, mailing: int, outcome: Outcome) -> None:
+    def _probe(self, scope: str, run: Run) -> Probe | None:
+        trial = self._trials.get(scope)
+        return trial.probe if trial is not None and trial.run is run else None
+
+    def _heard_probe(self, outcome: Outcome, run: Run) -> None:
         scope = self._scope(outcome.provider)
-        probe = self._probes.get(scope)
+        probe = self._probe(scope, run)
         if probe is None:
             return
         if outcome.reply_class is ReplyClass.ACCEPTED:
             probe.taken += 1
         elif outcome.reply_class in {ReplyClass.HARD, ReplyClass.POLICY}:
             probe.refused += 1
-        self._judge(mailing, scope, said(outcome), over=False)
+        self._judge(run.mailing, scope, said(outcome), over=False)
 
     def _judge(self, mailing: int, scope: str, words: str, *, over: bool) -> None:
-        verdict = self._probes[scope].verdict(over=over)
+        verdict = self._trials[scope].probe.verdict(over=over)
         if verdict is not None:
-            self._forget_probe(scope)
             reason = f"it refused most of a few letters that tried it, at last with: {words}"
             self.due.append(ProbeOver(mailing, scope, verdict, reason))
+        if verdict is None and over and scope in self._open:
+            heard = self._trials[scope].probe
+            self._undecided[scope] = self._open[scope].trips, Probe(taken=heard.taken, refused=heard.refused)
+        if verdict is not None or over:
+            del self._trials[scope]
+            self.probing = bool(self._trials)
 
-    def _forget_probe(self, scope: str) -> None:
-        del self._probes[scope]
-        self.probing = bool(self._probes)
-
-    def batch_over(self, mailing: int) -> None:
-        """No more letters of this batch come: what the probes have heard until now must do."""
-        for scope in list(self._probes):
-            self._judge(mailing, scope, "see the ledger", over=True)
-            if scope in self._probes:
-                self._forget_probe(scope)
+    def run_over(self, run: Run) -> None:
+        """No more letters of this run come: what the probes that it began have heard until now must do."""
+        self._count_accepted(run.mailing)
+        self._runs.discard(run)
+        for scope in [scope for scope, trial in self._trials.items() if trial.run is run]:
+            self._judge(run.mailing, scope, "see the ledger", over=True)
 
 
 def said(outcome: Outcome) -> str:

@@ -23,6 +23,7 @@ OUTAGE_SHARE = 0.5  # … more than this share is no matter of single mailboxes
 FIRST_HOLD = dt.timedelta(hours=1)
 LONGEST_HOLD = dt.timedelta(hours=24)
 PROBE_LETTERS = 10
+PROBE_HEARD = 5  # so few replies say that a provider is no better; fewer may be of mailboxes that are gone
 _TALLIES = 4096
 
 
@@ -155,7 +156,9 @@ class Probe:
         heard = self.taken + self.refused
         if not heard or (heard < PROBE_LETTERS and not over):
             return None
-        return 2 * self.refused <= heard
+        if 2 * self.refused <= heard:
+            return True
+        return False if heard >= PROBE_HEARD else None
 
 
 def hold_of(trips: int) -> dt.timedelta:

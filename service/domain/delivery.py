@@ -31,6 +31,11 @@ FINAL = frozenset(DeliveryState) - UNFINISHED
 RESOLVED = "resolved"
 
 
+# Why an attempt is uncertain that nobody saw end: it was found open later, by up to the life of its process.
+HOST_AWAY, WORKER_DIED, JOURNAL_LOST = "host away", "worker died", "journal lost"
+FOUND_LATER = frozenset({HOST_AWAY, WORKER_DIED, JOURNAL_LOST})
+
+
 class SkipReason(StrEnum):
     """Why a planned reader was not mailed."""
 
@@ -99,7 +104,8 @@ TRANSITIONS: dict[tuple[DeliveryState, DeliveryEvent], DeliveryState] = {
     (_S.SKIPPED, _E.RETRIED): _S.PENDING,
     (_S.EXPIRED, _E.RETRIED): _S.PENDING,
     (_S.REFUSED, _E.RETRIED): _S.PENDING,
-    # A journal that comes back later than its host was given up still decides.
+    # A journal that comes back later than its host was given up still decides. What it gives back of a cancelled
+    # mailing that was taken up for others alone is cancelled in the same statement.
     (_S.UNCERTAIN, _E.ACCEPTED): _S.ACCEPTED,
     (_S.UNCERTAIN, _E.DEFERRED): _S.DEFERRED,
     (_S.UNCERTAIN, _E.REFUSED): _S.REFUSED,
@@ -114,6 +120,7 @@ def after(state: DeliveryState, event: DeliveryEvent) -> DeliveryState | None:
     """The state that `event` leads to; None where it changes nothing.
 
     Two cells of the table hold for some reasons only, and the statements that write them say so: `retry` takes back a
-    skipped delivery that was cancelled and a refused one that was refused by policy, never any other.
+    skipped delivery that was cancelled, or whose missing edition a correction has added, and a refused one that was
+    refused by policy, never any other.
     """
     return TRANSITIONS.get((state, event))

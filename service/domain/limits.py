@@ -57,7 +57,7 @@ def is_rate(rate: float) -> bool:
 def checked_rate(rate: float, name: str, *, zero: str) -> float:
     """`rate`, if it is one; raises InvalidInputError, in which `name` is what was set and `zero` says what 0 means."""
     if not is_rate(rate):
-        raise InvalidInputError(f"{name} {rate:g} is not {RATES} ({zero}; the slowest is {SLOWEST_RATE:.6f})")
+        raise InvalidInputError(f"{name} {rate:.10g} is not {RATES} ({zero}; the slowest is {SLOWEST_RATE:.6f})")
     return rate
 
 

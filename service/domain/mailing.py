@@ -52,10 +52,11 @@ TRANSITIONS: dict[tuple[MailingState, MailingEvent], MailingState] = {
     (_S.PAUSED, _E.RETRY): _S.PAUSED,
     (_S.SENT, _E.RETRY): _S.SENDING,
     (_S.CANCELLED, _E.RETRY): _S.SENDING,
-    # What is uncertain may be sent again; not of a mailing that was cancelled, which a retry takes back first.
+    # What is uncertain may be sent again; of a mailing that was cancelled that alone: a retry takes back the rest.
     (_S.SENDING, _E.RESEND): _S.SENDING,
     (_S.PAUSED, _E.RESEND): _S.PAUSED,
     (_S.SENT, _E.RESEND): _S.SENDING,
+    (_S.CANCELLED, _E.RESEND): _S.SENDING,
 }
 
 # Events that no command of that name makes.

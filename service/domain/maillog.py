@@ -4,17 +4,20 @@ Postfix names a letter's Message-ID once, in a line of `cleanup`, and everything
 line while the letter still comes in, so it alone proves nothing: only a line that the queue manager or a delivery agent
 wrote about the same queue id says that the letter was taken. Queue ids are used again; lines may be out of order.
 
-Nothing of an address, and no server's words, leaves this module: facts are codes and classes.
+Nothing of an address, and no server's words, leaves this module: facts are codes and classes. Behind one reader's
+address there may be several on the relay (an alias); they are told apart by hashes that nothing outlives.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 import enum
+import hashlib
 import re
+import secrets
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from service.domain.replies import Phase, Reply, ReplyClass, classify
 
@@ -22,6 +25,8 @@ from service.domain.replies import Phase, Reply, ReplyClass, classify
 _RECENT = 30_000
 # How long after its removal a line about a letter may still come.
 _LATE = dt.timedelta(seconds=5)
+# So long a relay may have nothing to log, as between a file's last line and the first of the next.
+_SILENCE = dt.timedelta(minutes=5)
 # Longer lines than any syslog writes are not worth reading to their end.
 _LINE_LIMIT = 16_384
 
@@ -40,9 +45,10 @@ _RFC5424 = re.compile(
 _QUEUED = re.compile(rb"([0-9A-Za-z]{5,30}): (.*)")
 _MESSAGE_ID = re.compile(rb"message-id=<?([0-9A-Fa-f]{32})@")
 # An address is quoted where it holds what ends one; the words of the other server come last, and may hold anything.
+# What stands between relay and dsn grows with Postfix (3.11 tells of TLS there): the first dsn is its own word.
 _ADDRESS = rb'<(?:"(?:[^"\\]|\\.)*"|[^">])*>'
 _STATUS = re.compile(
-    rb"to=" + _ADDRESS + rb"(?:, orig_to=" + _ADDRESS + rb")?, relay=[^,]*(?:, (?:conn_use|delays?)=[^,]*)*, "
+    rb"to=(" + _ADDRESS + rb")(?:, orig_to=" + _ADDRESS + rb")?, relay=[^,]*(?:, (?!dsn=)[a-z][a-z0-9_]*=[^,]*)*, "
     rb"dsn=([245]\.\d{1,3}\.\d{1,3}), status=(sent|bounced|deferred|expired)\b(?: \((.*))?"
 )
 _RETURNED = re.compile(rb"from=" + _ADDRESS + rb", status=(?:force-)?expired\b")
@@ -67,15 +73,17 @@ class _Kind(enum.IntEnum):
     REFUSED = 1
     TAKEN = 2
     DELIVERY = 3
-    REMOVED = 4
+    GIVEN_UP = 4
+    REMOVED = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
     """What became of a letter, by the log.
 
-    `status` is the last word on its delivery beyond the relay (`sent`, `bounced`, `deferred`, `expired`), `code` and
-    `enhanced` belong to it or to the refusal, and `reply_class` says what they mean for the mailbox.
+    `status` is the last word on its delivery beyond the relay (`sent`, `bounced`, `deferred`, `expired`), of several
+    addresses behind the reader's the best; `code` and `enhanced` belong to it or to the refusal, and `reply_class` says
+    what they mean for the mailbox.
     """
 
     fate: Fate
@@ -88,12 +96,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """What was read: `lines` of which `unreadable` had no time, and the time from the first to the last."""
+    """What was read: `lines` of which `unreadable` had no time, and the `spans` of time of the files, joined."""
 
     lines: int
     unreadable: int
-    first: dt.datetime | None
-    last: dt.datetime | None
+    spans: Sequence[Span]
+
+    def covers(self, since: dt.datetime, until: dt.datetime) -> bool:
+        """Whether what was logged from `since` to `until` has been read."""
+        return any(first <= since and until <= last for first, last in self.spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,11 +112,15 @@ class _Fact:
     at: dt.datetime
     kind: _Kind
     message: bytes | None = None
+    recipient: bytes | None = None
     status: str | None = None
     code: int | None = None
     enhanced: str | None = None
     reply_class: ReplyClass | None = None
 
+
+# From the first line of a file to its last.
+Span = tuple[dt.datetime, dt.datetime]
 
 _NOTHING = Finding(Fate.UNKNOWN)
 # A relay and a queue id on it.
@@ -125,25 +140,29 @@ class MailLog:
         self._wanted = {one.lower().encode("ascii") for one in wanted}
         self._now = now
         self._zone = zone
+        self._salt = secrets.token_bytes(16)
         self._facts: dict[_Queue, set[_Fact]] = {}
         self._recent: OrderedDict[_Queue, list[_Fact]] = OrderedDict()
         self._lines = self._unreadable = 0
-        self._first: dt.datetime | None = None
-        self._last: dt.datetime | None = None
+        self._span: Span | None = None
+        self._spans: list[Span] = []
         # Stamps repeat within a second, and years need arithmetic: the last one is nearly always the present one.
         self._stamp: tuple[tuple[bytes | None, ...], dt.datetime | None] = ((), None)
 
     def read(self, lines: Iterable[bytes], *, again: bool = False) -> None:
-        """Read these lines, with or without their ends; `again` where they are known and not to be counted."""
+        """Read the lines of one file, with or without their ends; `again` where they are known, and not counted."""
         counted = self._lines, self._unreadable
         for line in lines:
             self._line(line[:_LINE_LIMIT].rstrip(b"\r\n"))
         if again:
             self._lines, self._unreadable = counted
+        elif self._span is not None:
+            self._spans.append(self._span)
+        self._span = None
 
     def coverage(self) -> Coverage:
         """What has been read so far."""
-        return Coverage(self._lines, self._unreadable, self._first, self._last)
+        return Coverage(self._lines, self._unreadable, _joined(self._spans))
 
     def finding(self, wanted: str) -> Finding:
         """What became of the letter with that Message-ID."""
@@ -165,11 +184,11 @@ class MailLog:
         if match is None or at is None:
             self._unreadable += 1
             return
-        self._first = at if self._first is None else min(self._first, at)
-        self._last = at if self._last is None else max(self._last, at)
+        first, last = self._span or (at, at)
+        self._span = min(first, at), max(last, at)
         queued = _QUEUED.match(match["text"])
         if queued is not None and queued[1] != b"NOQUEUE":
-            fact = _fact(at, match["tag"].rpartition(b"/")[2], queued[2])
+            fact = _fact(at, match["tag"].rpartition(b"/")[2], queued[2], self._salt)
             if fact is not None:
                 self._keep((match["host"], queued[1]), fact)
 
@@ -221,7 +240,7 @@ def _is_leap(year: int) -> bool:
     return year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
 
 
-def _fact(at: dt.datetime, service: bytes, text: bytes) -> _Fact | None:
+def _fact(at: dt.datetime, service: bytes, text: bytes, salt: bytes) -> _Fact | None:
     """What one line says of its queue id; None where it says nothing of interest."""
     if service == b"cleanup":
         return _of_cleanup(at, text)
@@ -230,10 +249,9 @@ def _fact(at: dt.datetime, service: bytes, text: bytes) -> _Fact | None:
     if text.startswith(b"from=<"):
         if text.endswith(b"(queue active)"):
             return _Fact(at, _Kind.TAKEN)
-        returned = _RETURNED.match(text)
-        return _Fact(at, _Kind.DELIVERY, status="expired") if returned else None
+        return _Fact(at, _Kind.GIVEN_UP, status="expired") if _RETURNED.match(text) else None
     status = _STATUS.match(text) if text.startswith(b"to=<") else None
-    return _of_delivery(at, status) if status else None
+    return _of_delivery(at, status, salt) if status else None
 
 
 def _of_cleanup(at: dt.datetime, text: bytes) -> _Fact | None:
@@ -250,16 +268,18 @@ def _of_cleanup(at: dt.datetime, text: bytes) -> _Fact | None:
     if enhanced is None or enhanced.startswith(b"2"):
         return None
     code = 550 if enhanced.startswith(b"5") else 451
-    return _Fact(at, _Kind.REFUSED, None, None, code, enhanced.decode(), _class(code, enhanced.decode(), "", Phase.DOT))
+    reply_class = _class(code, enhanced.decode(), "", Phase.DOT)
+    return _Fact(at, _Kind.REFUSED, code=code, enhanced=enhanced.decode(), reply_class=reply_class)
 
 
-def _of_delivery(at: dt.datetime, status: re.Match[bytes]) -> _Fact:
-    enhanced, word, words = status[1].decode(), status[2].decode(), status[3] or b""
+def _of_delivery(at: dt.datetime, status: re.Match[bytes], salt: bytes) -> _Fact:
+    recipient = hashlib.sha256(salt + status[1]).digest()[:16]
+    enhanced, word, words = status[2].decode(), status[3].decode(), status[4] or b""
     said = _SAID.search(words)
     usual = {"2": 250, "4": 450, "5": 550}[enhanced[0]]
     code = int(said[1]) if said and said[1][:1] == enhanced[:1].encode() else usual
     reply_class = _class(code, enhanced, words.decode("utf-8", "replace"), Phase.RCPT)
-    return _Fact(at, _Kind.DELIVERY, None, word, code, enhanced, reply_class)
+    return _Fact(at, _Kind.DELIVERY, None, recipient, word, code, enhanced, reply_class)
 
 
 def _class(code: int, enhanced: str, words: str, phase: Phase) -> ReplyClass:
@@ -286,9 +306,9 @@ def _lives(facts: Iterable[_Fact]) -> Iterator[list[_Fact]]:
 
 
 def _judge(life: list[_Fact]) -> Finding:
-    deliveries = [fact for fact in life if fact.kind is _Kind.DELIVERY]
-    if deliveries or any(fact.kind in {_Kind.TAKEN, _Kind.REMOVED} for fact in life):
-        return _of_taken(life[0], deliveries)
+    delivered = [fact for fact in life if fact.kind in {_Kind.DELIVERY, _Kind.GIVEN_UP}]
+    if delivered or any(fact.kind in {_Kind.TAKEN, _Kind.REMOVED} for fact in life):
+        return _of_taken(life[0], delivered)
     refused = [fact for fact in life if fact.kind is _Kind.REFUSED]
     if refused:
         one = refused[-1]
@@ -296,13 +316,30 @@ def _judge(life: list[_Fact]) -> Finding:
     return Finding(Fate.BEGUN, at=life[0].at)
 
 
-def _of_taken(begun: _Fact, deliveries: list[_Fact]) -> Finding:
-    if not deliveries:
+def _of_taken(begun: _Fact, delivered: list[_Fact]) -> Finding:
+    last: dict[bytes | None, _Fact] = {}
+    for fact in delivered:
+        if fact.kind is _Kind.DELIVERY:
+            last[fact.recipient] = fact
+            continue
+        # A letter that was given up says no more than that, of whoever still waited; why, the deferral before it said.
+        waited = {to: replace(one, status=fact.status) for to, one in last.items() if one.status == "deferred"}
+        last |= waited or ({} if last else {None: fact})
+    if not last:
         return Finding(Fate.TAKEN, at=begun.at)
-    last = deliveries[-1]
-    # A letter that was given up says no more than that; why, the deferral before it said.
-    reason = next((one for one in reversed(deliveries) if one.enhanced is not None), last)
-    return Finding(Fate.TAKEN, last.status, reason.code, reason.enhanced, reason.reply_class, begun.at)
+    # Who got it at one of several addresses has it, and a mailbox is not gone while another one behind it is only full.
+    best = min(last.values(), key=lambda one: (_STATUSES.index(one.status), one.reply_class is ReplyClass.HARD))
+    return Finding(Fate.TAKEN, best.status, best.code, best.enhanced, best.reply_class, begun.at)
+
+
+def _joined(spans: Iterable[Span]) -> Sequence[Span]:
+    found: list[Span] = []
+    for first, last in sorted(spans):
+        if found and first - found[-1][1] <= _SILENCE:
+            found[-1] = found[-1][0], max(found[-1][1], last)
+        else:
+            found.append((first, last))
+    return found
 
 
 _FATES = (Fate.UNKNOWN, Fate.BEGUN, Fate.REFUSED, Fate.TAKEN)

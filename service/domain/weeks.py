@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from service.domain.errors import InvalidInputError
 
-_WEEK = re.compile(r"(\d{4})-W(\d{2})")
+_WEEK = re.compile(r"([0-9]{4})-W([0-9]{2})")
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -27,11 +27,16 @@ Check = Callable[[Session, str], Sequence[Blocker]]
 
 _CHANGED = "the schedule was changed"
 _PAST_SLOTS = 5
+# Sunday to Monday and the running week to the ended one are a fortnight together; zones lie up to 26 hours apart.
+_FARTHEST_MOVE = dt.timedelta(days=16)
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """The schedule after `set_schedule`; `abandoned` are weeks that waited at a slot which counts no longer."""
+    """The schedule after `set_schedule`; `abandoned` are weeks that were due at a slot which counts no longer.
+
+    They had waited there, or their new slot is past.
+    """
 
     schedule: Schedule
     changed: bool
@@ -84,12 +89,14 @@ def set_schedule(
             slots.set_lateness(session, late_hours)
             _audit(session, "schedule.set", actor, now, kept)
         return Change(kept, changed, next_slot(kept, now), ())
-    abandoned = slots.waiting(session)
+    waiting = slots.waiting(session)
+    passed_over = () if known is None else _passed_over(session, known, wanted, now)
     if not dry_run:
-        _abandon(session, abandoned, now)
+        _abandon(session, waiting, now)
         slots.set_schedule(session, wanted, warned_at=now)
         _audit(session, "schedule.set", actor, now, wanted)
-    return Change(wanted, changed=True, next=next_slot(wanted, now), abandoned=_weeks(abandoned))
+    abandoned = tuple(sorted({*_weeks(waiting), *passed_over}))
+    return Change(wanted, changed=True, next=next_slot(wanted, now), abandoned=abandoned)
 
 
 def clear_schedule(
@@ -115,7 +122,7 @@ def skip(session: Session, week: Week, *, actor: str, now: dt.datetime, dry_run:
     first = mailings.of_issue(session, str(week))
     if first is not None:
         raise ConflictError(
-            f"issue {week} is mailing {first.id} already ({first.state.value}); see: tydzen mailing status {first.id}"
+            f"issue {week} is mailing {first.id} already ({first.standing}); see: tydzen mailing status {first.id}"
         )
     rows = slots.of_week(session, week)
     planned = slot_of(schedule, week)
@@ -189,6 +196,19 @@ def _own_timezone(session: Session) -> str:
     if known is None:
         raise InvalidInputError("say in which time zone, such as --timezone Europe/Minsk")
     return known.timezone
+
+
+def _passed_over(session: Session, known: Schedule, wanted: Schedule, now: dt.datetime) -> list[Week]:
+    """The weeks that were due at slots of `known`, and whose slot of `wanted` is past: nothing would send them."""
+    # A slot that has come may not be seen yet; one that is too late sends nothing in any case.
+    after = max(slots.decided_until(session) or known.since, now - known.late)
+    due = [slot.week for slot in slots_between(known, after, now + _FARTHEST_MOVE)]
+    left_out = slots.skipped(session, due)
+    return [
+        week
+        for week in due
+        if slot_of(wanted, week).at <= now and week not in left_out and mailings.of_issue(session, str(week)) is None
+    ]
 
 
 def _abandon(session: Session, waiting: Sequence[SlotRow], now: dt.datetime) -> None:

@@ -16,10 +16,14 @@ from service.mail.replyreader import RawReply, ReplyReader
 
 
 class SessionError(Exception):
-    """A session could not be started; `reply` is what the relay said, if it said anything."""
+    """A session could not be started; `reply` is what the relay said, if it said anything.
 
-    def __init__(self, phase: Phase, text: str, reply: Reply | None = None) -> None:
+    `tried` is False where it was not asked for what `phase` is about, as it does not offer it.
+    """
+
+    def __init__(self, phase: Phase, text: str, reply: Reply | None = None, *, tried: bool = True) -> None:
         super().__init__(text)
+        self.tried = tried
         self.phase = phase
         self.text = text
         self.reply = reply
@@ -114,9 +118,12 @@ class Channel(asyncio.Protocol):
     # What sessions and conversations call
 
     def write(self, parts: Sequence[bytes]) -> None:
-        """Hand octets over, in one system call where the transport can."""
+        """Hand octets over, in one system call where the transport can.
+
+        Joined here and once: by `writelines` some twenty buffers of a letter cost the kernel more than the copy does.
+        """
         if self._transport is not None and self.lost is None:
-            self._transport.writelines(parts)
+            self._transport.write(b"".join(parts))
 
     def is_closing(self) -> bool:
         """Whether the transport knows already that what is written now goes nowhere."""

@@ -25,7 +25,6 @@ from service.mail.transaction import LoginWanted, Pool, Transaction
 _RSET, _MAIL, _RCPT, _DATA, _BODY, _DOT = Phase.RSET, Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.BODY, Phase.DOT
 _LONG_IDLE = 1.0  # seconds
 _FRESH = 1.0  # seconds after its opening
-_TAKEN = Reply(250, None, "")  # of an acceptance nothing is kept, but for letters sent alone: they ask no gate again
 _FAREWELL = 5.0  # seconds in which a relay that said 421 may still answer what it has already read
 
 
@@ -201,7 +200,7 @@ class Conversation:
         elif phase is _DOT and transaction.regate is not None and not transaction.settled:
             self._manner.answered += 1
             self._pen.record_accepted(transaction)
-            self._pool.report(transaction, _TAKEN, ReplyClass.ACCEPTED, _DOT)
+            self._pool.accepted(transaction)
             self._done(transaction)
         else:
             return False

@@ -158,12 +158,12 @@ class Signed:
     form: Segments
     stuffed: Segments | None
 
-    def join(self, values: SlotValues) -> bytes:
-        """The signed message of one reader, ending in CRLF, without the final dot."""
+    def parts(self, values: SlotValues) -> list[bytes]:
+        """The signed message of one reader in its parts, ending in CRLF, without the final dot."""
         letter = self.form.join(values)
         signature = self.signer.sign(self.form, values, letter)
         # No line of a signature starts with a dot.
-        return signature + (letter if self.stuffed is None else self.stuffed.join(values))
+        return [signature, letter] if self.stuffed is None else [signature, *self.stuffed.parts(values)]
 
 
 class _Prepared:

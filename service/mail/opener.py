@@ -141,7 +141,7 @@ class Opener:
     def _not_let_in(self, error: SessionError) -> None:
         """Wait before the next session: longer where a login was refused."""
         now = asyncio.get_running_loop().time()
-        if error.phase is Phase.AUTH:
+        if error.phase is Phase.AUTH and error.tried:
             self._lock_out(now)
         if self._present():
             self._enough_until = max(now + _ENOUGH, self._locked_out_until)

@@ -67,18 +67,20 @@ class Pen:
         until `put_dot`: a dot that was never handed over is provably unsent.
         """
         assert transaction.segments is not None
-        body = transaction.segments.join(transaction.letter.values)
+        # Joined when they are written: once, with what stands before.
+        body = transaction.segments.parts(transaction.letter.values)
+        size = sum(map(len, body))
         if transaction.chunked:
-            self._end(transaction, b"BDAT %d LAST\r\n" % len(body), body)
-        elif self._slow or len(body) > _LARGE:
+            self._end(transaction, b"BDAT %d LAST\r\n" % size, *body)
+        elif self._slow or size > _LARGE:
             transaction.phase = Phase.BODY
-            self._out.append(body)
+            self._out += body
             # Draining may have been told, and the dot put, before the flush returned.
             if self.flush() and transaction.phase is Phase.BODY:
                 self.put_dot(transaction)
         else:
             transaction.phase = Phase.DOT
-            self._end(transaction, body, b".\r\n")
+            self._end(transaction, *body, b".\r\n")
 
     def put_dot(self, transaction: Transaction) -> None:
         """Write the dot of a body that is gone."""

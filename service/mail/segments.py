@@ -59,14 +59,21 @@ class Segments:
         init(self, "_varying", tuple(int(p.slot) for p in self.places if p.slot in HEADER_SLOTS))
         init(self, "_constant", sum(map(len, self.statics)) + sum(map(_fixed_size, self.places)))
 
-    def join(self, values: SlotValues) -> bytes:
-        """The message of one reader, ending in CRLF, without the final dot. Values have passed `slots.check_values`."""
+    def parts(self, values: SlotValues) -> list[bytes]:
+        """The message of one reader in its parts, ending in CRLF, without the final dot.
+
+        Values have passed `slots.check_values`.
+        """
         parts = self._parts.copy()
         for at, slot in self._plain:
             parts[at] = values[slot]
         for at, slot, prefix, suffix in self._encoded:
             parts[at] = b2a_base64(prefix + values[slot] + suffix, newline=False)
-        return b"".join(parts)
+        return parts
+
+    def join(self, values: SlotValues) -> bytes:
+        """As `parts`, in one."""
+        return b"".join(self.parts(values))
 
     def size(self, values: SlotValues) -> int:
         """Octets that `join` will return; of the unstuffed form it is the number for SIZE= (RFC 1870 §3)."""

@@ -137,7 +137,7 @@ async def _authenticate(channel: Channel, relay: Relay, capabilities: Capabiliti
             _expect(_cut_secrets(reply, said, password), Phase.AUTH, 334)
             reply = await channel.ask(secret + b"\r\n", Phase.AUTH, timeouts.command)
     else:
-        raise SessionError(Phase.AUTH, "the relay offers neither AUTH PLAIN nor AUTH LOGIN")
+        raise SessionError(Phase.AUTH, "the relay offers neither AUTH PLAIN nor AUTH LOGIN", tried=False)
     _expect(_cut_secrets(reply, said, password), Phase.AUTH, 235)
 
 

@@ -116,6 +116,9 @@ class Pool(Protocol):
     ) -> None:
         """Settle a transaction; `busy` if nothing was in its way but its own provider."""
 
+    def accepted(self, transaction: Transaction) -> None:
+        """As `report`, of a plain 250 to a dot: what nearly all letters get, and the least is done for."""
+
     def give_back(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
         """Take back a letter that is provably unsent; `blamed` if it was the one being talked about."""
 

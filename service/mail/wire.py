@@ -13,6 +13,7 @@ from functools import partial
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
 from service.domain.replies import Phase, Reply, ReplyClass
+from service.mail.changes import Changes
 from service.mail.channel import Channel
 from service.mail.conversation import Conversation
 from service.mail.dkim import Signer
@@ -27,6 +28,7 @@ from service.mail.shares import Shares
 from service.mail.tempo import patience
 from service.mail.transaction import LoginWanted, OnOutcome, Regate, Transaction
 
+_TAKEN = Reply(250, None, "")
 _QUEUE_LIMIT = 400  # letters
 _TICK = 0.5  # seconds
 _EARLY = 0.6  # seconds before the end of its gate at which a letter is given back that found no session: over a tick
@@ -73,7 +75,7 @@ class Wire:
         self._compose = partial(compose, signer=signer)
         self._conversations: set[Conversation] = set()
         self._leaving: set[asyncio.Task[None]] = set()
-        self._waiters: set[asyncio.Future[None]] = set()
+        self._changes = Changes()
         self._wake_below = 0
         self._disk_trouble: str | None = None
         self._ticking: asyncio.TimerHandle | None = None
@@ -108,7 +110,7 @@ class Wire:
         for conversation in staying[: max(0, len(staying) - connections)]:
             conversation.leave()
         self._dispatch()
-        self._changed()
+        self._changes.tell()
 
     def hold(self, provider: str, most: int | None) -> None:
         """Let letters of `provider` be under way on `most` sessions at once, at least one; None: on all."""
@@ -161,12 +163,12 @@ class Wire:
         for conversation in list(self._conversations):
             conversation.retire()
         self._flush_queue("the worker is stopping")
-        self._changed()
+        self._changes.tell()
 
     def call_off(self, text: str) -> None:
         """Give back the letters that no session has begun with; those under way go on."""
         self._flush_queue(text)
-        self._changed()
+        self._changes.tell()
 
     async def close(self) -> None:
         """Stop, wait for the replies to what is past its dot, and say QUIT everywhere."""
@@ -185,8 +187,8 @@ class Wire:
         now = suspended_monotonic()
         while queue or shares.careful:
             transaction = shares.choose(queue, under_way) if shares.careful else queue.popleft()
-            if self._waiters and len(queue) <= self._wake_below:
-                self._changed()
+            if self._changes.waiters and len(queue) <= self._wake_below:
+                self._changes.tell()
             if transaction is None:
                 break
             if now <= transaction.good_until:
@@ -203,14 +205,22 @@ class Wire:
             self._learn(transaction.letter.provider, reply, reply_class, phase)
         if 200 <= reply.code < 600 and reply.code != 421 and reply_class not in _NO_ANSWER:
             self._opener.answered()
-        letter = transaction.letter
+        letter, past_dot = transaction.letter, transaction.past_dot
+        outcome = Outcome.of(letter, reply_class, reply, phase, self._relay_name, past_dot=past_dot, busy=busy)
+        self._tell(transaction, outcome)
+
+    def accepted(self, transaction: Transaction) -> None:
+        """Tell the caller of a plain 250."""
+        if self._shares.watched:
+            self._learn(transaction.letter.provider, _TAKEN, ReplyClass.ACCEPTED, Phase.DOT)
+        self._opener.answered()
+        self._tell(transaction, Outcome.accepted(transaction.letter, self._relay_name, transaction.past_dot))
+
+    def _tell(self, transaction: Transaction, outcome: Outcome) -> None:
         self.in_flight -= 1
-        outcome = Outcome.of(
-            letter, reply_class, reply, phase, self._relay_name, past_dot=transaction.past_dot, busy=busy
-        )
         transaction.settled = True
         if not self.in_flight:
-            self._changed()
+            self._changes.tell()
         transaction.on_outcome(outcome)
 
     def give_back(self, transaction: Transaction, text: str, *, blamed: bool) -> None:
@@ -224,7 +234,7 @@ class Wire:
 
     def free(self) -> None:
         """A conversation waits for letters: so may the caller's next group."""
-        self._changed()
+        self._changes.tell()
 
     def farewell(self, channel: Channel) -> None:
         """Wait for the reply to QUIT beside everything else."""
@@ -255,7 +265,7 @@ class Wire:
         if self._queue or self._shares.waiting:
             self._open_sessions(len(self._queue))
             asyncio.get_running_loop().call_soon(self._dispatch)
-        self._changed()
+        self._changes.tell()
 
     # Letters
 
@@ -334,7 +344,7 @@ class Wire:
 
     def _try_ended(self) -> None:
         self._dispatch()
-        self._changed()
+        self._changes.tell()
 
     # Time
 
@@ -363,8 +373,8 @@ class Wire:
         while self._queue and self._queue[0].good_until < gate_now:
             self._return(self._queue.popleft(), "the gate ran out in the queue")
         self._dispatch()
-        self._changed()
-        if self._conversations or self._opener.tries or self._waiters:
+        self._changes.tell()
+        if self._conversations or self._opener.tries or self._changes.waiters:
             self._tick_soon()
 
     def _look_for_the_slow(self) -> None:
@@ -384,16 +394,5 @@ class Wire:
 
     async def _change(self) -> None:
         """Wait for anything to happen."""
-        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiters.add(waiter)
         self._tick_soon()
-        try:
-            await waiter
-        finally:
-            self._waiters.discard(waiter)
-
-    def _changed(self) -> None:
-        waiters, self._waiters = self._waiters, set()
-        for waiter in waiters:
-            if not waiter.done():
-                waiter.set_result(None)
+        await self._changes.wait()

@@ -16,12 +16,14 @@ from redis.exceptions import RedisError
 
 from service.domain.errors import UnavailableError
 
-# Tokens of at most this many seconds are kept while nobody takes any, so that a pause between two groups costs no rate.
+# Tokens of at most this many seconds are kept while nobody takes any, or one, so that a pause between two groups costs
+# no rate, and one who does not wait for a slow rate gets a letter's token some time.
 BURST_SECONDS = 0.5
 # Longer than any sensible wait; a bucket nobody uses goes away.
 _KEEP_SECONDS = 3600
 FOR_EVER = 1e12  # seconds
 _AHEAD_SECONDS = 0.1
+_OWN_SECONDS = BURST_SECONDS / 2  # of what this process itself uses; none are good for longer than the whole
 _MOST_AHEAD = 1000
 _STOCKS = 16
 
@@ -29,13 +31,14 @@ _STOCKS = 16
 # n tokens at rate r moves it by n/r; the caller waits until that instant. Where the rate has changed, the tokens that
 # are given away but not good yet are counted at the new one. Where there is no value, as many tokens count as given
 # away as the caller knows to be. Only Valkey's clock counts, so hosts need not agree on the time. Of several buckets
-# all give or none does: none where one would make the caller wait for longer than its patience.
+# all give or none does: none where one would make the caller wait for longer than its patience. A bucket that is new
+# begins to fill even so.
 # ARGV: tokens, burst, seconds to keep, patience; then for each bucket the rate and the tokens known to be given away.
 _RESERVE = """
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local count, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local waits, values, longest = {}, {}, 0
+local waits, values, unused, longest = {}, {}, {}, 0
 for i, key in ipairs(KEYS) do
   local rate = tonumber(ARGV[3 + 2 * i])
   local given = now + tonumber(ARGV[4 + 2 * i]) / rate
@@ -45,14 +48,17 @@ for i, key in ipairs(KEYS) do
     given = tonumber(instant)
     if given > now then given = now + (given - now) * tonumber(before) / rate end
   end
-  if given < now - burst then given = now - burst end
+  given = math.max(given, now - math.max(burst, 1 / rate))
+  if not stored then unused[i] = string.format('%.6f %.9g', given, rate) end
   given = given + count / rate
   values[i] = string.format('%.6f %.9g', given, rate)
   waits[i] = tostring(given - now)
   if given - now > longest then longest = given - now end
 end
-if longest <= tonumber(ARGV[4]) then
-  for i, key in ipairs(KEYS) do redis.call('SET', key, values[i], 'EX', tonumber(ARGV[3])) end
+if longest > tonumber(ARGV[4]) then values = unused end
+for i, key in ipairs(KEYS) do
+  local keep = tonumber(ARGV[3]) + math.ceil(1 / tonumber(ARGV[3 + 2 * i]))
+  if values[i] then redis.call('SET', key, values[i], 'EX', keep) end
 end
 return waits
 """
@@ -68,7 +74,8 @@ class Pace(Protocol):
     def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
         """Take `count` tokens of each bucket of `rates`, all or none; by bucket, the seconds to wait for its tokens.
 
-        None is taken where one of the waits is longer than `patience`, in seconds.
+        None is taken where one of the waits is longer than `patience`, in seconds; whoever asks again when it is not
+        gets them, if nobody was faster.
         """
         ...
 
@@ -79,19 +86,25 @@ class Pace(Protocol):
 
 @dataclass(slots=True)
 class _Stock:
-    """Tokens that were taken ahead; the last of them are good at `good_at`, by bucket, and none after `until`."""
+    """Tokens of one call; the last of them are good at `good_at`, by bucket, and none after `until`."""
 
+    asked_at: float
+    taken: int
     good_at: dict[str, float]
     until: float
     left: int
+
+    def used(self, now: float) -> float:
+        """How many of them were used, in a second."""
+        return (self.taken - self.left) / max(now - self.asked_at, 1e-3)
 
 
 class ValkeyPace:
     """Buckets in Valkey (or Redis), one call a group of letters.
 
-    At high rates one call takes the tokens of some groups ahead, of at most a tenth of a second: a call costs as much
-    processor time as ten letters. Tokens that are not used are lost, which makes the rate no higher. One thread may
-    call `reserve_all` while another calls `at_hand`.
+    At high rates one call takes the tokens of some groups ahead, of at most a tenth of a second, and no more than this
+    process itself will use before they are void: a call costs as much processor time as ten letters. Tokens that are
+    not used are lost, which makes the rate no higher. One thread may call `reserve_all` while another calls `at_hand`.
     """
 
     def __init__(self, url: str) -> None:
@@ -114,14 +127,12 @@ class ValkeyPace:
         at_hand = self.at_hand(rates, count)
         if at_hand is not None:
             return at_hand
-        ahead = max(0, min(_MOST_AHEAD, int(min(rates.values()) * _AHEAD_SECONDS)) - count)
+        asked_at, ahead = time.monotonic(), self._ahead(rates, count)
         waits = self._ask(rates, count + ahead, patience)
-        if not ahead:
-            return waits
         # Counted from before the question, tokens would be good too early by as long as that took to arrive.
         now = time.monotonic()
         good_at = {bucket: now + wait for bucket, wait in waits.items()}
-        stock = _Stock(good_at, now + BURST_SECONDS, ahead)
+        stock = _Stock(asked_at, count + ahead, good_at, now + BURST_SECONDS, ahead)
         with self._lock:
             if len(self._stocks) >= _STOCKS:
                 self._stocks.clear()
@@ -137,6 +148,15 @@ class ValkeyPace:
                 return None
             stock.left = left = stock.left - count
         return _waits(stock, rates, left, now)
+
+    def _ahead(self, rates: Mapping[str, float], count: int) -> int:
+        """How many tokens to take besides these, by the use of the last; in whole groups, or a rest would be lost."""
+        now = time.monotonic()
+        with self._lock:
+            before = self._stocks.get(tuple(rates.items()))
+            own = 0.0 if before is None else before.used(now) * _OWN_SECONDS
+        most = min(_MOST_AHEAD, own, min(rates.values()) * _AHEAD_SECONDS)
+        return max(0, int(most / count) - 1) * count
 
     def _ask(self, rates: Mapping[str, float], count: int, patience: float) -> dict[str, float]:
         arguments: list[float] = [count, BURST_SECONDS, _KEEP_SECONDS, patience]

@@ -76,6 +76,8 @@ def _parser(*, html: bool, rules: tuple[str, ...]) -> MarkdownIt:
     parser.enable("table")
     parser.disable([rule for rule in ("code", "hr", "fence", "lheading") if rule not in rules])
     parser.inline.ruler.before("link", "language_span", _language_span)
+    # Its rules are compiled by the first text: two threads of the site that have one at once would share half of them.
+    parser.parse("text")
     return parser
 
 

@@ -155,6 +155,20 @@ def hold(session: Session, batch: int) -> None:
         session.execute(_HOLD, {"batch": batch})
 
 
+def hold_all(session: Session, which: sa.ColumnElement[bool]) -> None:
+    """As `hold`, for all of those batches in the order of their numbers, and for any made of them while it waits.
+
+    From then on no other transaction makes one of them: whoever does holds the batch that its readers leave.
+    """
+    if not session.postgresql:
+        return
+    statement = sa.select(batches.c.id).where(which).order_by(batches.c.id).with_for_update()
+    held: set[int] = set()
+    # A statement that has waited sees rows change, and none that is new.
+    while found := set(session.execute(statement).scalars()) - held:
+        held |= found
+
+
 def add_counts(session: Session, batch: int, deltas: Mapping[DeliveryState, int]) -> None:
     """Change the batch's counts by state, in the same transaction as its deliveries."""
     changes = {state.label: delta for state, delta in deltas.items() if delta}
@@ -216,14 +230,23 @@ def _ringable(*, postgresql: bool, of_one: bool) -> sa.Executable:
 
 
 def claim_another(
-    session: Session, *, sender: int, lease_seconds: float, now_ms: int, without: Iterable[str], beside: Iterable[int]
+    session: Session,
+    *,
+    sender: int,
+    lease_seconds: float,
+    now_ms: int,
+    without: Iterable[str],
+    slow: Iterable[int],
+    beside: Iterable[int],
 ) -> Claim | None:
     """Take any batch that may be claimed, but of none of the providers in `without`; None where there is none.
 
-    Nor one of `beside`, on which this process is at work: it may have lost the lease, and must not begin it again.
+    Nor one of the mailings in `slow`, which wait for rates of their own; nor one of `beside`, on which this process is
+    at work: it may have lost the lease, and must not begin it again.
     """
     chosen = _another(postgresql=session.postgresql)
-    found = session.scalar(chosen, {"now": now_ms, "without": sorted(without), "beside": sorted(beside)})
+    left_out = {"without": sorted(without), "slow": sorted(slow), "beside": sorted(beside)}
+    found = session.scalar(chosen, {"now": now_ms, **left_out})
     if found is None:
         return None
     return claim(session, int(found), sender=sender, lease_seconds=lease_seconds, now_ms=now_ms)
@@ -232,8 +255,9 @@ def claim_another(
 @cache
 def _another(*, postgresql: bool) -> sa.Executable:
     others = batches.c.provider.not_in(sa.bindparam("without", expanding=True))
+    unhindered = batches.c.mailing_id.not_in(sa.bindparam("slow", expanding=True))
     not_ours = batches.c.id.not_in(sa.bindparam("beside", expanding=True))
-    return _claimable(postgresql=postgresql).where(others, not_ours).limit(1)
+    return _claimable(postgresql=postgresql).where(others, unhindered, not_ours).limit(1)
 
 
 def _claimable(*, postgresql: bool) -> sa.Select[int]:
@@ -299,8 +323,8 @@ def forget_ring(session: Session, batch: int) -> None:
 
 
 def let_go(session: Session, *, now_ms: int) -> None:
-    """Let batches be claimed at once that were held back until later."""
-    held = sa.and_(batches.c.open, batches.c.not_before > now_ms)
+    """Let batches be claimed at once that were held back until later, but for those whose edition cannot be printed."""
+    held = sa.and_(batches.c.open, batches.c.not_before > now_ms, batches.c.rendition_id.is_not(None))
     session.execute(batches.update().where(held).values(not_before=0, rung_at=0))
 
 

@@ -26,6 +26,7 @@ from service.store.departures import Departure, Step
 from service.store.engine_tables import breakers
 from service.store.errors import SpoiledAddressError, UnknownKeyError
 from service.store.instants import database_now, loaded, loaded_or_none, stored
+from service.store.mailings import BEGUN
 from service.store.provider_keys import provider_key, provider_of_address
 from service.store.sealing import Sealer
 from service.store.tables import attempts, batches, deliveries, mailings, subscribers, suppressions
@@ -35,14 +36,21 @@ RELAY, PROVIDER = "relay:", "provider:"
 # Kinds of a provider's breaker: it refuses many mailboxes, or us, and is simply given time; it refuses most letters,
 # and must be tried before it gets more; somebody tries it now; it was found well.
 HARD, POLICY, OUTAGE, PROBING, PROVEN = "hard", "policy", "outage", "probing", "proven"
+# The kind of a relay's trouble that does not pass by itself: it refuses our login.
+AUTH = "auth"
 _HOLDS = frozenset({HARD, POLICY, OUTAGE})
+# One that takes a few letters and refuses again within a day has not been well.
+_AWAY = frozenset({OUTAGE, PROBING, PROVEN})
 _PROVEN_FOR = dt.timedelta(hours=24)
 _BATCH_OF_HASHES = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Breaker:
-    """One scope that is, or was, left alone: until when, and why, in words for a person."""
+    """One scope that is, or was, left alone: until when, and why, in words for a person.
+
+    A provider has been `away` since the first of the holds that followed upon each other, with no sign that it is well.
+    """
 
     scope: str
     kind: str
@@ -50,11 +58,17 @@ class Breaker:
     since: dt.datetime
     until: dt.datetime | None
     trips: int
+    away: dt.datetime
 
     def closed(self, now: dt.datetime) -> bool:
         """Whether letters pass as usual, with the last trip remembered."""
         over = self.until is not None and self.until <= now
-        return self.kind == PROVEN or (over and self.kind in {HARD, POLICY})
+        return self.kind == PROVEN or (over and self.kind in {HARD, POLICY}) or self.forgotten(now)
+
+    def forgotten(self, now: dt.datetime) -> bool:
+        """Whether nobody has found it away for a day: what it says is of an older time, and no sweep came by."""
+        known_for = dt.timedelta(0) if self.kind == PROVEN else _PROVEN_FOR
+        return self.until is not None and self.until + known_for <= now
 
 
 def sealed_scope(sealer: Sealer, provider: str) -> str:
@@ -71,7 +85,9 @@ _EVERY = sa.select(breakers).order_by(breakers.c.scope)
 
 
 def _breaker(row: sa.Row[tuple[object, ...]]) -> Breaker:
-    return Breaker(row.scope, row.kind, row.reason, loaded(row.since), loaded_or_none(row.until), row.trips)
+    since = loaded(row.since)
+    away = loaded_or_none(row.away_since) or since
+    return Breaker(row.scope, row.kind, row.reason, since, loaded_or_none(row.until), row.trips, away)
 
 
 def note_trouble(
@@ -103,9 +119,8 @@ def hold_provider(session: Session, scope: str, kind: str, reason: str, *, now: 
     """Leave a provider alone for an hour, or twice as long as the last time; and whether nobody had done so before."""
     insert = postgresql.insert if session.postgresql else sqlite.insert
     until = now + hold_of(1)
-    fresh = insert(breakers).values(
-        scope=scope, kind=kind, reason=reason, since=stored(now), until=stored(until), trips=1
-    )
+    values = {"kind": kind, "reason": reason, "since": stored(now)}
+    fresh = insert(breakers).values(scope=scope, until=stored(until), trips=1, away_since=stored(now), **values)
     made = session.execute(fresh.on_conflict_do_nothing().returning(breakers)).first()
     if made is not None:
         return _breaker(made), True
@@ -113,8 +128,10 @@ def hold_provider(session: Session, scope: str, kind: str, reason: str, *, now: 
     if known.kind in _HOLDS and known.until is not None and known.until > now:
         return known, False
     trips = known.trips + 1
-    values = {"kind": kind, "reason": reason, "since": stored(now), "until": stored(now + hold_of(trips))}
-    held = breakers.update().where(breakers.c.scope == scope).values(trips=trips, **values).returning(breakers)
+    still = known.kind in _AWAY and not known.forgotten(now)
+    times = {"until": stored(now + hold_of(trips)), "away_since": stored(known.away if still else now)}
+    changed = breakers.update().where(breakers.c.scope == scope).values(trips=trips, **times, **values)
+    held = changed.returning(breakers)
     return _breaker(session.execute(held).one()), True
 
 
@@ -123,29 +140,43 @@ def _locked(session: Session, scope: str) -> Breaker:
     return _breaker(session.execute(chosen.with_for_update() if session.postgresql else chosen).one())
 
 
-def hold_batches(session: Session, scope: str, until: dt.datetime, *, now: dt.datetime) -> None:
-    """Let nobody claim the provider's own batches before then; what is in work now is held back letter by letter.
+def hold_batches(session: Session, held: Breaker, *, now: dt.datetime) -> None:
+    """Let nobody claim the provider's own batches before its hold ends; what is in work is held back letter by letter.
 
-    Where the mailing gives up sooner, its batches may be claimed at that time: what waits in them expires. What an
-    operator retries after that time waits for the hold's end.
+    Where they are to be given up sooner, they may be claimed at that time: what waits in them expires.
     """
+    until = held.until or now
     free = (
-        sa.select(batches.c.id, mailings.c.started_at)
+        sa.select(batches.c.id, BEGUN.label("begun"))
         .join(mailings, mailings.c.id == batches.c.mailing_id)
         .where(
-            batches.c.provider == scope.removeprefix(PROVIDER),
+            batches.c.provider == held.scope.removeprefix(PROVIDER),
             batches.c.open,
             batches.c.lease_until <= database_now(postgresql=session.postgresql),
         )
         .order_by(batches.c.id)
     )
     rows = session.execute(free.with_for_update(of=batches, skip_locked=True) if session.postgresql else free).all()
-    for started_at in {row.started_at for row in rows}:
-        end = until if started_at is None else loaded(started_at) + GIVE_UP_AFTER
+    for begun in {row.begun for row in rows}:
+        end = max(held.away, loaded_or_none(begun) or held.away) + GIVE_UP_AFTER
         at = end if now < end < until else until
-        chosen = [row.id for row in rows if row.started_at == started_at]
+        chosen = [row.id for row in rows if row.begun == begun]
         sooner = sa.and_(batches.c.id.in_(chosen), batches.c.not_before < stored(at))
         session.execute(batches.update().where(sooner).values(not_before=stored(at)))
+
+
+def hold_again(session: Session, *, now: dt.datetime) -> None:
+    """Let nobody claim the batches of those providers that are left alone now, whatever let them go."""
+    for one in every(session).values():
+        if one.kind in _HOLDS and one.until is not None and one.until > now:
+            hold_batches(session, one, now=now)
+
+
+def away_since(session: Session, provider: str, now: dt.datetime) -> dt.datetime | None:
+    """Since when the provider that letters name so has stayed away; None where nobody has found it away for a day."""
+    row = session.execute(_EVERY.where(breakers.c.scope == sealed_scope(session.sealer, provider))).first()
+    known = None if row is None else _breaker(row)
+    return None if known is None or known.forgotten(now) else known.away
 
 
 def take_probe(session: Session, scope: str, *, now: dt.datetime, until: dt.datetime) -> bool:
@@ -171,7 +202,7 @@ _PRUNE = breakers.delete().where(
     sa.or_(
         sa.and_(breakers.c.scope.startswith(RELAY, autoescape=True), _PAST),
         sa.and_(breakers.c.kind == PROVEN, _PAST),
-        sa.and_(breakers.c.kind.in_(_HOLDS), breakers.c.until < sa.bindparam("long_ago")),
+        sa.and_(breakers.c.kind.in_(_HOLDS | {PROBING}), breakers.c.until < sa.bindparam("long_ago")),
     )
 )
 
@@ -182,12 +213,18 @@ def disbelieve(session: Session, scope: str, *, since: dt.datetime, due: dt.date
     The readers are active again and not suppressed; their deliveries are deferred to `due`. Idempotent.
     """
     found = _hard_refusals(session, scope, since)
-    for batch in sorted({row.batch_id for row in found}):
+    refused_in = sorted({row.batch_id for row in found})
+    # All batches before any reader, as by whoever records: a reader may have been refused in one, and be mailed in the
+    # next by a worker who is about to say the same.
+    for batch in refused_in:
         hold(session, batch)
+    undone: list[tuple[bytes, bytes]] = []
+    for batch in refused_in:
         changed = [row for row in found if row.batch_id == batch and _defer(session, row.id, row.attempts, due, now)]
         add_counts(session, batch, {DeliveryState.REFUSED: -len(changed), DeliveryState.DEFERRED: len(changed)})
-        _make_active(session, [(row.subscriber, row.address_hash) for row in changed], now)
         settle(session, [batch])
+        undone += [(row.subscriber, row.address_hash) for row in changed]
+    _make_active(session, undone, now)
     return len(found)
 
 

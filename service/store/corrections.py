@@ -26,6 +26,18 @@ def end_claims(session: Session, mailing: int) -> None:
     session.execute(statement.values(fence=batches.c.fence + 1, lease_until=0, rung_at=0))
 
 
+def chains_waiting(session: Session, mailing: int, *, after_cancel: bool = False) -> set[str]:
+    """The chains in which somebody may still be mailed: who is being mailed, is uncertain, or waits.
+
+    `after_cancel` who waits is cancelled.
+    """
+    may = batches.c.attempting + batches.c.uncertain
+    if not after_cancel:
+        may = may + batches.c.pending + batches.c.deferred
+    statement = sa.select(batches.c.chain).distinct().where(batches.c.mailing_id == mailing, may > 0)
+    return set(session.execute(statement).scalars())
+
+
 def renew_batch(session: Session, claim: Claim, rendition: int) -> int | None:
     """Give a claimed batch the new rendition where nobody has got the old one out of it; None then.
 
@@ -58,8 +70,14 @@ def renew_batch(session: Session, claim: Claim, rendition: int) -> int | None:
     return number
 
 
-def unapproved_since(session: Session, week: str, since: dt.datetime) -> list[tuple[str, str, str]]:
-    """Article, language and status of the texts that wait for an approval, or were changed since and have none."""
+def unapproved_since(
+    session: Session, week: str, since: dt.datetime, *, touched: bool = False
+) -> list[tuple[str, str, str]]:
+    """Article, language and status of the texts that wait for an approval, or were changed since and have none.
+
+    Where they must have been `touched`, only of those that were changed since.
+    """
+    changed = texts.c.changed_at >= stored(since)
     statement = (
         sa.select(articles.c.slug, texts.c.language, texts.c.status)
         .join(articles, articles.c.id == texts.c.article_id)
@@ -67,7 +85,7 @@ def unapproved_since(session: Session, week: str, since: dt.datetime) -> list[tu
         .where(
             issues.c.week == week,
             texts.c.status != TextStatus.APPROVED.value,
-            sa.or_(texts.c.status == TextStatus.READY.value, texts.c.changed_at >= stored(since)),
+            changed if touched else sa.or_(texts.c.status == TextStatus.READY.value, changed),
         )
         .order_by(articles.c.position, texts.c.language)
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +18,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, Operation
 from service import log
 from service.clock import CommonClock
 from service.domain.errors import ConfigurationError
-from service.store import write_lock
+from service.store import pooling, write_lock
 from service.store.departures import Departure, DepartureLog
 from service.store.errors import DatabaseAwayError, DuplicateError
 from service.store.sealing import Sealer
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
     from service.store.alone import Alone
 
 SQLITE_BUSY_SECONDS = 30
-TRUSTED_SECONDS = 1.0  # for so long after its last use a connection is taken to be alive
 # A server that falls silent without a word (a firewall that drops, a dead machine) is given up within half a minute, in
 # libpq's words (for each host of several; a Unix socket has no use for the last four), and so is one that only confirms
 # what it gets (see `store.silence`). No `statement_timeout`: a silent server would not keep it, and a living one would
@@ -233,13 +231,14 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """A transaction that writes: committed at the end of the block, rolled back by an exception."""
-        with translated(), self.engine.connect() as connection:
-            with connection.begin():
+        with translated():
+            with self.engine.connect() as connection, connection.begin():
                 session = self._session(connection)
                 yield session
                 self._write_down(session._departures)  # noqa: SLF001  # the transaction's own list
                 for call in session._before_commit:  # noqa: SLF001  # the transaction's own list
                     call()
+            # Whoever is told may take long to hear, and others may want the connection.
             for call in session._after_commit:  # noqa: SLF001  # the transaction's own list
                 call()
         self._follow(session._afterwards)  # noqa: SLF001  # the transaction's own list
@@ -323,31 +322,6 @@ def checked_url(url: str) -> URL:
     return parsed
 
 
-def _trusted(used_at: float) -> bool:
-    return time.monotonic() - used_at < TRUSTED_SECONDS
-
-
-def _ping_after_pause(engine: Engine) -> None:
-    """Ask a connection that lay idle whether it still lives, and take a new one if not.
-
-    SQLAlchemy's own pre-ping asks before every transaction, which doubles the round trips of a short one.
-    """
-
-    @event.listens_for(engine, "checkin")
-    def note(_dbapi: Any, record: Any) -> None:
-        record.info["idle_since"] = time.monotonic()
-
-    @event.listens_for(engine, "checkout")
-    def ask(dbapi: Any, record: Any, _proxy: Any) -> None:
-        since = record.info.get("idle_since")
-        if since is None or _trusted(since):
-            return
-        try:
-            engine.dialect.do_ping(dbapi)
-        except engine.dialect.loaded_dbapi.Error as error:
-            raise sa.exc.InvalidatePoolError from error
-
-
 def _postgresql_engine(url: URL, pool_size: int, lost: Callable[[], None]) -> tuple[Engine, Alone]:
     from service.store import silence
     from service.store.alone import Alone
@@ -355,8 +329,9 @@ def _postgresql_engine(url: URL, pool_size: int, lost: Callable[[], None]) -> tu
     # What the URL itself says holds.
     ours = {name: value for name, value in _SILENCE.items() if name not in url.query}
     engine = sa.create_engine(url, hide_parameters=True, pool_size=pool_size, max_overflow=5, connect_args=ours)
-    _ping_after_pause(engine)
-    return engine, Alone(silence.attend(engine, _BEGIN, ours), lost=lost, trusted=_trusted)
+    pooling.ping_after_pause(engine)
+    pooling.close_what_comes_late(engine)
+    return engine, Alone(silence.attend(engine, _BEGIN, ours), lost=lost, trusted=pooling.trusted)
 
 
 def _sqlite_engine(url: URL, pool_size: int) -> Engine:
@@ -367,6 +342,7 @@ def _sqlite_engine(url: URL, pool_size: int) -> Engine:
         pool_size=pool_size,
         connect_args={"timeout": SQLITE_BUSY_SECONDS, "check_same_thread": False},
     )
+    pooling.close_what_comes_late(engine)
 
     @event.listens_for(engine, "connect")
     def prepare(dbapi: Any, _record: Any) -> None:

@@ -38,6 +38,7 @@ breakers = sa.Table(
     sa.Column("since", Instant, nullable=False),
     sa.Column("until", Instant),
     sa.Column("trips", sa.Integer, nullable=False),
+    sa.Column("away_since", Instant),
 )
 
 # One soft refusal of a reader a day: the evidence is kept, without the address, until it is old. `epoch` tells which
@@ -73,6 +74,11 @@ hosts = sa.Table(
     sa.Column("mark", sa.BigInteger, nullable=False),
     sa.Column("seen_at", Instant, nullable=False),
     sa.Column("awaited_since", Instant),
+    # The running database that it compared its journals with last; since when others wait until it has done so with
+    # another one, and when they wait no longer.
+    sa.Column("database", sa.String(80)),
+    sa.Column("unheard_since", Instant),
+    sa.Column("unheard_until", Instant),
 )
 
 # Issues that were mailed in a time which a restored database does not know of, until an operator decides.

@@ -331,10 +331,9 @@ def _gated_singly(sealer: Sealer, found: _Found) -> Gated:
 
 
 def _recipients(unseal: Callable[[bytes, bytes], str], found: _Found) -> list[Recipient]:
+    made = Recipient._make  # of a tuple, because every letter costs one
     return [
-        Recipient(
-            delivery, attempt, subscriber, epoch, unseal(subscriber, sealed), reason is None or reason in _NOT_ASKED
-        )
+        made((delivery, attempt, subscriber, epoch, unseal(subscriber, sealed), reason is None or reason in _NOT_ASKED))
         for _, _, delivery, attempt, subscriber, epoch, sealed, reason in found.rows
     ]
 

@@ -14,6 +14,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.domain.delivery import DeliveryState
 from service.store.arrays import array_literal
+from service.store.batches import hold_all
 from service.store.database import Session
 from service.store.instants import database_now
 from service.store.interventions import recount
@@ -57,12 +58,8 @@ def gate_again(session: Session, gated: Mapping[int, int], *, sender: int, now_m
     Returns the batches that were touched; settle them when the outcomes are recorded.
     """
     ids = list(gated)
-    if session.postgresql:
-        # Batches before their deliveries, in the order of their numbers, as everywhere.
-        chosen = sa.select(deliveries.c.batch_id).where(deliveries.c.id.in_(ids))
-        session.execute(
-            sa.select(batches.c.id).where(batches.c.id.in_(chosen)).order_by(batches.c.id).with_for_update()
-        ).all()
+    # Batches before their deliveries, as everywhere.
+    hold_all(session, batches.c.id.in_(sa.select(deliveries.c.batch_id).where(deliveries.c.id.in_(ids))))
     by_attempt: dict[int, list[int]] = defaultdict(list)
     for number, attempt in gated.items():
         by_attempt[attempt].append(number)

@@ -21,7 +21,11 @@ PRODUCTION = "production"
 
 @dataclass(frozen=True, slots=True)
 class Mailing:
-    """One run that sends one issue. `rate` is in mails per second; None leaves the installation's."""
+    """One run that sends one issue. `rate` is in mails per second; None leaves the installation's.
+
+    `begun_anew_at` is when an operator last set it going again, `cancelled_at` when it was cancelled, until a retry is
+    for everybody; None, too, where a program of before 0007 cancelled it.
+    """
 
     id: int
     week: str
@@ -37,11 +41,23 @@ class Mailing:
     excluded: Mapping[str, int]
     slices: int | None
     planned_slices: int
+    begun_anew_at: dt.datetime | None
+    cancelled_at: dt.datetime | None
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether a cancel holds for whom nobody has named since: what is sent of it are those letters alone."""
+        return self.state is MailingState.CANCELLED or self.cancelled_at is not None
 
     @property
     def whole(self) -> bool:
         """Whether all of its audience is planned."""
         return self.slices is not None and self.planned_slices >= self.slices
+
+    @property
+    def standing(self) -> str:
+        """Its state, who asked for it and when, in words for somebody else who asks."""
+        return f"{self.state.value}, asked for by {self.actor} on {self.created_at:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +95,10 @@ _SELECT = sa.select(mailings, issues.c.week).join(issues, issues.c.id == mailing
 _ONE = _SELECT.where(mailings.c.id == sa.bindparam("mailing"))
 _IN_STATES = _SELECT.where(mailings.c.state.in_(sa.bindparam("states", expanding=True))).order_by(mailings.c.id)
 _RATE = sa.select(mailings.c.rate).where(mailings.c.id == sa.bindparam("mailing"))
+# When it began to be sent, or was last set going by an operator, who may have done so before it was planned.
+BEGUN = sa.case(
+    (mailings.c.begun_anew_at > mailings.c.started_at, mailings.c.begun_anew_at), else_=mailings.c.started_at
+)
 _ID = sa.select(mailings.c.id).where(mailings.c.id == sa.bindparam("mailing"))
 # The weaker lock: a gate that makes a batch for readers who moved refers to the mailing, and must not wait.
 _LOCKED_ID = _ID.with_for_update(key_share=True)
@@ -101,6 +121,8 @@ def of_row(row: Any) -> Mailing:
         row.excluded,
         row.slices,
         row.planned_slices,
+        loaded_or_none(row.begun_anew_at),
+        loaded_or_none(row.cancelled_at),
     )
 
 
@@ -157,6 +179,13 @@ def everyone(session: Session) -> list[Mailing]:
     return [of_row(row) for row in session.execute(_SELECT.order_by(mailings.c.id.desc()))]
 
 
+def last_begun(session: Session) -> Mailing | None:
+    """The one that began to be sent last; None where none ever was."""
+    latest = _SELECT.where(mailings.c.started_at.is_not(None)).order_by(mailings.c.started_at.desc()).limit(1)
+    row = session.execute(latest).first()
+    return None if row is None else of_row(row)
+
+
 def in_states(session: Session, states: Iterable[MailingState]) -> list[Mailing]:
     """The mailings in those states, the oldest first."""
     wanted = [state.value for state in states]
@@ -167,6 +196,25 @@ def lock(session: Session, mailing: int) -> Mailing:
     """That mailing, which nobody else changes until this transaction ends; raises NotFoundError."""
     session.execute(_LOCKED_ID if session.postgresql else _ID, {"mailing": mailing})
     return get(session, mailing)
+
+
+def begin_anew(session: Session, mailing: int, now: dt.datetime) -> None:
+    """An operator has set the mailing going again: what waits in it has all its time before it."""
+    session.execute(mailings.update().where(mailings.c.id == mailing).values(begun_anew_at=stored(now)))
+
+
+def keep_cancelled(session: Session, found: Mailing) -> None:
+    """A cancelled mailing is taken up for some alone: that it was cancelled is still to be known then.
+
+    Whoever cancelled it may have been a program that did not write it down.
+    """
+    cancelled = sa.func.coalesce(mailings.c.cancelled_at, mailings.c.finished_at, mailings.c.created_at)
+    session.execute(mailings.update().where(mailings.c.id == found.id).values(cancelled_at=cancelled))
+
+
+def forget_cancelled(session: Session, found: Mailing) -> None:
+    """The mailing is for everybody again."""
+    session.execute(mailings.update().where(mailings.c.id == found.id).values(cancelled_at=None))
 
 
 def move(
@@ -182,6 +230,8 @@ def move(
     values: dict[str, Any] = {"state": state.value, "reason": reason}
     if state is MailingState.SENDING:
         values["started_at"] = sa.func.coalesce(mailings.c.started_at, stored(now))
+    if state is MailingState.CANCELLED:
+        values["cancelled_at"] = stored(now)
     values["finished_at"] = stored(now) if state in SETTLED else None
     statement = mailings.update().where(mailings.c.id == mailing).values(**values)
     if from_state is not None:
@@ -213,3 +263,9 @@ def counts(session: Session, mailing: int) -> dict[str, Counts]:
     columns = [sa.func.coalesce(sa.func.sum(batches.c[name]), 0) for name in COUNTED]
     statement = sa.select(batches.c.chain, *columns).where(batches.c.mailing_id == mailing).group_by(batches.c.chain)
     return {row[0]: Counts(*(int(count) for count in list(row)[1:])) for row in session.execute(statement)}
+
+
+def knows_audience(session: Session, mailing: int) -> bool:
+    """Whether any reader is known whom the mailing is restricted to: they are forgotten some time after its end."""
+    chosen = sa.exists().where(mailing_audience.c.mailing_id == mailing)
+    return bool(session.scalar(sa.select(chosen)))

@@ -90,8 +90,9 @@ def add(
         language=language,
         parameters=_without_addresses(dict(parameters)) | ({READER: reader.hex()} if reader else {}),
         state=_PENDING,
-        due_at=stored(now) + RING_QUIET_SECONDS * 1000,
+        due_at=stored(now),
         made_at=stored(now),
+        rung_at=stored(now),
     )
     made = session.scalar(statement.on_conflict_do_nothing().returning(notices.c.id))
     return None if made is None else int(made)
@@ -192,6 +193,7 @@ def _settle(
         "state": int(state),
         "due_at": stored(due_at),
         "lease_until": 0,
+        "rung_at": 0,
         "reason": None if reason is None else cut_addresses(reason)[:_REASON_LIMIT],
     }
     if state in _WIPED:
@@ -206,7 +208,7 @@ def _skipped(reason: SkipReason) -> dict[str, Any]:
 def _wiped(*, due_at: int | sa.ColumnElement[int]) -> dict[str, Any]:
     # To the day: when somebody signed up, asked or left to the minute is kept nowhere else.
     day = notices.c.made_at - notices.c.made_at % _DAY_MS
-    return {"sealed": b"", "parameters": {}, "made_at": day, "due_at": due_at - due_at % _DAY_MS}
+    return {"sealed": b"", "parameters": {}, "made_at": day, "due_at": due_at - due_at % _DAY_MS, "rung_at": 0}
 
 
 def forget_letter(session: Session, notice: int, attempt: int, *, sender: int, written_ms: int) -> bool:
@@ -229,7 +231,7 @@ def forget_letter(session: Session, notice: int, attempt: int, *, sender: int, w
 def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:
     """The ids of notices to ring: pending ones nobody holds and rang lately, deferred ones whose time has come.
 
-    They count as rung, and the deferred ones are pending.
+    They count as rung, and the deferred ones are pending; since when they have been due stays as it is.
     """
     clock = database_now(postgresql=session.postgresql)
     chosen = (
@@ -237,6 +239,7 @@ def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:
         .where(
             notices.c.state.in_((_PENDING, _DEFERRED)),
             notices.c.due_at <= stored(now),
+            notices.c.rung_at <= stored(now) - RING_QUIET_SECONDS * 1000,
             notices.c.lease_until <= clock,
         )
         .order_by(notices.c.due_at)
@@ -247,7 +250,7 @@ def due(session: Session, now: dt.datetime, *, limit: int = 50) -> list[int]:
     found = list(session.execute(chosen).scalars())
     if found:
         statement = notices.update().where(notices.c.id.in_(found))
-        session.execute(statement.values(state=_PENDING, due_at=stored(now) + RING_QUIET_SECONDS * 1000))
+        session.execute(statement.values(state=_PENDING, rung_at=stored(now)))
     return found
 
 

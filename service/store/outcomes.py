@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,23 +12,30 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from service.domain.delivery import DeliveryState, Hindrance
+from service.domain.delivery import UNFINISHED, DeliveryState, Hindrance, SkipReason
 from service.domain.replies import ReplyClass
 from service.store import bounces
 from service.store.arrays import array_literal
 from service.store.batches import add_counts, hold
 from service.store.bounces import Said
 from service.store.database import Session
+from service.store.instants import loaded_or_none
+from service.store.mailings import BEGUN
 from service.store.tables import attempts, batches, deliveries, mailings, senders
 
 _ATTEMPTING, _UNCERTAIN = int(DeliveryState.ATTEMPTING), int(DeliveryState.UNCERTAIN)
+
+# What was uncertain when a cancelled mailing was taken up for others alone: nobody has named it, so where a journal or
+# a log gives it back it is skipped at once. By a sweep, later, it might have been mailed by then.
+LEFT = sa.and_(deliveries.c.state == _UNCERTAIN, deliveries.c.reason == SkipReason.CANCELLED.value)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """Where one attempt left its delivery. `reply` has its addresses cut out; `due_ms` is set for deferred ones.
 
-    `suppress` says that the mailbox is not there; `soft` that the refusal is scored against it.
+    `suppress` says that the mailbox is not there; `soft` that the refusal is scored against it; `named` that somebody
+    has decided that it is to be sent again.
     """
 
     delivery: int
@@ -43,6 +51,7 @@ class Result:
     relay: str | None = None
     suppress: bool = False
     soft: bool = False
+    named: bool = False
 
 
 def record(session: Session, results: Iterable[Result], *, now_ms: int) -> set[int]:
@@ -114,9 +123,9 @@ def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Cou
     found = _change(session, result, now_ms)
     if found is None:
         return
-    before, batch = found
+    before, state, batch = found
     changes[batch][before] -= 1
-    changes[batch][result.state] += 1
+    changes[batch][state] += 1
     if result.state is not DeliveryState.PENDING and result.outcome != ReplyClass.NOT_SENT.value:
         _keep_evidence(session, result, now_ms)
     if result.suppress:
@@ -126,7 +135,9 @@ def _write(session: Session, result: Result, now_ms: int, changes: dict[int, Cou
         bounces.score(session, result.delivery, said, now_ms=now_ms)
 
 
-def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryState, int] | None:
+def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryState, DeliveryState, int] | None:
+    """The states before and after, and the batch; None where the attempt was settled meanwhile."""
+    values = _values(result)
     for before in (_ATTEMPTING, _UNCERTAIN):
         statement = (
             deliveries.update()
@@ -135,13 +146,24 @@ def _change(session: Session, result: Result, now_ms: int) -> tuple[DeliveryStat
                 deliveries.c.attempts == result.attempt,
                 deliveries.c.state == before,
             )
-            .values(state=int(result.state), due_at=result.due_ms, reason=_reason(result), at=now_ms)
-            .returning(deliveries.c.batch_id)
+            .values(at=now_ms, **values)
+            .returning(deliveries.c.batch_id, deliveries.c.state)
         )
         row = session.execute(statement).first()
         if row is not None:
-            return DeliveryState(before), row.batch_id
+            return DeliveryState(before), DeliveryState(row.state), row.batch_id
     return None
+
+
+def _values(result: Result) -> dict[str, Any]:
+    values = {"state": int(result.state), "due_at": result.due_ms, "reason": _reason(result)}
+    if result.state not in UNFINISHED or result.named:
+        return values
+    return {
+        "state": sa.case((LEFT, int(DeliveryState.SKIPPED)), else_=values["state"]),
+        "due_at": sa.case((LEFT, sa.null()), else_=sa.literal(values["due_at"], sa.BigInteger)),
+        "reason": sa.case((LEFT, deliveries.c.reason), else_=values["reason"]),
+    }
 
 
 def _reason(result: Result) -> str | sa.ColumnElement[str] | None:
@@ -152,8 +174,10 @@ def _reason(result: Result) -> str | sa.ColumnElement[str] | None:
     """
     if result.outcome != ReplyClass.NOT_SENT.value or result.state is DeliveryState.EXPIRED:
         return result.reason
-    untold = sa.or_(deliveries.c.reason.is_(None), deliveries.c.reason.in_([one.value for one in Hindrance]))
-    return sa.case((untold, sa.literal(result.reason)), else_=deliveries.c.reason)
+    return sa.case((_UNTOLD, sa.literal(result.reason)), else_=deliveries.c.reason)
+
+
+_UNTOLD = sa.or_(deliveries.c.reason.is_(None), deliveries.c.reason.in_([one.value for one in Hindrance]))
 
 
 def _keep_evidence(session: Session, result: Result, now_ms: int) -> None:
@@ -234,12 +258,13 @@ def take_back(session: Session, batch: int, ids: Sequence[int], *, sender: int, 
                 deliveries.c.state == int(before),
                 deliveries.c.sender_id == sender,
             )
-            .values(state=int(DeliveryState.PENDING), at=now_ms)
+            .values(state=sa.case((LEFT, int(DeliveryState.SKIPPED)), else_=int(DeliveryState.PENDING)), at=now_ms)
+            .returning(deliveries.c.state)
         )
-        back = session.execute(statement).rowcount
-        changes.update({before: -back, DeliveryState.PENDING: back})
+        for state in session.execute(statement).scalars():
+            changes.update({before: -1, DeliveryState(state): 1})
     add_counts(session, batch, changes)
-    return changes[DeliveryState.PENDING] > 0
+    return bool(changes)
 
 
 def note(session: Session, delivery: int, attempt: int, *, code: int | None, enhanced: str | None, words: str) -> None:
@@ -248,14 +273,17 @@ def note(session: Session, delivery: int, attempt: int, *, code: int | None, enh
     session.execute(attempts.update().where(one).values(code=code, enhanced=enhanced, reply=words))
 
 
-def began(session: Session, delivery: int) -> int | None:
-    """When the mailing of that delivery began to be sent, in milliseconds."""
-    statement = sa.select(mailings.c.started_at).join(deliveries, deliveries.c.mailing_id == mailings.c.id)
-    found: int | None = session.scalar(statement.where(deliveries.c.id == delivery))
-    return found
+def begun(session: Session, delivery: int) -> dt.datetime | None:
+    """When the mailing of that delivery began to be sent, or was last set going by an operator."""
+    of_it = sa.select(BEGUN).join(deliveries, deliveries.c.mailing_id == mailings.c.id)
+    return loaded_or_none(session.scalar(of_it.where(deliveries.c.id == delivery)))
 
 
 def failures(session: Session, delivery: int) -> list[tuple[int, str]]:
-    """The attempts of the delivery that failed before, in order: when, in milliseconds, and what was said."""
-    told = sa.select(attempts.c.at, attempts.c.outcome).where(attempts.c.delivery_id == delivery)
-    return [(row.at, row.outcome) for row in session.execute(told.order_by(attempts.c.number))]
+    """The attempts of the delivery that failed before, in order: when, in milliseconds, and what was said.
+
+    None of one that is untried: what failed was before an operator had it begun anew.
+    """
+    told = sa.select(attempts.c.at, attempts.c.outcome).join(deliveries, deliveries.c.id == attempts.c.delivery_id)
+    told = told.where(attempts.c.delivery_id == delivery, ~_UNTOLD).order_by(attempts.c.number)
+    return [(row.at, row.outcome) for row in session.execute(told)]

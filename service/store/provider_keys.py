@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 
 from service.domain.errors import InvalidInputError
@@ -11,24 +13,32 @@ from service.store.sealing import Sealer, normalised
 from service.store.tables import subscribers
 
 HASHED = "d-"
+_HASH = re.compile(rf"{HASHED}[0-9a-f]{{16}}")
 _CHUNK = 5_000
 
+# Domains that begin as a hash does were once stored as they are.
+_UNKNOWN = subscribers.c.provider.is_(None) | subscribers.c.provider.like(f"{HASHED}%.%")
 _PAGE = (
     sa.select(subscribers.c.id, subscribers.c.sealed)
-    .where(subscribers.c.provider.is_(None), subscribers.c.id > sa.bindparam("after"))
+    .where(_UNKNOWN, subscribers.c.id > sa.bindparam("after"))
     .order_by(subscribers.c.id)
     .limit(_CHUNK)
 )
 _FILL = (
     subscribers.update()
-    .where(subscribers.c.id == sa.bindparam("reader"), subscribers.c.provider.is_(None))
+    .where(subscribers.c.id == sa.bindparam("reader"), _UNKNOWN)
     .values(provider=sa.bindparam("found"))
 )
 
 
+def is_hashed(name: str) -> bool:
+    """Whether it is the keyed hash of a domain; some domains begin as one does."""
+    return _HASH.fullmatch(name) is not None
+
+
 def provider_key(sealer: Sealer, provider: str) -> str:
     """What the tables call a provider: a known one by its name; any other domain by 16 digits of a keyed hash."""
-    if not provider or provider in KNOWN or provider.startswith(HASHED):
+    if not provider or provider in KNOWN or is_hashed(provider):
         return provider
     try:
         domain = normalised(f"x@{provider}").rpartition("@")[2]

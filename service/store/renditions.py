@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -10,7 +11,10 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from service.store.database import Session
 from service.store.instants import stored
-from service.store.tables import renditions
+from service.store.tables import issues, mailings, renditions
+
+# The digest of no octets at all.
+_WITHDRAWN = hashlib.sha256(b"").hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,13 @@ def save(
     return int(made) if made is not None else ids(session, mailing)[chain]
 
 
+def withdraw(session: Session, mailing: int, chain: str, *, now: dt.datetime, revision: int) -> int:
+    """As `save`: from that revision on the chain has no edition, and whoever comes back to it is not mailed."""
+    return save(
+        session, mailing, chain, subject="", content=b"", digest=_WITHDRAWN, html_octets=0, now=now, revision=revision
+    )
+
+
 def ids(session: Session, mailing: int) -> dict[str, int]:
     """The newest rendition of each chain of a mailing."""
     statement = (
@@ -70,6 +81,15 @@ class Newest:
     id: int
     revision: int
     digest: str
+
+    @property
+    def withdrawn(self) -> bool:
+        """Whether the chain has had no edition since that revision."""
+        return self.digest == _WITHDRAWN
+
+
+# Before the first revision: as if withdrawn.
+NEVER_PRINTED = Newest(0, 0, _WITHDRAWN)
 
 
 def newest(session: Session, mailing: int) -> dict[str, Newest]:
@@ -93,12 +113,25 @@ _NEWEST_ID = (
 )
 
 
-def digest_of(session: Session, rendition: int) -> str:
-    """The digest of that rendition."""
-    return str(session.scalar(_DIGEST, {"rendition": rendition}))
+def digest_of(session: Session, rendition: int) -> str | None:
+    """The digest of that rendition; None where the edition was withdrawn with it."""
+    digest = str(session.scalar(_DIGEST, {"rendition": rendition}))
+    return None if digest == _WITHDRAWN else digest
 
 
 _DIGEST = sa.select(renditions.c.digest).where(renditions.c.id == sa.bindparam("rendition"))
+
+
+def issue_changed_since(session: Session, mailing: int, revision: int) -> bool:
+    """Whether the mailing's issue was changed after editions of that revision were made: they may show another one."""
+    # The first one of a planning: the others are made of what was read for it, however long it takes.
+    made_at = (
+        sa.select(sa.func.min(renditions.c.made_at))
+        .where(renditions.c.mailing_id == mailing, renditions.c.revision == revision)
+        .scalar_subquery()
+    )
+    changed = sa.select(issues.c.id).join(mailings, mailings.c.issue_id == issues.c.id)
+    return session.scalar(changed.where(mailings.c.id == mailing, issues.c.changed_at >= made_at)) is not None
 
 
 def get(session: Session, rendition: int) -> StoredRendition:

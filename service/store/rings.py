@@ -21,10 +21,9 @@ def doubt(session: Session, *, older_than_seconds: int = 0) -> None:
     age = older_than_seconds * 1000
     rung = sa.and_(batches.c.rung_at > 0, batches.c.rung_at <= clock - age)
     _update(session, batches, sa.and_(batches.c.open, rung, batches.c.lease_until <= clock), rung_at=0)
-    due_at = notices.c.due_at
-    quiet = sa.and_(due_at > clock, due_at <= clock + RING_QUIET_SECONDS * 1000 - age)
+    rung = sa.and_(notices.c.rung_at > 0, notices.c.rung_at <= clock - age)
     pending = notices.c.state == int(DeliveryState.PENDING)
-    _update(session, notices, sa.and_(pending, quiet, notices.c.lease_until <= clock), due_at=clock)
+    _update(session, notices, sa.and_(pending, rung, notices.c.lease_until <= clock), rung_at=0)
     due_at = signups.c.due_at
     quiet = sa.and_(due_at > clock, due_at <= clock + RING_QUIET_SECONDS * 1000 - age)
     _update(session, signups, quiet, due_at=clock)

@@ -14,7 +14,7 @@ from service.store.tables import meta
 
 MIGRATIONS = Path(__file__).resolve().parents[2] / "migrations"
 # The newest revision in `migrations`, which a test compares: asking Alembic would cost each command half a second.
-NEWEST = "0006"
+NEWEST = "0007"
 _COMPATIBLE_FROM = "compatible_from"
 # Whoever comes after a migration that waits for a table waits behind it, readers at the site among them: so it waits
 # for a moment only, lets them pass, and tries again.
@@ -129,6 +129,17 @@ def adopt_keyring(database: Database) -> None:
         if known is None:
             session.execute(meta.insert().values(key="keyring", value=database.sealer.fingerprint))
     require_current(database)
+
+
+def cache(session: Session) -> tuple[int, int] | None:
+    """Octets that the server keeps of its tables in memory, and octets of the readers' table; None on SQLite.
+
+    Each gate looks up readers who lie all over that table: where it does not fit, a page is read for nearly each.
+    """
+    if not session.postgresql:
+        return None
+    memory = session.scalar(sa.text("SELECT pg_size_bytes(current_setting('shared_buffers'))"))
+    return int(memory), int(session.scalar(sa.text("SELECT pg_table_size('subscribers')")))
 
 
 def may_plan(session: Session) -> bool:

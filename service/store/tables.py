@@ -165,6 +165,8 @@ mailings = sa.Table(
     sa.Column("excluded", sa.JSON, nullable=False),
     sa.Column("slices", sa.Integer),
     sa.Column("planned_slices", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("begun_anew_at", Instant),
+    sa.Column("cancelled_at", Instant),
     sa.Index(
         "uq_mailings_production",
         "issue_id",
@@ -297,11 +299,7 @@ slots = sa.Table(
     sa.UniqueConstraint("schedule_id", "slot_at"),
 )
 
-skipped_weeks = sa.Table(
-    "skipped_weeks",
-    metadata,
-    sa.Column("week", sa.String(8), primary_key=True),
-)
+skipped_weeks = sa.Table("skipped_weeks", metadata, sa.Column("week", sa.String(8), primary_key=True))
 
 # `once` names what the notice is about, so that asking twice for one makes one, and no reader: it stays when the notice
 # is settled, while address and parameters (the reader among them) go, and `made_at` and `due_at` are cut to the day.
@@ -323,6 +321,7 @@ notices = sa.Table(
     sa.Column("due_at", Instant, nullable=False),
     sa.Column("made_at", Instant, nullable=False),
     sa.Column("reason", sa.String(200)),
+    sa.Column("rung_at", Instant, nullable=False, server_default="0"),
     sa.Index("ix_notices_state_due_at", "state", "due_at"),
 )
 

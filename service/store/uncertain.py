@@ -5,10 +5,11 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 
-from service.domain.delivery import DeliveryState
+from service.domain.delivery import FOUND_LATER, DeliveryState
 from service.domain.mailing import MailingState
 from service.domain.replies import ReplyClass
 from service.store.database import Session
@@ -22,9 +23,10 @@ _UNCERTAIN = int(DeliveryState.UNCERTAIN)
 class Uncertain:
     """One uncertain delivery and its evidence.
 
-    `subscriber` is None once the reader was erased. `at` is when the attempt became uncertain, `host` the machine (by
-    the id in its data directory) whose worker made it, `read` what was read or seen instead of a reply. `times` counts
-    the attempts of this delivery that became uncertain: more than one after a resend.
+    `subscriber` is None once the reader was erased. `at` is when the attempt became uncertain, `since` the earliest
+    time at which its letter may have been handed over, `host` the machine (by the id in its data directory) whose
+    worker made it, `read` what was read or seen instead of a reply. `times` counts the attempts of this delivery that
+    became uncertain: more than one after a resend.
     """
 
     delivery: int
@@ -32,6 +34,7 @@ class Uncertain:
     subscriber: bytes | None
     batch: int
     chain: str
+    since: dt.datetime
     at: dt.datetime
     relay: str | None
     host: str | None
@@ -61,6 +64,8 @@ def listed(session: Session, mailing: int) -> list[Uncertain]:
             deliveries.c.batch_id,
             batches.c.chain,
             deliveries.c.at,
+            senders.c.started_at,
+            mailings.c.created_at,
             sa.func.coalesce(sa.func.nullif(attempts.c.relay, ""), senders.c.relay).label("relay"),
             senders.c.host,
             attempts.c.phase,
@@ -69,6 +74,7 @@ def listed(session: Session, mailing: int) -> list[Uncertain]:
             times,
         )
         .join(batches, batches.c.id == deliveries.c.batch_id)
+        .join(mailings, mailings.c.id == batches.c.mailing_id)
         .outerjoin(senders, senders.c.id == deliveries.c.sender_id)
         .outerjoin(attempts, this)
         .where(doubtful)
@@ -81,6 +87,7 @@ def listed(session: Session, mailing: int) -> list[Uncertain]:
             row.subscriber_id,
             row.batch_id,
             row.chain,
+            loaded(_since(row)),
             loaded(row.at or 0),
             row.relay,
             row.host,
@@ -91,6 +98,15 @@ def listed(session: Session, mailing: int) -> list[Uncertain]:
         )
         for row in session.execute(statement)
     ]
+
+
+def _since(row: sa.Row[Any]) -> int:
+    at: int = row.at or 0
+    if row.reason not in FOUND_LATER:
+        return at
+    # A process may be older than the mailing; one that a restored database had forgotten seems younger than its letter.
+    begun: int = max(row.started_at or 0, row.created_at)
+    return min(at, begun)
 
 
 def hold(session: Session, mailing: int) -> None:

@@ -24,8 +24,8 @@ class Vitals:
     """Ages in seconds, by the database's clock; 0 where nothing waits."""
 
     due_seconds: float  # since letters that may be sent now, or a mailing to be planned, have seen no progress
-    ring_seconds: float  # since the oldest hint was rung that no worker has taken up
-    notice_seconds: float  # since the oldest notice that is due has been due
+    ring_seconds: float  # as due_seconds, of letters that were rung for while no worker has any batch in hand
+    notice_seconds: float  # since the oldest notice that is due, and that nobody has in hand, has been due
     lost_leases: int  # batches whose lease ran out with letters under way
     unsettled_senders: int  # processes of hosts that have been silent
     uncertain: int  # letters of all mailings whose fate is unknown
@@ -69,12 +69,12 @@ def _due(clock: int) -> list[sa.ColumnElement[bool]]:
     ]
 
 
-def _due_seconds(session: Session, clock: int) -> float:
+def _due_seconds(session: Session, clock: int, *more: sa.ColumnElement[bool]) -> float:
     since = sa.case((batches.c.due_at > batches.c.not_before, batches.c.due_at), else_=batches.c.not_before)
     statement = (
         sa.select(mailings.c.id, mailings.c.started_at, sa.func.min(since).label("since"))
         .join(batches, batches.c.mailing_id == mailings.c.id)
-        .where(*_due(clock))
+        .where(*_due(clock), *more)
         .group_by(mailings.c.id, mailings.c.started_at)
     )
     oldest = 0
@@ -100,17 +100,14 @@ def _unplanned_seconds(session: Session, clock: int) -> float:
 
 
 def _ring_seconds(session: Session, clock: int) -> float:
-    statement = (
-        sa.select(sa.func.min(batches.c.rung_at))
-        .join(mailings, mailings.c.id == batches.c.mailing_id)
-        .where(*_due(clock), batches.c.rung_at > 0, batches.c.lease_until <= clock)
-    )
-    oldest = session.scalar(statement)
-    return max(0, clock - oldest) / 1000 if oldest else 0.0
+    # When they were rung for says nothing: each sweep rings again. Nor does one batch while workers are at others.
+    if _count(session, batches, batches.c.open, batches.c.lease_until > clock):
+        return 0.0
+    return _due_seconds(session, clock, batches.c.rung_at > 0)
 
 
 def _notice_seconds(session: Session, clock: int) -> float:
-    waiting = [int(DeliveryState.PENDING), int(DeliveryState.DEFERRED)]
-    statement = sa.select(sa.func.min(notices.c.due_at)).where(notices.c.state.in_(waiting), notices.c.due_at <= clock)
-    oldest = session.scalar(statement)
+    waiting = notices.c.state.in_([int(DeliveryState.PENDING), int(DeliveryState.DEFERRED)])
+    free = sa.and_(notices.c.due_at <= clock, notices.c.lease_until <= clock)
+    oldest = session.scalar(sa.select(sa.func.min(notices.c.due_at)).where(waiting, free))
     return max(0, clock - oldest) / 1000 if oldest else 0.0

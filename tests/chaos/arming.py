@@ -20,7 +20,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,15 @@ from service.mail.letter import Timeouts
 
 # Octets that a write must have to be one of a body.
 _BODY = 2000
+
+# Moments of a session's opening, of which the engine has no points; as in `faults.PER_LETTER`.
+OPENING: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "session-connected": ("after", ("service.mail.channel:Channel.connection_made",)),
+    "session-heard": ("before", ("service.mail.channel:Channel.data_received",)),
+    "session-refused": ("before", ("service.mail.opener:Opener._not_let_in",)),
+    "session-let-in": ("before", ("service.mail.wire:Wire._opened",)),
+    "session-set-back": ("before", ("service.mail.opener:Opener._wait",)),
+}
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def arm(folder: Path) -> Hook:
     """Arm this process and those that it forks."""
     hook = Hook(folder)
     faults.arm(hook)
-    for name, (place, methods) in faults.PER_LETTER.items():
+    for name, (place, methods) in {**faults.PER_LETTER, **OPENING}.items():
         for where in methods:
             _hook_method(hook, name, place, where)
     return hook
@@ -214,9 +223,20 @@ def hurry_timeouts(seconds: float) -> None:
     Timeouts.__init__.__defaults__ = tuple(min(seconds, value) for value in Timeouts.__init__.__defaults__)
 
 
+def _set_waits(logins: str | None, setbacks: str | None) -> None:
+    """After a refused login nobody waits for longer than so many seconds, and after any setback for exactly so many."""
+    from service.mail import opener
+
+    if logins:
+        opener._LOCKED_OUT = tuple(min(float(logins), value) for value in opener._LOCKED_OUT)
+    if setbacks:
+        opener._BACK_OFF = (float(setbacks),)
+
+
 def arm_by_environment() -> None:
-    """As the variables say that the tests' entry points take: CHAOS_ORDERS, and _TIMEOUT, _SLICES, _WEAR, _CLOCK."""
+    """As the variables say that the tests' entry points take: CHAOS_ORDERS, and those that are looked for here."""
     arm(Path(os.environ["CHAOS_ORDERS"]))
+    _set_waits(os.environ.get("CHAOS_LOGINS"), os.environ.get("CHAOS_SETBACKS"))
     if os.environ.get("CHAOS_TIMEOUT"):
         hurry_timeouts(float(os.environ["CHAOS_TIMEOUT"]))
     if os.environ.get("CHAOS_SLICES"):

@@ -2,10 +2,13 @@
 
 python -m tests.chaos.matrix                       all of it, a Markdown table at the end
 python -m tests.chaos.matrix --points after-write,mid-body --classes accept,hang --seeds 1
+python -m tests.chaos.matrix --actions term        SIGTERM at every point
 
 A cell is a mailing of its own to new readers. A third of them meet what the class says; the order is the seed's. What
 the sink wrote down before each reply is held against the database, and each uncertain letter must be explained: it
-was past its dot, by the journal of a process that was killed, or on a session that the sink itself broke after the dot.
+was past its dot, by the journal of a process that was killed, or on a session that the sink itself broke after the dot,
+of which each explains one, or with CHUNKING a window. Who is stopped, or told to end, explains none: it hears its replies
+out.
 """
 
 from __future__ import annotations
@@ -17,15 +20,17 @@ import json
 import os
 import random
 import signal
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, ClassVar
 
 import sqlalchemy as sa
 
@@ -42,10 +47,13 @@ from tests.smtp_sink import Entry, Rule, broken_file
 
 CLASSES = ("accept", "4xx", "5xx", "drop-before", "drop-after", "hang")
 READERS = 40
+ACTIONS = ("kill", "stop", "term")
+CONNECTIONS = 2  # of each process
 SLOW_DATA = 1.3  # seconds; longer than a gate is good for
 TIMEOUT = 2.5  # seconds that the armed workers wait for a reply
 # Seconds that a stopped process stands still, which is longer than its lease; and then goes on before it is judged.
 _STOPPED, _AWAKE = 6, 2
+WINDOW = 4  # letters that may be past their dot at once on one session, by BDAT
 
 # What the readers of a class meet, by a word in their address.
 FATES: dict[str, tuple[str, ...]] = {
@@ -183,6 +191,7 @@ class Arena:
         self._ledger_at = 0
         self._entries: list[Entry] = []
         self._weeks = iter(_weeks())
+        self._sweeper: subprocess.Popen | None = None
 
     @classmethod
     @contextlib.contextmanager
@@ -193,27 +202,34 @@ class Arena:
         with installed(
             folder / "run",
             database_url,
-            rules=RULES,
-            connections=2,
-            own_process=True,
+            connections=CONNECTIONS,
             hide=ground.hide,
             batch_size=8,
             lease_seconds=5,
+            **cls._settings(folder, ground),
         ) as made:
             made.environment |= {
                 "CHAOS_ORDERS": str(orders),
                 "CHAOS_TIMEOUT": str(TIMEOUT),
                 "CHAOS_SLICES": "2",
-                "CHAOS_WEAR": "40",
+                # Who sends two batches has worn a journal out, so that lines end in every mailing.
+                "CHAOS_WEAR": "24",
+                **cls.environment,
             }
             made.fill(0)
             arena = cls(made, ground, orders)
             arena.concurrency = concurrency
-            made.start_worker(concurrency=concurrency, app="tests.chaos.worker")
-            made.start_module("tests.chaos.sweeper", "--every", "0.2")
+            arena._keep_alive()
             yield arena
 
     concurrency = 3
+    result_class = Result
+    environment: ClassVar[dict[str, str]] = {}  # further variables of its processes
+
+    @staticmethod
+    def _settings(folder: Path, ground: Ground) -> dict[str, Any]:
+        """What else its installation is made with."""
+        return {"rules": RULES, "own_process": True}
 
     def entries(self) -> list[Entry]:
         """The ledger, of which only what is new is read."""
@@ -225,14 +241,19 @@ class Arena:
             self._entries += [Entry(**json.loads(line)) for line in whole.splitlines()]
         return self._entries
 
-    def broken_sessions(self) -> set[int]:
+    def breaks(self, cell: Cell) -> list[dict[str, Any]]:
+        """What the sink wrote down of each session that it broke on a reader of that cell."""
         path = broken_file(self.made.sink.ledger)
-        return {json.loads(line)["session"] for line in path.read_text().splitlines()} if path.exists() else set()
+        lines = map(json.loads, path.read_text().splitlines()) if path.exists() else ()
+        return [line for line in lines if line["recipient"].startswith(f"c{cell.number}x")]
 
     def run(self, cell: Cell) -> Result:
         """Send a mailing in which that happens, and judge it."""
-        result = Result(cell)
+        result = self.result_class(cell)
         started = time.monotonic()
+        if cell.patient and cell.point in {"line-registered", "line-opened"} and self.made.workers[-1].alive:
+            # Where every process has a line already, none begins one.
+            self.made.workers[-1].end(60)
         self._keep_alive()
         chance = cell.chance
         names = [f"c{cell.number}x{n}-{fate}-" for n, fate in enumerate(_fates(cell, chance))]
@@ -243,8 +264,7 @@ class Arena:
             session.execute(breakers.delete())
         week = next(self._weeks)
         self.made.fill(0, week=week)
-        orders = cell.orders()
-        give_orders(self._orders, *orders)
+        orders = self._begin(cell)
         mailing = self.made.send(week, readers=readers)
         if cell.point.startswith("notice-"):
             self._enqueue_notices(cell)
@@ -257,10 +277,18 @@ class Arena:
         result.seconds = time.monotonic() - started
         return result
 
+    def _begin(self, cell: Cell) -> list[Order]:
+        """Have all ready for its mailing to be sent."""
+        orders = cell.orders()
+        give_orders(self._orders, *orders)
+        return orders
+
     def _keep_alive(self) -> None:
-        worker = self.made.workers[-1]
-        if not worker.alive:
+        if not (self.made.workers and self.made.workers[-1].alive):
             self.made.start_worker(concurrency=self.concurrency, app="tests.chaos.worker")
+        if self._sweeper is None or self._sweeper.poll() is not None:
+            # Where it is the sweep that comes to the point, it is the sweep that is told to end.
+            self._sweeper = self.made.start_module("tests.chaos.sweeper", "--every", "0.2")
 
     def _enqueue_notices(self, cell: Cell) -> None:
         with self.made.database.begin() as session:
@@ -289,7 +317,8 @@ class Arena:
                     _wake(deed.pid)
             # It is awake for a while before it is judged, whether or not others have done all its work.
             asleep = cell.action == "stop" and deed is not None and time.monotonic() < wake_at + _AWAKE
-            if cell.action == "term" and deed is not None:
+            if cell.action == "term":
+                # Before the deed, too: who was told to end in the cell before may only be ending now.
                 self._keep_alive()
             self._hurry(mailing, planning=deed is not None or cell.point.startswith("settle-"))
             over = mailing_state(self.made, mailing) in {"sent", "cancelled"} and not self._open_notices(cell)
@@ -329,16 +358,16 @@ class Arena:
                 # The lock of a planner that died runs out, and a notice's lease.
                 session.execute(locks.update().values(until=0))
                 late = notices.c.state.in_(_OPEN)
-                session.execute(notices.update().where(late).values(due_at=0, lease_until=0))
+                session.execute(notices.update().where(late).values(due_at=0, rung_at=0, lease_until=0))
             else:
                 session.execute(locks.update().where(locks.c.name == "sweep").values(until=0))
 
     # Judging
 
     def _judge(self, result: Result, orders: Sequence[Order], mailing: int, cell: Cell) -> None:
-        deeds = [deed for order in orders if (deed := arming.done(self._orders, order.id)) is not None]
+        deeds = self._deeds(orders)
         result.kills = len(deeds)
-        if all(deed.id != orders[0].id for deed in deeds):
+        if orders and all(deed.id != orders[0].id for deed in deeds):
             result.wrong.append("the point was not reached")
         entries = [entry for entry in self.entries() if entry.recipient.startswith(f"c{cell.number}x")]
         named = [_SIGNER.read_envelope(entry.mail_from.partition("@")[0]) for entry in entries]
@@ -357,7 +386,7 @@ class Arena:
             - len(states)
         )
         result.uncertain = len(uncertain)
-        result.unexplained = len(self._unexplained(uncertain, deeds, entries, named, mailing))
+        result.unexplained = len(self._unexplained(uncertain, deeds, entries, named, cell))
         if any(set(self.made.status(mailing).editions) - {"en"}) or len(named) != sum(copies.values()):
             result.wrong.append("there are letters that nobody planned")
         wrong_batches = miscounted(self.made.database, mailing)
@@ -365,6 +394,9 @@ class Arena:
             result.wrong.append(f"batches {wrong_batches} do not count right")
         if cell.point.startswith("notice-"):
             self._judge_notices(result, deeds, cell)
+
+    def _deeds(self, orders: Sequence[Order]) -> list[arming.Deed]:
+        return [deed for order in orders if (deed := arming.done(self._orders, order.id)) is not None]
 
     def _judge_notices(self, result: Result, deeds: Iterable[arming.Deed], cell: Cell) -> None:
         taken = Counter(e.recipient for e in self.entries() if e.recipient.startswith(f"n{cell.number}x"))
@@ -383,27 +415,39 @@ class Arena:
         deeds: Iterable[arming.Deed],
         entries: Sequence[Entry],
         named: Sequence[int | None],
-        mailing: int,
+        cell: Cell,
     ) -> set[int]:
-        """The uncertain ones that were not past their dot when their process was killed, nor on a broken session."""
+        """The uncertain ones that were not past their dot when their process was killed, nor on a broken session.
+
+        All of the rest where they are more than the sessions that the sink broke can have left.
+        """
         left = uncertain - _past_dot(deeds)
         if not left:
             return left
-        broken = self.broken_sessions()
+        broken = {line["session"] for line in self.breaks(cell)}
         taken = dict(zip(named, entries, strict=True))
-        left = {number for number in left if number not in taken or taken[number].session not in broken}
+        said = {number for number in left if number in taken and taken[number].session in broken}
         # Those that the sink did not take have no line in the ledger; their address says what was done to them.
-        addresses = self._addresses(left)
-        left = {number for number in left if not any(word in addresses[number] for word in _BROKEN_AFTER_DOT)}
+        addresses = self._addresses(left - said)
+        said |= {number for number in left - said if any(word in addresses[number] for word in _BROKEN_AFTER_DOT)}
         if "CHUNKING" not in self.ground.hide:
             # Up to a window of letters was behind the one on which the sink broke the session.
-            evidence = "after the final dot"
-            with self.made.database.read() as session:
-                statement = sa.select(tables.attempts.c.delivery_id).where(
-                    tables.attempts.c.delivery_id.in_(left), tables.attempts.c.reply.like(f"%{evidence}%")
-                )
-                left -= set(session.execute(statement).scalars())
-        return left
+            said |= self._without_reply(left)
+        return left - said if len(said) <= self._may_be_uncertain(cell) else left
+
+    def _may_be_uncertain(self, cell: Cell) -> int:
+        """How many letters of this cell the sessions that the sink broke can have left past their dot, at most."""
+        window = 1 if "CHUNKING" in self.ground.hide else WINDOW
+        return window * len({line["session"] for line in self.breaks(cell)})
+
+    def _without_reply(self, numbers: set[int]) -> set[int]:
+        """Those whose own process says that it has read no reply to their dot."""
+        a = tables.attempts
+        statement = sa.select(a.c.delivery_id).where(
+            a.c.delivery_id.in_(numbers), a.c.reply.like("%after the final dot%")
+        )
+        with self.made.database.read() as session:
+            return set(session.execute(statement).scalars())
 
     def _addresses(self, numbers: set[int]) -> dict[int, str]:
         d, s = tables.deliveries, tables.subscribers
@@ -418,7 +462,7 @@ _OPEN = {int(DeliveryState.PENDING), int(DeliveryState.ATTEMPTING), int(Delivery
 
 def _fates(cell: Cell, chance: random.Random) -> list[str]:
     """What each reader's address says."""
-    fates = list(FATES[cell.reply] * (READERS // 8)) if cell.reply != "accept" else []
+    fates = list(FATES.get(cell.reply, ()) * (READERS // 8)) if cell.reply != "accept" else []
     if cell.reply in {"drop-after", "hang", "drop-before"}:
         # Each breaks a connection: with more of them there would hardly be one that works.
         fates = fates[:6]
@@ -431,9 +475,8 @@ def _fates(cell: Cell, chance: random.Random) -> list[str]:
 
 def _past_dot(deeds: Iterable[arming.Deed]) -> set[int]:
     """The deliveries (notices below zero) whose dot was recorded and whose reply was not, by the killed ones' journals."""
-    places = {
-        Path(name).with_suffix(end) for deed in deeds for name in deed.journals for end in (".journal", ".settled")
-    }
+    names = {name for deed in deeds if deed.action == "kill" for name in deed.journals}
+    places = {Path(name).with_suffix(end) for name in names for end in (".journal", ".settled")}
     return set().union(*map(unanswered, places))
 
 
@@ -448,17 +491,21 @@ def _weeks() -> Iterator[str]:
             yield f"{year}-W{week:02}"
 
 
-def cells(points: Sequence[str], classes: Sequence[str], seeds: int, *, acts: bool) -> list[Cell]:
+def cells(points: Sequence[str], classes: Sequence[str], seeds: int, actions: Sequence[str] = ACTIONS) -> list[Cell]:
     """The cells of a matrix. A seed is also the ground it is run on; with one seed only, the grounds take turns."""
-    made = [
-        (point, reply, (seed + row + column) % max(seeds, len(GROUNDS)), "kill")
-        for row, point in enumerate(points)
-        for column, reply in enumerate(classes)
-        for seed in range(seeds)
-    ]
-    if acts:
+    made: list[tuple[str, str, int, str]] = []
+    if "kill" in actions:
+        made += [
+            (point, reply, (seed + row + column) % max(seeds, len(GROUNDS)), "kill")
+            for row, point in enumerate(points)
+            for column, reply in enumerate(classes)
+            for seed in range(seeds)
+        ]
+    if "stop" in actions:
         made += [(point, "accept", 0, "stop") for point in STOPPABLE if point in points]
-        made += [(point, "accept", seed, "term") for seed, point in enumerate(STOPPABLE) if point in points]
+    if "term" in actions:
+        # The seed is a point's own, whichever of them are asked for.
+        made += [(point, "accept", seed, "term") for seed, point in enumerate(POINTS) if point in points]
     return [Cell(number, *words) for number, words in enumerate(made, start=1)]
 
 
@@ -504,25 +551,28 @@ def _sums(results: Sequence[Result]) -> str:
 
 
 def run(
-    wanted: Sequence[Cell], folder: Path, urls: dict[str, str], *, say: bool = True, jobs: int = len(GROUNDS)
+    wanted: Sequence[Cell],
+    folder: Path,
+    urls: dict[str, str],
+    *,
+    say: bool = True,
+    jobs: int = len(GROUNDS),
+    arenas: type[Arena] = Arena,
+    place_of: Callable[[Cell], Ground] = ground_of,
 ) -> list[Result]:
     """Every cell on its ground, the grounds side by side; `urls` are databases by the ground's name."""
     lock = threading.Lock()
     results: list[Result] = []
 
     def one_ground(ground: Ground) -> None:
-        mine = [cell for cell in wanted if ground_of(cell) == ground]
-        if not mine:
-            return
+        mine = [cell for cell in wanted if place_of(cell) == ground]
         place = folder / ground.name.replace(", ", "-")
-        with Arena.open(place, urls[ground.name], ground) as arena:
+        with arenas.open(place, urls[ground.name], ground) as arena:
             for cell in mine:
                 result = arena.run(cell)
                 if result.wrong == ["the point was not reached"]:
                     # Chance had it that no process passed it so often: the first time will do.
-                    result = arena.run(
-                        Cell(cell.number + 1_000_000, cell.point, cell.reply, cell.seed, cell.action, True)
-                    )
+                    result = arena.run(replace(cell, number=cell.number + 1_000_000, patient=True))
                 with lock:
                     results.append(result)
                     if say or result.bad:
@@ -531,35 +581,43 @@ def run(
                     (place / f"cell-{cell.number}.log").write_text(arena.made.logs())
 
     with ThreadPoolExecutor(jobs) as pool:
-        for done in [pool.submit(one_ground, ground) for ground in GROUNDS]:
+        for done in [pool.submit(one_ground, ground) for ground in {place_of(cell): None for cell in wanted}]:
             done.result()
     return results
 
 
-def main() -> None:
+@contextlib.contextmanager
+def places(grounds: Iterable[Ground]) -> Iterator[tuple[Path, dict[str, str]]]:
+    """A folder to run in, and a database for each of these grounds, by its name."""
     from tests.chaos.run import database_url
 
+    with tempfile.TemporaryDirectory(prefix="tydzen-chaos-") as name, contextlib.ExitStack() as stack:
+        folder = Path(name)
+        yield (
+            folder,
+            {
+                ground.name: stack.enter_context(database_url(folder / f"db-{n}", ground.database))
+                for n, ground in enumerate(dict.fromkeys(grounds))
+            },
+        )
+
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--points", default="all", help="names with commas between, or the start of names")
     parser.add_argument("--classes", default=",".join(CLASSES))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--jobs", type=int, default=len(GROUNDS))
-    parser.add_argument("--no-acts", action="store_true", help="kills only, no SIGSTOP and SIGTERM")
+    parser.add_argument("--actions", default=",".join(ACTIONS), help="stop is SIGSTOP, term SIGTERM, of one class each")
     options = parser.parse_args()
     wanted_points = [
         point
         for point in POINTS
         if options.points == "all" or any(point.startswith(start) for start in options.points.split(","))
     ]
-    wanted = cells(wanted_points, options.classes.split(","), options.seeds, acts=not options.no_acts)
+    wanted = cells(wanted_points, options.classes.split(","), options.seeds, options.actions.split(","))
     started = time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="tydzen-chaos-") as name, contextlib.ExitStack() as stack:
-        folder = Path(name)
-        urls = {
-            ground.name: stack.enter_context(database_url(folder / f"db-{n}", ground.database))
-            for n, ground in enumerate(GROUNDS)
-            if any(ground_of(cell) == ground for cell in wanted)
-        }
+    with places(map(ground_of, wanted)) as (folder, urls):
         results = run(wanted, folder, urls, jobs=options.jobs)
     print(table(results))
     kills = sum(result.kills for result in results)

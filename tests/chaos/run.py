@@ -137,24 +137,29 @@ def kill_one(made: Installation, supervisor: Supervisor, chance: random.Random) 
 def _kill_chosen(supervisor: Supervisor, chance: random.Random) -> tuple[str, int] | None:
     """As `kill_one`; None where the chosen one has ended a moment ago."""
     with supervisor.lock:
-        worker = chance.choice(supervisor.workers)
-        children = worker.children()
-        victim = chance.choice([worker.pid, *children])
-        dying = children if victim == worker.pid else [victim]
-        try:
-            os.kill(victim, signal.SIGSTOP)
-        except ProcessLookupError:
-            return None
-        journals = journals_of(dying)
-        os.kill(victim, signal.SIGKILL)
-        if victim == worker.pid:
-            worker.process.wait()
-        give_up = time.monotonic() + 90
-        while any(map(is_alive, dying)):
-            journals |= journals_of(dying)
-            assert time.monotonic() < give_up, "children outlive their parent"
-            time.sleep(0.005)
-    return ("parent" if victim == worker.pid else "child"), letters_past_dot(journals)
+        done = kill_in(chance.choice(supervisor.workers), chance)
+    return done and (done[0], letters_past_dot(done[1]))
+
+
+def kill_in(worker: Worker, chance: random.Random) -> tuple[str, set[Path]] | None:
+    """SIGKILL for a random process of that worker: which it was, and the journals of who died by it; None as above."""
+    children = worker.children()
+    victim = chance.choice([worker.pid, *children])
+    dying = children if victim == worker.pid else [victim]
+    try:
+        os.kill(victim, signal.SIGSTOP)
+    except ProcessLookupError:
+        return None
+    journals = journals_of(dying)
+    os.kill(victim, signal.SIGKILL)
+    if victim == worker.pid:
+        worker.process.wait()
+    give_up = time.monotonic() + 90
+    while any(map(is_alive, dying)):
+        journals |= journals_of(dying)
+        assert time.monotonic() < give_up, "children outlive their parent"
+        time.sleep(0.005)
+    return ("parent" if victim == worker.pid else "child"), journals
 
 
 def kill_everything(supervisor: Supervisor) -> int:

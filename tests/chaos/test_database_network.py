@@ -6,9 +6,11 @@ import contextlib
 import random
 import shutil
 import time
+from pathlib import Path
 
 import pytest
 
+from service.mail.letter import Timeouts
 from service.store import Sealer
 from tests.chaos.proxy import Trap
 from tests.chaos.run import hurried
@@ -130,6 +132,8 @@ def test_a_postgresql_that_is_stopped_for_longer_than_a_lease_leaves_nothing_unc
             own_process=True,
             batch_size=40,
             lease_seconds=lease,
+            # So that the server is stopped in mid-run, however late it is asked to.
+            rate=100,
         ) as made,
     ):
         made.fill(400)
@@ -142,7 +146,12 @@ def test_a_postgresql_that_is_stopped_for_longer_than_a_lease_leaves_nothing_unc
         time.sleep(2)
         taken = made.taken()
         assert taken < 400
+        sessions = open_sessions(made)
         time.sleep(seconds - (time.monotonic() - stopped))
+        if seconds > 2 * Timeouts().idle:
+            # No relay is kept waiting for the database.
+            assert sessions
+            assert not open_sessions(made)
         # No dot without a gate: what was gated is written within a second, and then nothing.
         assert made.taken() == taken
         start_again(folder)
@@ -150,3 +159,9 @@ def test_a_postgresql_that_is_stopped_for_longer_than_a_lease_leaves_nothing_unc
             made.start_sweeps()
             made.wait_for(lambda: is_sent(made, mailing), 90)
         everybody_has_one(made, mailing, 400)
+
+
+def open_sessions(made):
+    """How many connections to the sink are established, by the kernel's list."""
+    rows = [line.split()[1:4] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return sum(1 for _, remote, state in rows if state == "01" and int(remote.rpartition(":")[2], 16) == made.sink.port)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
+from service.queue import TICK_SECONDS
 from service.store import DatabaseAwayError, tables
 from tests.chaos.run import hurried
 from tests.installation import audit, installed, past_dot
@@ -101,6 +102,34 @@ def test_a_worker_that_sleeps_past_its_lease_and_wakes_mails_nobody_twice(databa
         # What was past its dot is answered: the relay's word waited in the socket.
         assert found.uncertain == 0
         assert found.taken == 1000
+
+
+@pytest.mark.long
+def test_what_a_killed_process_had_in_hand_is_sent_by_the_others_within_its_lease_and_two_sweeps(
+    postgresql_database, tmp_path
+):
+    lease = 5
+    with installed(
+        tmp_path / "run", url_of(postgresql_database), rules=SLOW, own_process=True, lease_seconds=lease, batch_size=100
+    ) as made:
+        made.fill(1000)
+        for _ in range(2):
+            made.start_worker(concurrency=2)
+        made.wait_for(lambda: all(worker.sweeps() and worker.children() for worker in made.workers), 60)
+        mailing = made.send()
+        made.wait_for(lambda: len(holders(made)) > 1 and made.taken() > 100, 60)
+        victim = holders(made)[0]
+        put_to_sleep(made, victim)
+        left = sum(map(past_dot, journals(victim)))
+        os.kill(victim, signal.SIGKILL)
+        killed = time.monotonic()
+        assert not is_sent(made, mailing)
+        # Nothing is hurried here: what is found, the sweeps beside the workers find.
+        made.wait_for(lambda: is_sent(made, mailing), lease + 2 * TICK_SECONDS)
+        assert time.monotonic() - killed < lease + 2 * TICK_SECONDS
+        found = audit(made, mailing)
+        found.complain()
+        assert found.uncertain == left
 
 
 def test_a_database_that_drops_every_connection_loses_nobody_and_mails_nobody_twice(postgresql_database, tmp_path):

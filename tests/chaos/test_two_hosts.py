@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import shutil
 import signal
-import time
 
 import pytest
+import sqlalchemy as sa
 
+from service.mail.host import host_id
 from service.store import DatabaseAwayError, tables
 from tests.chaos.hosts import hindrance, hosts
 from tests.chaos.run import hurried
@@ -51,11 +52,13 @@ def test_a_host_that_is_cut_off_loses_nobody_and_its_journal_settles_what_it_lef
             workers[host] = made.start_worker(concurrency=2, within=host.within, **settings[host])
         made.fill(900)
         # Both are there before anything is sent.
-        time.sleep(4)
+        made.wait_for(lambda: all(worker.sweeps() and worker.children() for worker in made.workers), 60)
         mailing = made.send()
         with hurried(made):
             made.wait_for(lambda: len(hosts_at_work(made)) == 2 and made.taken() > 80, 90)
             cut, worker = next(iter(workers.items()))
+            name = host_id(settings[cut]["data_dir"])
+            made.wait_for(lambda: under_way(made, name), 30, "it has nothing in hand")
             cut.unplug()
             spoken = len(worker.log.read_text())
             # The other host goes on, and takes over what the first had claimed and not gated.
@@ -86,3 +89,11 @@ def hosts_at_work(made):
         rows = session.execute(s.select().where(s.c.id.in_(b.select().with_only_columns(b.c.sender_id))))
         return {row.host for row in rows}
     return set()
+
+
+def under_way(made, host):
+    """How many letters that host has let through the gate and not heard of yet."""
+    b, s = tables.batches, tables.senders
+    counted = sa.select(sa.func.sum(b.c.attempting)).join(s, s.c.id == b.c.sender_id).where(s.c.host == host)
+    with made.database.read() as session:
+        return session.scalar(counted)

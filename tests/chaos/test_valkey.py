@@ -16,6 +16,7 @@ from service.store import tables
 from tests.chaos.run import hurried
 from tests.chaos.test_faults import is_sent, url_of
 from tests.installation import audit, installed
+from tests.smtp_sink import Rule
 from tests.unit.delivery.parts import PRESS
 
 pytestmark = pytest.mark.slow
@@ -111,6 +112,38 @@ def test_whatever_becomes_of_valkey_costs_only_time(postgresql_database, tmp_pat
         keeps_to(rate, made)
         # A bucket that was forgotten starts empty, and letters that had their tokens may come together.
         assert most_within(made, 1) <= 2 * rate
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("rate", [40, 0], ids=["at a rate", "as fast as it goes"])
+def test_after_a_minute_and_a_half_without_valkey_mail_goes_on_within_half_a_minute(
+    postgresql_database, tmp_path, rate
+):
+    # Without a rate what a process has begun, and the hints that it has already, bring hundreds of letters yet.
+    readers = 400 if rate else 2000
+    folder, url = tmp_path / "run", url_of(postgresql_database)
+    rules = [Rule("DOT", delay=0.2)]
+    with installed(folder, url, rules=rules, own_process=True, rate=rate, batch_size=30, connections=1) as made:
+        made.fill(readers)
+        made.start_worker(concurrency=2)
+        mailing = made.send()
+        # Nothing is hurried here: the sweep beside the worker, its waits and those of Celery are as they always are.
+        made.wait_for(lambda: made.taken() > 60, 90)
+        made.valkey.kill()
+        time.sleep(90)
+        left = readers - made.taken()
+        assert left > 100
+        made.valkey.start()
+        back = time.monotonic()
+        made.wait_for(lambda: readers - made.taken() <= left - 30, 60)
+        assert time.monotonic() - back < 30
+        made.wait_for(lambda: is_sent(made, mailing), 180)
+        found = audit(made, mailing)
+        found.complain()
+        assert found.uncertain == 0
+        assert found.taken == readers
+        if rate:
+            keeps_to(rate, made)
 
 
 def test_a_valkey_that_forgets_everything_again_and_again_never_raises_the_rate(postgresql_database, tmp_path):

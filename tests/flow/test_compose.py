@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from benchmarks import parts
 from service.config import Settings, load
 from service.embedded.programs import PROJECT
 from tests.imap_server import imap_server
@@ -136,6 +137,11 @@ def test_what_is_not_set_has_its_default(services, monkeypatch):
 def test_postgresql_is_waited_for_until_it_takes_connections_of_others(services):
     # When it is new, it first listens on its Unix socket alone.
     assert "--host=127.0.0.1" in services["postgres"]["healthcheck"]["test"]
+
+
+def test_postgresql_has_the_memory_that_the_benchmarks_give_it_or_what_the_env_file_says(services):
+    assert services["postgres"]["command"] == ["postgres", "-c", f"shared_buffers={parts.SHARED_BUFFERS}"]
+    assert "shared_buffers=2GB" in compose(POSTGRES_SHARED_BUFFERS="2GB")["services"]["postgres"]["command"]
 
 
 def test_everything_waits_for_the_schema(services):

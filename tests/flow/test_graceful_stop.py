@@ -106,6 +106,25 @@ def test_a_second_sigterm_changes_nothing(slow_relay):
 
 
 @chunking
+@pytest.mark.parametrize("delay", [0.5, 4])
+def test_who_is_told_to_quit_gives_back_what_it_has_not_begun(slow_relay, delay):
+    made = slow_relay
+    worker, mailing = begin(made, delay=delay)
+
+    asked = time.monotonic()
+    worker.signal(signal.SIGQUIT)
+    worker.process.wait(60)
+
+    assert time.monotonic() - asked < 30
+    counts = made.status(mailing).counts
+    assert counts.attempting == counts.uncertain == 0
+    assert counts.accepted == made.taken()
+    assert counts.pending == 200 - counts.accepted > 100
+    assert not held(made)
+    assert finish(made, mailing).taken == 200
+
+
+@chunking
 def test_who_is_killed_while_it_waits_leaves_only_what_is_past_its_dot_uncertain(slow_relay):
     made = slow_relay
     worker, mailing = begin(made, delay=60)

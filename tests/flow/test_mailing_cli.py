@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import pytest
 
+from service.cli import watching
+from service.cli.output import Exit
 from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.delivery import DeliveryState
+from service.domain.mailing import MailingState
 from service.domain.weeks import Week
-from service.store import issues, tables
+from service.store import engine_tables, issues, lost_issues, mailings, tables
 from service.store.instants import stored
 from tests.factories import MADE_AT, add_readers, save_issue, save_publication
 from tests.flow.conftest import hold_time
@@ -108,11 +111,7 @@ def test_a_retry_says_plainly_how_many_letters_are_tried_again(tydzen, database,
 def test_an_issue_that_was_blocked_before_it_was_planned_is_not_mailed_by_a_retry(tydzen, database, changed, blocker):
     run = mailing_of(tydzen, database, readers=2, planned=False)
     run.control("cancel")
-    with database.begin() as session:
-        text = replace(Text("en", "A title", "A lead.", "A body.", TextStatus.APPROVED), **changed)
-        issues.save(
-            session, Issue(Week.parse(WEEK), (Article("alliances", "security", "en", texts={"en": text}),)), MADE_AT
-        )
+    corrected_by(database, **changed)
 
     rehearsed = tydzen("mailing", "retry", run.mailing, "--dry-run")
     in_earnest = tydzen("mailing", "retry", run.mailing)
@@ -121,6 +120,42 @@ def test_an_issue_that_was_blocked_before_it_was_planned_is_not_mailed_by_a_retr
     assert rehearsed == in_earnest
     assert f"issue {WEEK} cannot be sent yet:" in rehearsed[2]
     assert blocker in rehearsed[2]
+    assert run.state() == "cancelled"
+
+
+def corrected_by(database, **changes):
+    """The issue has one article, and this is its text now."""
+    text = replace(Text("en", "A title", "A lead.", "A body.", TextStatus.APPROVED), **changes)
+    article = Article("alliances", "security", "en", texts={"en": text})
+    with database.begin() as session:
+        issues.save(session, Issue(Week.parse(WEEK), (article,)), MADE_AT)
+
+
+def test_a_retry_of_what_was_cancelled_says_who_gets_a_corrected_edition(tydzen, database):
+    run = mailing_of(tydzen, database, readers=2)
+    run.control("cancel")
+    corrected_by(database, title="A corrected title")
+
+    words = ("mailing", "retry", run.mailing)
+    assert "whoever was not mailed yet would get the corrected issue (en)" in tydzen(*words, "--dry-run")[2]
+    rehearsed = said(tydzen, *words, "--dry-run")
+    assert (rehearsed["again"], rehearsed["corrected"], rehearsed["state"]) == (2, 1, "sending")
+    assert run.state() == "cancelled"
+    assert "whoever was not mailed yet gets the corrected issue (en)" in tydzen(*words)[2]
+    # What goes on is as it is: there is nothing more to correct.
+    assert said(tydzen, *words) == {**rehearsed, "again": 0, "corrected": 0, "dry_run": False}
+
+
+def test_a_retry_foresees_that_an_edition_has_no_article_left(tydzen, database):
+    run = mailing_of(tydzen, database, readers=2)
+    run.control("cancel")
+    corrected_by(database, status=TextStatus.DRAFT)
+
+    rehearsed = tydzen("mailing", "retry", run.mailing, "--dry-run")
+
+    assert rehearsed[0] == 3
+    assert "is approved for readers of en any more" in rehearsed[2]
+    assert rehearsed == tydzen("mailing", "retry", run.mailing)
     assert run.state() == "cancelled"
 
 
@@ -175,6 +210,15 @@ def test_the_time_of_a_scheduled_mailing_is_told_with_its_zone(tydzen, database)
     assert said(tydzen, "mailing", "status", WEEK)["at"] == LATER.isoformat()
 
 
+def test_who_cancels_a_scheduled_mailing_is_asked_about_all_its_readers(tydzen, database, scheduled):
+    code, _, err = tydzen("mailing", "cancel", scheduled)
+    assert code == 2
+    assert f"Cancel mailing {scheduled} of issue {WEEK}? All readers will not get it." in err
+    with database.begin() as session:
+        session.execute(tables.mailings.update().values(audience="file"))
+    assert "All of its audience will not get it." in tydzen("mailing", "cancel", scheduled)[2]
+
+
 def test_a_scheduled_mailing_that_was_cancelled_is_scheduled_again_by_a_retry(tydzen, scheduled):
     assert tydzen("mailing", "cancel", scheduled, "--yes")[0] == 0
     answer = said(tydzen, "mailing", "retry", scheduled, "--dry-run")
@@ -213,6 +257,19 @@ def test_a_decision_after_a_restored_backup_is_rehearsed_as_it_would_be_taken(ty
         assert "see: tydzen mailing reconcile" in err
 
 
+def test_what_a_restored_backup_leaves_open_is_told_with_times_as_everywhere(tydzen, database):
+    at = dt.datetime(2026, 6, 3, 10, 0, tzinfo=dt.UTC)
+    host = "0123456789abcdef"
+    with database.begin() as session:
+        lost_issues.add(session, WEEK, host=host, begun_at=stored(at))
+        row = {"host": host, "mark": 1, "seen_at": stored(at), "awaited_since": stored(at)}
+        session.execute(engine_tables.hosts.insert().values(**row))
+    found = said(tydzen, "mailing", "reconcile")
+    assert found["lost_issues"] == [{"issue": WEEK, "host": host, "begun_at": "2026-06-03T10:00:00+00:00"}]
+    times = {"since": "2026-06-03T10:00:00+00:00", "seen_at": "2026-06-03T10:00:00+00:00"}
+    assert found["awaited_hosts"] == [{"host": host, **times}]
+
+
 def test_a_rehearsed_sending_answers_in_json_and_makes_no_mailing(tydzen, database):
     assert tydzen("publication", "import", PROJECT / "examples")[0] == 0
     assert tydzen("issue", "import", PROJECT / "examples" / "issues" / "2019-W22")[0] == 0
@@ -232,7 +289,7 @@ def test_a_rate_that_nobody_could_keep_is_refused_before_anybody_is_asked(tydzen
     for words in (("issue", "send", WEEK, "--rate", rate), ("demo", "--rate", rate)):
         code, out, err = tydzen(*words)
         assert (code, out) == (2, "")
-        assert f"--rate {float(rate):g} is not from 0 to 1,000,000: mails per second" in " ".join(err.split())
+        assert f"--rate {float(rate):.10g} is not from 0 to 1,000,000: mails per second" in " ".join(err.split())
     code, _, err = tydzen("mailing", "rate", run.mailing, "--", rate)
     assert code == 2
     assert "the slowest is 0.000001" in " ".join(err.split())
@@ -261,3 +318,40 @@ def test_the_time_at_which_a_letter_became_uncertain_is_told_as_a_person_reads_i
     shown = tydzen("mailing", "uncertain", run.mailing)[1]
     assert f" {at:%Y-%m-%d %H:%M:%S} " in shown
     assert listed["at"] not in shown
+
+
+@pytest.mark.parametrize(
+    ("state", "wants"), [(MailingState.CANCELLED, 5), (MailingState.PAUSED, 5), (MailingState.SENT, 0)]
+)
+def test_who_watches_what_they_send_is_told_by_the_exit_code_whether_it_was_sent(
+    tydzen, database, monkeypatch, state, wants
+):
+    with database.begin() as session:
+        save_publication(session)
+        save_issue(session, WEEK)
+    add_readers(database, 3, chains=("en",))
+
+    def meanwhile(_seconds):
+        with database.begin() as session:
+            (one,) = mailings.everyone(session)
+            mailings.move(session, one.id, state, now=MADE_AT)
+
+    monkeypatch.setattr(watching.time, "sleep", meanwhile)
+    code, out, err = tydzen("issue", "send", WEEK, "--yes", "--watch")
+
+    assert code == wants, err
+    assert state in out
+    why = f"issue {WEEK} was not sent to its end: mailing 1 is {state}; 0 readers were mailed"
+    assert (why in err) is (wants == 5)
+
+
+def test_a_week_with_blanks_around_it_is_that_week(tydzen, database):
+    run = mailing_of(tydzen, database, readers=1)
+    (one,) = run.gate(run.claim()).recipients
+    run.record(accepted(one))
+    answer = said(tydzen, "explain", run.addresses[0], f" {WEEK}\n")
+    assert answer == said(tydzen, "explain", run.addresses[0], WEEK)
+    assert (answer["issue"], answer["mailing"], answer["state"]) == (WEEK, run.mailing, "accepted")
+    code, _, err = tydzen("issue", "send", f" {WEEK}", "--yes")
+    assert code == Exit.CONFLICT
+    assert f"issue {WEEK} is mailing {run.mailing} already" in err

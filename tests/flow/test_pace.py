@@ -70,3 +70,36 @@ def test_a_tarpit_holds_up_nobody_else_on_a_worker_with_one_process(request, tmp
         found = audit(made, mailing)
         found.complain()
         assert found.states == {DeliveryState.ACCEPTED: 600}
+
+
+def sessions(made, since, until):
+    """Those in which the relay took a letter in that time."""
+    return {entry.session for entry in made.sink.entries() if since <= entry.at < until}
+
+
+@pytest.mark.slow
+def test_connections_of_a_relay_that_are_set_hold_on_every_worker_within_two_seconds_down_and_up(request, tmp_path):
+    letter, busy, look = 0.4, 0.5, 2.0  # what a letter takes, what a busy machine needs, and for how long is looked
+    rules = [Rule("DOT", delay=letter)]
+    with (
+        database_url(request, "sqlite", tmp_path) as url,
+        installed(tmp_path / "run", url, rules=rules, hide=frozenset({"CHUNKING"}), connections=4) as made,
+    ):
+        for _ in range(2):
+            made.start_worker(concurrency=1, batch_size=100)
+        made.fill(readers=1000)
+        mailing = made.send()
+        made.wait_for(lambda: len(sessions(made, time.time() - look, time.time())) == 8, 60)
+
+        for connections in (1, 3):
+            words = ("--relay", f"127.0.0.1:{made.sink.port}", "--connections", connections)
+            made.tydzen("pace", "set", *words)
+            # A letter that is under way then is waited for.
+            since = time.time() + 2 + letter + busy
+            time.sleep(since + look - time.time())
+            # All that are allowed are used, by both processes, and no other one.
+            assert len(sessions(made, since, since + look)) == 2 * connections
+
+        made.sink.set_rules()
+        made.wait_until_sent(mailing, 60)
+        audit(made, mailing).complain()

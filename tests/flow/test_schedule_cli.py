@@ -10,7 +10,7 @@ import pytest
 from service.delivery.slots import run_due_slots
 from service.domain.content import TextStatus
 from service.domain.weeks import Week
-from service.store import slots
+from service.store import mailings, slots
 from service.store.slots import SlotState
 from service.store.tables import audit
 from tests.factories import save_issue, save_publication, unapproved
@@ -242,3 +242,40 @@ def test_a_week_from_before_the_schedule_cannot_be_skipped(tydzen):
     assert code == 2
     assert "past" in err
     assert "2019-W22" in err
+
+
+@pytest.mark.parametrize(
+    ("before", "at", "after"),
+    [
+        # On Saturday: Sunday's slot becomes Monday's, which was five days ago for the same week.
+        (("Sun 09:00",), SLOT + dt.timedelta(days=5), ("Mon 09:00",)),
+        (("Mon 09:00",), SLOT - dt.timedelta(minutes=15), ("Mon 08:30",)),
+        (("Sun 18:00",), SLOT + dt.timedelta(days=5), ("Sun 18:00", "--week", "current")),
+        # Its slot has come, and nobody has looked yet.
+        (("Mon 09:00",), SLOT + dt.timedelta(seconds=5), ("Mon 08:30",)),
+    ],
+)
+def test_a_moved_slot_names_the_week_that_it_passes_over(tydzen, database, clock, before, at, after):
+    write(database, "2019-W22")
+    tydzen("schedule", "set", *before)
+    clock.set(at)
+    asked = answer(tydzen, "schedule", "set", *after, "--dry-run")
+    code, _, err = tydzen("schedule", "set", *after)
+    assert (code, asked["abandoned"]) == (0, ["2019-W22"])
+    assert "issue 2019-W22 was waiting at the old slot and will not go out by itself there" in err
+    tick(database, at + dt.timedelta(days=9))
+    with database.read() as session:
+        assert mailings.of_issue(session, "2019-W22") is None
+
+
+@pytest.mark.parametrize("why", ["its new slot is to come", "it is left out", "it was sent by hand"])
+def test_a_moved_slot_names_no_week_that_is_not_passed_over(tydzen, database, clock, why):
+    write(database, "2019-W22")
+    tydzen("schedule", "set", "Sun 09:00")
+    clock.set(SLOT + dt.timedelta(days=5))
+    if why == "it is left out":
+        tydzen("schedule", "skip", "2019-W22")
+    if why == "it was sent by hand":
+        tydzen("issue", "send", "2019-W22", "--yes")
+    moved = "Sun 12:00" if why == "its new slot is to come" else "Mon 09:00"
+    assert answer(tydzen, "schedule", "set", moved)["abandoned"] == []

@@ -151,7 +151,7 @@ def test_one_click_works_while_the_broker_is_away_and_the_goodbye_comes_later(ho
     finally:
         made.valkey.start()
     with made.database.begin() as session:
-        session.execute(sa.text("UPDATE notices SET due_at = 0 WHERE kind = 'goodbye'"))
+        session.execute(sa.text("UPDATE notices SET due_at = 0, rung_at = 0 WHERE kind = 'goodbye'"))
 
     def came():
         made.sweep()

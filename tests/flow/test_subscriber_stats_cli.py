@@ -13,6 +13,8 @@ from service.store import growth
 from tests.canary import assert_no_trace, canary
 from tests.factories import save_publication
 
+# A week that ends in their midst would be another one.
+pytestmark = pytest.mark.usefixtures("before_midnight")
 # What is said about wrong input is the same on both.
 ON_SQLITE = pytest.mark.parametrize("database", ["sqlite"], indirect=True)
 NOTHING = {"confirmed": 0, "added": 0, "lifted": 0, "changed": 0, "left": 0, "bounced": 0}

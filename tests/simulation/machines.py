@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,11 +29,12 @@ from service.mail.relay import Relay
 from service.mail.tls import Tls
 from service.pace.bucket import FOR_EVER
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import Database, DatabaseAwayError
+from service.store import Database
 from tests.conftest import KEYRING
 from tests.fakes import FakePace
 from tests.simulation import substitutes
 from tests.simulation.network import Network
+from tests.simulation.seen import SeenDatabase
 from tests.simulation.templates import TinyPress
 from tests.simulation.world import Killed, Process, World
 
@@ -46,11 +46,10 @@ STATIONERY = Stationery(
 class Site:
     """What all hosts share: database, broker, Valkey, network."""
 
-    def __init__(self, world: World, database: Database, network: Network, mailing: int) -> None:
+    def __init__(self, world: World, database: Database, network: Network) -> None:
         self.world = world
         self.database = database
         self.network = network
-        self.mailing = mailing
         self.database_away = False
         self.database_trouble = 0.0  # of a transaction: lost, or committed and not said so
         self.hint_loss = 0.0
@@ -66,6 +65,8 @@ class Site:
         self.counts: Counter[str] = Counter()
         self.pace = FakePace()
         self.lone: Lone | None = None
+        self.on_claim: Callable[[], None] = lambda: None  # whom it concerns that a batch has been claimed
+        self.planner_dies_at: int | None = None  # of the next that plans: at which named point
 
     # Hints
 
@@ -110,6 +111,8 @@ class Site:
 
     def point(self, name: str) -> None:
         """A process has come to a named point of `service.faults`."""
+        if name == "after-claim":
+            self.on_claim()
         process = self.world.current or self.lone
         if process is not None:
             process.come_to(name)
@@ -203,44 +206,6 @@ class Wall:
         return substitutes.now.wall()
 
 
-class SeenDatabase:
-    """The database as one process sees it: it may be away, lose a transaction, or not say that it was committed."""
-
-    def __init__(self, site: Site) -> None:
-        self._site = site
-        self.sealer = site.database.sealer
-        self.postgresql = False
-        self.losses = 0
-
-    @contextmanager
-    def begin(self) -> Iterator[Any]:
-        site = self._site
-        fate = ""
-        if site.database_away:
-            raise DatabaseAwayError("away")
-        if site.database_trouble and site.world.rng.random() < site.database_trouble:
-            fate = site.world.rng.choice(("lost", "unknown"))
-            site.counts[f"commits {fate}"] += 1
-        with site.database.begin() as session:
-            yield session
-            if fate == "lost":
-                raise DatabaseAwayError("lost before the commit")
-            if fate == "unknown":
-                session._after_commit.clear()
-        if fate == "unknown":
-            raise DatabaseAwayError("lost after the commit")
-
-    def close(self) -> None:
-        """Connections are not simulated."""
-
-    @contextmanager
-    def read(self) -> Iterator[Any]:
-        if self._site.database_away:
-            raise DatabaseAwayError("away")
-        with self._site.database.read() as session:
-            yield session
-
-
 class _EngineSweep(Sweep):
     """A sweep without the parts that find nothing here."""
 
@@ -299,6 +264,7 @@ class Worker:
         self.process.host = host
         self.process.come_to = self._come_to
         self.dies_at_point: int | None = None  # how many named points it still passes
+        self.stops_at_point: tuple[int, Callable[[Worker], None]] | None = None  # likewise, and who stops it then
         self.process.on_death.append(self._died)
         self.process.loop.network = site.network
         self.process.loop.offload_seconds = self._database_seconds
@@ -343,6 +309,11 @@ class Worker:
         return self.site.ring(job, int(ids[0]))
 
     def _come_to(self, where: str) -> None:
+        if self.stops_at_point is not None:
+            left, stop = self.stops_at_point
+            self.stops_at_point = (left - 1, stop) if left > 1 else None
+            if left == 1:
+                stop(self)
         if self.dies_at_point is not None:
             self.dies_at_point -= 1
             if self.dies_at_point <= 0:
@@ -353,7 +324,8 @@ class Worker:
     def take(self, job: str, number: int) -> None:
         """Begin a job; the loop turns until it is done."""
         if job == PLAN_MAILING:
-            self.host.plan(number)
+            dies_at, self.site.planner_dies_at = self.site.planner_dies_at, None
+            self.host.plan(number, dies_at=dies_at)
             return
         if job != SEND_BATCH:
             return  # notices are not simulated

@@ -1,4 +1,4 @@
-"""Many seeds in a few processes, and the table that sums them up."""
+"""Many seeds in a few processes, and the table that sums them up; then orders of events against the tables of states."""
 
 from __future__ import annotations
 
@@ -8,20 +8,25 @@ import multiprocessing
 import os
 import sys
 import time
+import traceback
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import structlog
 
 from tests.simulation import substitutes
-from tests.simulation.seed import PLANS, Result, simulate
+from tests.simulation.facts import Result
+from tests.simulation.mutants import MUTANTS, found_after
+from tests.simulation.orders import examine
+from tests.simulation.seed import PLANS, simulate
 from tests.simulation.templates import Shelf
 
 _SHARE = 50
+_STEPS = 50
 COLUMNS = (
     "workers", "crashes", "lone crashes", "power cuts", "wake-ups", "graceful stops", "hints lost", "hints twice",
-    "hints forged", "commits lost", "commits unknown", "database away", "pace away", "goodbyes", "sweeps", "letters",
-    "taken", "uncertain",
+    "hints forged", "commits lost", "commits unknown", "database away", "pace away", "goodbyes", "second mailings",
+    "corrections", "refused corrections", "cancelled and retried", "sweeps", "letters", "taken", "uncertain",
 )  # fmt: skip
 
 
@@ -69,14 +74,28 @@ def _share(seeds: range) -> tuple[Counter, list[tuple[int, list[str]]]]:
     return counts, failed
 
 
+def _orders(seed: int) -> tuple[int, str | None]:
+    """That many orders of events, which the number decides; what was wrong, and how to bring it about."""
+    try:
+        examine(_shelf, _SHARE, _STEPS, seed)
+    except Exception:  # whatever the engine or the oracle raised: `_all` tells it beside its number, and fails
+        return seed, traceback.format_exc()
+    return seed, None
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
     parser.add_argument("--seeds", type=int, default=100_000)
     parser.add_argument("--start", type=int, default=1)
+    parser.add_argument("--orders", type=int, default=5_000, help="orders of events that the tables are held against")
     parser.add_argument("--jobs", type=int, default=os.cpu_count())
     parser.add_argument("--seed", type=int, help="run this one alone and tell its story")
     parser.add_argument(
-        "--mutants", action="store_true", help="put errors into the engine, and tell when each is found"
+        "--mutants",
+        nargs="*",
+        choices=MUTANTS,
+        metavar="NAME",
+        help="put errors into the engine, all or those that are named, and tell when each is found",
     )
     asked = parser.parse_args()
     global _shelf  # noqa: PLW0603  # what the processes of the pool inherit
@@ -85,8 +104,8 @@ def main() -> int:
         _shelf = Shelf()
         if asked.seed is not None:
             return _one(asked.seed)
-        if asked.mutants:
-            return _mutants(min(asked.seeds, 2000))
+        if asked.mutants is not None:
+            return _mutants(asked.mutants or list(MUTANTS), min(asked.seeds, 2000))
         for plan in PLANS:
             for planned in (True, False):
                 _shelf.template(plan, planned=planned)
@@ -96,7 +115,8 @@ def main() -> int:
             range(first, min(first + _SHARE, asked.start + asked.seeds))
             for first in range(asked.start, asked.start + asked.seeds, _SHARE)
         ]
-        return _all(shares, asked.jobs)
+        orders = range(asked.start, asked.start + -(-asked.orders // _SHARE))
+        return _all(shares, orders, asked.jobs)
 
 
 def _one(seed: int) -> int:
@@ -110,11 +130,9 @@ def _one(seed: int) -> int:
     return bool(result.violations)
 
 
-def _mutants(most: int) -> int:
-    from tests.simulation.mutants import MUTANTS, found_after
-
+def _mutants(names: Sequence[str], most: int) -> int:
     missed = 0
-    for name in MUTANTS:
+    for name in names:
         found = found_after(name, _shelf, most)
         missed += found is None
         print(
@@ -123,7 +141,7 @@ def _mutants(most: int) -> int:
     return bool(missed)
 
 
-def _all(shares: list[range], jobs: int) -> int:
+def _all(shares: list[range], orders: range, jobs: int) -> int:
     counts: Counter = Counter()
     failed: list[tuple[int, list[str]]] = []
     began, shown = time.monotonic(), time.monotonic()
@@ -137,10 +155,14 @@ def _all(shares: list[range], jobs: int) -> int:
             if time.monotonic() - shown > 10:
                 shown = time.monotonic()
                 print(f"… {counts['seeds']} seeds, {len(failed)} failed", file=sys.stderr, flush=True)
+        disordered = [found for found in pool.imap_unordered(_orders, orders) if found[1] is not None]
     for name in ("seeds", *COLUMNS):
-        print(f"{name:16} {counts[name]:>12,}")
-    print(f"{'violations':16} {len(failed):>12,}")
-    print(f"{'seconds':16} {time.monotonic() - began:>12,.0f}")
+        print(f"{name:22} {counts[name]:>12,}")
+    print(f"{'violations':22} {len(failed):>12,}")
+    print(f"{'orders of events':22} {len(orders) * _SHARE:>12,}")
+    print(f"{'seconds':22} {time.monotonic() - began:>12,.0f}")
     for seed, _ in sorted(failed)[:20]:
         print(f"repeat with: python -m tests.simulation --seed {seed}")
-    return bool(failed)
+    for seed, words in disordered:
+        print(f"orders {seed}:\n{words}\nrepeat with: python -m tests.simulation --seeds 0 --orders 1 --start {seed}")
+    return bool(failed or disordered)

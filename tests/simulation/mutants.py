@@ -11,10 +11,11 @@ from unittest import mock
 
 import sqlalchemy as sa
 
+from service.delivery import dispatch
 from service.domain.replies import Phase, Reply, ReplyClass
 from service.mail import autopsy, conversation, journal, pen, transaction, wire
 from service.mail.autopsy import Fate, JournalContents, Verdict
-from service.store import gate, outcomes
+from service.store import corrections, gate, outcomes, renditions
 from service.store.tables import batches, mailings
 from tests.simulation.seed import simulate
 from tests.simulation.templates import Shelf
@@ -154,6 +155,38 @@ def dot_before_body_is_out() -> AbstractContextManager:
     return mock.patch.object(pen.Pen, "put_dot", put_dot)
 
 
+def correction_fences_nobody() -> AbstractContextManager:
+    """Who holds a batch while its mailing is paused, corrected and resumed goes on with what it has in memory."""
+    return mock.patch.object(corrections, "end_claims", _nothing)
+
+
+def old_edition_goes_on() -> AbstractContextManager:
+    """A batch stays of the edition that it was planned with, whatever was corrected since."""
+    return mock.patch.object(renditions, "newest_id", _nothing)
+
+
+def corrected_in_place() -> AbstractContextManager:
+    """A batch is of the corrected edition from now on, with those of its readers who got the one before."""
+
+    def renew(session, claim, rendition):
+        session.execute(batches.update().where(batches.c.id == claim.batch).values(rendition_id=rendition))
+
+    return mock.patch.object(corrections, "renew_batch", renew)
+
+
+def one_edition_for_all_issues() -> AbstractContextManager:
+    """What a worker has printed for a chain counts as that of any mailing."""
+
+    real = dispatch.Dispatcher._rendition
+
+    def by_chain(self, session, claim):
+        if claim.chain not in self._renditions:
+            self._renditions[claim.chain] = real(self, session, claim)
+        return self._renditions[claim.chain]
+
+    return mock.patch.object(dispatch.Dispatcher, "_rendition", by_chain)
+
+
 MUTANTS: Mapping[str, Callable[[], AbstractContextManager]] = {
     made.__name__: made
     for made in (
@@ -169,6 +202,10 @@ MUTANTS: Mapping[str, Callable[[], AbstractContextManager]] = {
         unknown_commits_stay,
         garbage_is_yes,
         dot_before_body_is_out,
+        correction_fences_nobody,
+        old_edition_goes_on,
+        corrected_in_place,
+        one_edition_for_all_issues,
     )
 }
 

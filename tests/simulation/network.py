@@ -100,9 +100,6 @@ class Link(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.closed
 
-    def writelines(self, parts: Any) -> None:
-        self.write(b"".join(parts))
-
     def write(self, data: bytes) -> None:
         if self.closed or not data:
             return

@@ -7,8 +7,11 @@ it, whether what the relay said of it could be understood, and whether that reac
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+
+from tests.simulation.whims import DATA_TROUBLE, DOT_TROUBLE, MAIL_TROUBLE, RCPT_TROUBLE, Whims
 
 if TYPE_CHECKING:
     from tests.simulation.network import Link
@@ -17,65 +20,7 @@ if TYPE_CHECKING:
 END_OF_LETTER = b"\r\nEnd.\r\n"
 _PATH = re.compile(rb"(?:FROM|TO):<([^>]*)>")
 _TO = re.compile(rb"^To: ([^\r]*)\r$", re.MULTILINE)
-_EDITION = re.compile(rb"^Edition: ([^\r]*)\r$", re.MULTILINE)
-
-_MAIL_TROUBLE = (
-    b"451 4.3.0 try later",
-    b"421 4.3.2 closing",
-    b"550 5.7.1 blocked",
-    b"530 5.7.0 authentication required",
-    b"drop",
-    b"reset",
-    b"hang",
-    b"garble",
-    b"slow",
-)
-_RCPT_TROUBLE = (
-    b"450 4.2.1 greylisted",
-    b"452 4.2.2 mailbox full",
-    b"550 5.1.1 user unknown",
-    b"550 5.7.1 blocked",
-    b"552 5.2.2 over quota",
-    b"421 4.7.0 too much",
-    b"535 5.7.8 your login has expired",
-    b"drop",
-    b"hang",
-    b"garble",
-    b"slow",
-)
-_DATA_TROUBLE = (
-    b"451 4.3.0 try later",
-    b"554 5.7.1 no",
-    b"421 4.3.2 closing",
-    b"drop",
-    b"hang",
-    b"slow",
-    b"late",
-    b"late",
-    b"late",
-)
-_DOT_TROUBLE = (
-    b"451 4.3.0 try later",
-    b"452 4.3.1 no room",
-    b"550 5.1.1 user unknown",
-    b"554 5.7.1 spam",
-    b"554 5.6.0 bad content",
-    b"421 4.3.2 closing",
-    b"drop",  # before anything was taken
-    b"taken, drop",
-    b"taken, reset",
-    b"taken, hang",
-    b"taken, garble",
-    b"taken, half",
-    b"taken, slow",
-    b"taken, late",
-    b"taken, slices",
-    b"taken, 221 what",
-    b"hang",
-    b"half",
-    b"lies",
-)
-
+_EDITION = re.compile(rb"^Subject: ([^\r]*)\r\nEdition: ([^\r]*)\r$", re.MULTILINE)
 
 _ENDLESS = b"250-\xff\xfe"
 
@@ -95,24 +40,9 @@ class Dot:
     said: bytes = b""
     answered_at: float | None = None  # the worker read all of what was said
     astray: bool = False  # a reply before this one's never ended, so each is taken for that to an earlier command
+    title: str = ""  # of the issue, as the letter's subject has it
     edition: str = ""
     lost: bool = False
-
-
-@dataclass
-class Whims:
-    """How likely the relay misbehaves, at each occasion, and how fast everything is."""
-
-    trouble: float = 0.0
-    at_dot: float = 0.0
-    refusal: float = 0.0  # of connections
-    full_buffer: float = 0.0
-    travel: float = 0.001
-    patience: float = 1.0  # seconds that count as slow
-    extensions: tuple[bytes, ...] = (b"PIPELINING", b"8BITMIME")
-    strict: bool = False
-    policy_storm: float = 0.0
-    login: float = 0.0  # how likely a session needs one from some letter on
 
 
 @dataclass
@@ -126,6 +56,8 @@ class Relay:
     voided: set[tuple[int, int]] = field(default_factory=set)  # delivery and link: written though nobody was named
     faults: list[str] = field(default_factory=list)  # things no client may ever do
     away: bool = False
+    unknown: set[str] = field(default_factory=set)  # addresses that it said it does not know
+    on_letter: Callable[[], None] = lambda: None  # whom each letter concerns that comes in whole
 
     def travel(self) -> float:
         return self.whims.travel * self.world.rng.uniform(0.5, 1.5)
@@ -141,7 +73,7 @@ class Relay:
         return None
 
     def whim(self, choices: tuple[bytes, ...]) -> bytes | None:
-        likely = self.whims.at_dot if choices is _DOT_TROUBLE else self.whims.trouble
+        likely = self.whims.at_dot if choices is DOT_TROUBLE else self.whims.trouble
         if likely and self.world.rng.random() < likely:
             return self.world.rng.choice(choices)
         return None
@@ -304,7 +236,7 @@ class SmtpSession:
             self._reply(b"503 5.5.1 nested")
             return
         sender = self._named = _PATH.search(line)[1]
-        if self._reply(b"250 2.1.0 ok", self._wants_login() or self.relay.whim(_MAIL_TROUBLE)):
+        if self._reply(b"250 2.1.0 ok", self._wants_login() or self.relay.whim(MAIL_TROUBLE)):
             self._sender = sender
 
     def _rcpt(self, line: bytes) -> None:
@@ -312,12 +244,18 @@ class SmtpSession:
             self._reply(b"503 5.5.1 MAIL first")
             return
         storm = self.relay.whims.policy_storm
-        whim = self.relay.whim(_RCPT_TROUBLE)
+        whim = self.relay.whim(RCPT_TROUBLE)
         if storm and self.world.rng.random() < storm:
             whim = b"550 5.7.1 blocked"
         whim = self._wants_login() or whim
+        recipient = _PATH.search(line)[1]
+        self._note_unknown(recipient.decode(), whim)
         if self._reply(b"250 2.1.5 ok", whim):
-            self._recipient = _PATH.search(line)[1]
+            self._recipient = recipient
+
+    def _note_unknown(self, recipient: str, whim: bytes | None) -> None:
+        if whim is not None and b" 5.1.1 " in whim:
+            self.relay.unknown.add(recipient)
 
     def _wants_login(self) -> bytes | None:
         """What is said in a session whose login is missing, or has run out at some moment."""
@@ -329,7 +267,7 @@ class SmtpSession:
         if self._recipient is None:
             self._reply(b"554 5.5.1 no valid recipients")
             return
-        if self._reply(b"354 go ahead", self.relay.whim(_DATA_TROUBLE)):
+        if self._reply(b"354 go ahead", self.relay.whim(DATA_TROUBLE)):
             self._in_data = True
 
     def _read_body(self) -> bool:
@@ -385,15 +323,17 @@ class SmtpSession:
         self._check(body, dot)
         if self._shadow:
             return
-        whim = self.relay.whim(_DOT_TROUBLE)
+        whim = self.relay.whim(DOT_TROUBLE)
+        self._note_unknown(dot.recipient, whim)
         self._decide(dot, whim)
+        self.relay.on_letter()
 
     def _check(self, body: bytes, dot: Dot) -> None:
         to = _TO.search(body)
         if not body.endswith(END_OF_LETTER) or to is None or to[1].decode() != dot.recipient:
             self.relay.faults.append(f"delivery {dot.delivery}: not the letter of its recipient, or not all of it")
             return
-        dot.edition = _EDITION.search(body)[1].decode()
+        dot.title, dot.edition = (found.decode() for found in _EDITION.search(body).groups())
 
     def _decide(self, dot: Dot, whim: bytes | None) -> None:
         if whim is None or whim.startswith(b"taken"):

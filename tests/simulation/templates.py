@@ -13,13 +13,15 @@ import sqlalchemy as sa
 from service.delivery import release
 from service.delivery.plan import Planner
 from service.domain.chains import Chain, edition_key
+from service.domain.content import Article, Issue, Text, TextStatus
 from service.domain.slots import MARKERS, Slot
 from service.domain.subscriber import SubscriberStatus
+from service.domain.weeks import Week
 from service.mail.segments import Rendition, compile_message
-from service.store import Database, Sealer, publication, schema, subscribers
+from service.store import Database, Sealer, issues, publication, schema, subscribers
 from service.store.tables import deliveries
 from tests.conftest import KEYRING
-from tests.factories import JOINED, MADE_AT, save_issue
+from tests.factories import JOINED, MADE_AT
 from tests.fakes import FakeBell
 from tests.simulation import substitutes
 from tests.simulation.shortcut import Straight
@@ -27,6 +29,7 @@ from tests.simulation.world import World
 from tests.unit.editorial.samples import publication as sample_publication
 
 WEEK = "2019-W22"
+TITLE = "issue"
 CHAINS = ("en", "be,ru,en", "ru,en")
 OTHER_CHAIN = "en,ru"  # of no reader at first: its edition is printed on the way
 
@@ -50,19 +53,26 @@ class Template:
     readers: dict[int, bytes]  # subscriber by delivery; empty where nothing is planned yet
 
 
+def titled_issue(week: str, title: str, status: TextStatus = TextStatus.APPROVED) -> Issue:
+    """An issue of one article with one text, whose title tells it from the issue of another week or before."""
+    text = Text("en", title, "A lead.", "A body.", status)
+    return Issue(Week.parse(week), (Article("alliances", "security", "en", texts={"en": text}),))
+
+
 class TinyPress:
     """Prints an edition that is short, and has all that a real one has besides length."""
 
     catalogues = None
 
     def printed(self, edition, *, mark="", text_only=False):
+        subject = mark + edition.articles[0].text.title
         head = (
             f"From: weekly@sender.example\r\nTo: {MARKERS[Slot.RECIPIENT]}\r\nDate: {MARKERS[Slot.DATE]}\r\n"
-            f"Message-ID: {MARKERS[Slot.MESSAGE_ID]}\r\nSubject: {mark}issue\r\nEdition: {edition_key(edition.chain, text_only=text_only)}\r\n\r\n"
+            f"Message-ID: {MARKERS[Slot.MESSAGE_ID]}\r\nSubject: {subject}\r\nEdition: {edition_key(edition.chain, text_only=text_only)}\r\n\r\n"
         )
         body = f"Dear reader,\r\n.a dot\r\nhttps://x.example/u/{MARKERS[Slot.UNSUBSCRIBE]}\r\nEnd.\r\n"
         rendition = Rendition(None, compile_message((head + body).encode()))
-        return _Rendered(f"{mark}issue", "<p>"), rendition
+        return _Rendered(subject, "<p>"), rendition
 
 
 @dataclass(frozen=True)
@@ -118,7 +128,7 @@ class Shelf:
         addresses = tuple(f"reader{number}@example.test" for number in range(plan.readers))
         with mock.patch.object(os, "urandom", chance.randbytes), self.database.begin() as session:
             publication.save(session, sample_publication(operators=("operator@example.org",)), MADE_AT)
-            save_issue(session, WEEK)
+            issues.save(session, titled_issue(WEEK, TITLE), MADE_AT)
             rows = [
                 subscribers.prepared(
                     session.sealer,

@@ -19,7 +19,7 @@ def test_what_cannot_be_read_is_dropped_and_the_next_hint_is_read(valkey, forged
     app.conf.update(celery_settings(valkey.url))
     read = []
     valkey.command("LPUSH", BULK, forged)
-    CeleryBell(app).ring(SEND_BATCH, 7)
+    assert CeleryBell(app).patient().ring(SEND_BATCH, 7)
     with (
         app.connection_for_read() as connection,
         Consumer(
@@ -37,7 +37,7 @@ def test_what_cannot_be_read_is_dropped_and_the_next_hint_is_read(valkey, forged
 def test_a_connection_is_of_use_after_few_words(valkey):
     """Each is a round trip, at every new connection: to a broker far away there must be some left for hints."""
     app = celery_application(Settings(redis_url=valkey.url))
-    CeleryBell(app).ring(SEND_BATCH, 7)
+    assert CeleryBell(app).patient().ring(SEND_BATCH, 7)
     valkey.command("CONFIG", "RESETSTAT")
     read = []
     with (

@@ -116,7 +116,8 @@ class Run:
             parts = {"resume": (self.bell,), "retry": (self.bell, check)}.get(verb, ())
             if verb in {"resume", "retry"}:
                 more.setdefault("proofs", Proofreader(PRESS, check))
-            return use_case(session, self.mailing, *parts, actor="test", now=self.now, **more)
+            done = use_case(session, self.mailing, *parts, actor="test", now=self.now, **more)
+        return done.again if verb == "retry" else done
 
     def change_reader(self, number, **values):
         with self.database.begin() as session:
@@ -223,7 +224,7 @@ class Time:
 
 def replaced_in_silence(database, monkeypatch):
     """As in a failover: the connections lie idle for a while, their server is gone, and another one answers."""
-    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.pooling.TRUSTED_SECONDS", 0.0)
     others = "pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
     with contextlib.closing(Database(str(database.url), database.sealer)) as killer, killer.begin() as session:
         session.execute(sa.text(f"SELECT {others} AND datname = current_database()"))  # our own words

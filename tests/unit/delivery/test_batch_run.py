@@ -11,10 +11,12 @@ import time
 
 import pytest
 import structlog
+from prometheus_client.parser import text_string_to_metric_families
 
 from service import faults
 from service.delivery import editions, progress
 from service.delivery.account import Account
+from service.delivery.exposition import exposition
 from service.delivery.limits import Limits
 from service.delivery.meter import Meter
 from service.delivery.offload import Offload
@@ -208,6 +210,15 @@ def test_a_failure_nobody_foresaw_leaves_no_letter_open(sqlite_database, tmp_pat
     assert run.state() == "sent"
 
 
+def leases_lost(worker):
+    """What is told of all workers to whoever watches, once this one has stored its sums."""
+    with worker.run.database.begin() as session:
+        worker.dispatcher.meter.store(session, worker.run.now, at_once=True)
+        families = text_string_to_metric_families(exposition(session).decode())
+        (found,) = (s.value for family in families for s in family.samples if s.name == "tydzen_leases_lost_total")
+    return found
+
+
 def test_a_lease_that_another_took_ends_the_run_and_nobody_is_mailed_twice(sqlite_database, tmp_path, sink):
     run = Run(sqlite_database, readers=400)
     worker = Worker(run, tmp_path, sink)
@@ -224,9 +235,12 @@ def test_a_lease_that_another_took_ends_the_run_and_nobody_is_mailed_twice(sqlit
     assert len(sink.entries()) < 400
     assert set(run.counts()) == {"accepted", "pending"}
     assert run.counts()["accepted"] == len(sink.entries())
+    assert leases_lost(worker) == 1
 
     sink.set_rules()
-    assert Worker(run, tmp_path, sink).send()
+    another = Worker(run, tmp_path, sink)
+    assert another.send()
+    assert leases_lost(another) == 1
     assert recipients(sink) == sorted(run.addresses)
 
 

@@ -46,6 +46,7 @@ def host(run, folder, sink, ahead, options=""):
         run.database = there
 
 
+@pytest.mark.usefixtures("before_midnight")
 @pytest.mark.parametrize("order", [(RIGHT, AHEAD), (AHEAD, RIGHT)], ids=["the-right-one-first", "the-wrong-one-first"])
 def test_two_hosts_whose_clocks_are_days_apart_share_the_cap_of_one_day(postgresql_database, tmp_path, sink, order):
     run = Run(postgresql_database, readers=50)

@@ -1,21 +1,24 @@
 """What an operator does: pause, resume, cancel, retry, rate."""
 
 import datetime as dt
+import threading
 
 import pytest
+import sqlalchemy as sa
 
 from service.delivery import control, recording, release, resolving
+from service.delivery.correcting import Proofreader
 from service.delivery.plan import Planner
 from service.domain.delivery import DeliveryState, RetryReason
 from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
 from service.domain.replies import Phase, ReplyClass
 from service.mail.letter import Outcome
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import mailings, providers, tables, uncertain
+from service.store import batches, gate, hindsight, interventions, mailings, providers, tables, uncertain
 from service.store.instants import stored
 from service.store.interventions import Again
 from tests.installation import miscounted
-from tests.unit.delivery.parts import Run, accepted, result
+from tests.unit.delivery.parts import PRESS, Run, accepted, result, wait_for_a_waiter
 
 
 def every_state(database):
@@ -216,6 +219,23 @@ def test_a_retry_that_has_yet_to_plan_asks_first_whether_the_issue_can_be_sent(d
     assert run.bell.heard(PLAN_MAILING) == [run.mailing]
 
 
+@pytest.mark.parametrize("planned", [0, 2], ids=["nothing is planned", "half is planned"])
+@pytest.mark.parametrize("which", [Again(provider="gmail"), Again(frozenset({RetryReason.CANCELLED}))])
+def test_a_retry_that_has_yet_to_plan_cannot_be_for_some_readers_only(database, planned, which):
+    run = Run(database, readers=4, planned=False)
+    stop_planning(run, after=planned)
+    before = run.counts()
+    run.bell.rung.clear()
+
+    with pytest.raises(ConflictError, match=r"is not planned yet.*retry it without --provider and --reason"):
+        run.control("retry", which=which)
+    told = {"proofs": Proofreader(PRESS, lambda *_: []), "now": run.now, "which": which}
+    with database.read() as session, pytest.raises(ConflictError, match="is not planned yet"):
+        control.foresee_retry(session, run.mailing, lambda *_: [], **told)
+
+    assert (run.state(), run.counts(), run.bell.rung) == ("cancelled", before, [])
+
+
 def stop_planning(run, *, after):
     """Plan so many slices of four, and cancel the mailing then."""
 
@@ -271,7 +291,10 @@ def test_what_is_sent_again_by_an_operator_days_later_is_put_off_as_any_letter_i
     if said is ReplyClass.UNCERTAIN:
         with database.begin() as session:
             found = uncertain.listed(session, run.mailing)
-            resolving.resolve(session, run.mailing, resolving.Verdict.RESEND, found, run.bell, actor="op", now=run.now)
+            resolving.resolve(
+                session, run.mailing, resolving.Verdict.RESEND, found, run.bell, proofs=Proofreader(PRESS, lambda *_: []),
+                actor="op", now=run.now,
+            )  # fmt: skip
     else:
         assert run.control("retry") == 1
 
@@ -290,3 +313,51 @@ def say(run, said):
     with run.database.begin() as session:
         recording.record(session, [outcome], now=run.now)
     run.give_back(claim)
+
+
+def gate_again(run, moved):
+    """A journal knows of another attempt at each of these letters, which the database has lost."""
+    with run.database.begin() as session:
+        batches.settle(
+            session,
+            sorted(hindsight.gate_again(session, dict.fromkeys(moved, 2), sender=run.sender, now_ms=stored(run.now))),
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "left"),
+    [
+        (lambda run, _: run.control("cancel"), {"attempting": 7, "skipped": 3}),
+        (gate_again, {"attempting": 10}),
+    ],
+    ids=["a cancel", "a journal that came late"],
+)
+def test_a_batch_that_is_made_while_a_change_of_many_waits_is_held_as_the_others_are(
+    postgresql_database, monkeypatch, change, left
+):
+    run = Run(postgresql_database, readers=10)
+    moved = [run.delivery_of(number).id for number in range(3)]
+    for number in range(3):
+        run.change_reader(number, chain="be,ru")
+    claim = run.claim()
+    ids = run.due(claim)
+    free, counted = [], interventions.recount
+
+    def recount(session, batch):
+        with run.database.begin() as other:
+            free.extend(other.execute(sa.select(tables.batches.c.id).with_for_update(skip_locked=True)).scalars())
+        counted(session, batch)
+
+    monkeypatch.setattr(interventions, "recount", recount)
+    monkeypatch.setattr(hindsight, "recount", recount)
+    thread = threading.Thread(target=change, args=(run, moved))
+    with run.database.begin() as session:
+        gate.pass_gate(session, claim, ids, sender=run.sender, lease_seconds=60, now_ms=stored(run.now))
+        thread.start()
+        wait_for_a_waiter(run.database)
+    thread.join(30)
+
+    assert len(run.batch_ids()) == 2
+    assert free == []
+    assert run.counts() == left
+    assert not miscounted(run.database, run.mailing)

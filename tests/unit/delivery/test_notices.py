@@ -210,7 +210,7 @@ def test_of_a_notice_that_is_settled_neither_reader_nor_hour_is_left_and_none_co
     stored = row(database, notice)
     assert READER.hex() not in repr(stored)
     assert repr(READER) not in repr(stored)
-    assert (stored.made_at % DAY_MS, stored.due_at % DAY_MS) == (0, 0)
+    assert (stored.made_at % DAY_MS, stored.due_at % DAY_MS, stored.rung_at) == (0, 0, 0)
     assert 0 <= int(NOW.timestamp() * 1000) - stored.made_at < DAY_MS
     assert told(database, kind, links) is None
     assert told(database, kind, links, about=b"b" * 16) is not None

@@ -10,7 +10,7 @@ from service.delivery.plan import Planner
 from service.domain.errors import NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import issues, locks, mailings, renditions, room, subscribers, suppressions, tables
+from service.store import hosts, issues, locks, mailings, renditions, room, subscribers, suppressions, tables
 from service.store.mailing_numbers import Waits
 from tests.factories import CHAINS, JOINED, MADE_AT, add_readers
 from tests.installation import miscounted
@@ -140,6 +140,48 @@ def test_planning_goes_on_where_a_dead_planner_stopped(database):
     assert planned(run) == chosen(run)
     assert run.counts() == {"pending": 40}
     assert not miscounted(database, run.mailing)
+
+
+def test_a_mailing_that_waits_before_it_is_planned_says_for_what_until_it_waits_no_more(database):
+    run = Run(database, readers=20, planned=False)
+
+    def reason():
+        with database.read() as session:
+            return mailings.get(session, run.mailing).reason
+
+    with database.begin() as session:
+        hosts.await_all(session, "a" * 32, {})
+    assert not run.planner().plan(run.mailing)
+    assert run.state() == "planning"
+    assert "aaaaaaaa (last seen" in reason()
+    with database.begin() as session:
+        hosts.go_on_without(session, "a" * 32)
+    with pytest.raises(DiesError):
+        dying_after(run, 1, slice_readers=5).plan(run.mailing)
+    # It is being planned now, and a status need not say that it waits.
+    assert (run.state(), reason()) == ("planning", None)
+    assert run.planner().plan(run.mailing)
+    assert (run.state(), reason()) == ("sending", None)
+
+
+def test_a_mailing_that_is_cancelled_while_it_waits_to_be_planned_keeps_the_reason_for_it(database):
+    run = Run(database, readers=1, planned=False)
+    with database.begin() as session:
+        hosts.await_all(session, "a" * 32, {})
+
+    class Cancelled(Planner):
+        def _plan(self, mailing, lock):
+            try:
+                return super()._plan(mailing, lock)
+            finally:
+                run.control("cancel")
+
+    made = run.planner()
+    assert not Cancelled(made.database, made.press, made.bell, made.clock, 0.0, 1000).plan(run.mailing)
+    with database.read() as session:
+        found = mailings.get(session, run.mailing)
+    assert found.state.value == "cancelled"
+    assert found.reason.startswith("cancelled by")
 
 
 def test_only_one_plans_at_a_time(database):

@@ -68,6 +68,20 @@ def test_sweeps_count_the_letters_of_what_is_being_sent_now_and_then(database):
     assert miscounted(database, run.mailing) == [batch]
 
 
+def test_a_cancelled_mailing_with_wrong_counts_comes_to_its_end(database):
+    run = Run(database, readers=3)
+    claim = run.claim()
+    gated = run.gate(claim, run.due(claim)[:2]).recipients
+    run.control("cancel")
+    run.record(*map(accepted, gated))
+    skewed(run, claim.batch, attempting=1)
+
+    tidy(run)
+
+    assert run.counts() == {"accepted": 2, "skipped": 1}
+    assert (run.state(), run.batch(claim.batch).open) == ("cancelled", False)
+
+
 def test_a_mailing_with_a_letter_under_way_is_not_sent(database):
     run = Run(database, readers=3)
     gated = run.gate(run.claim()).recipients

@@ -4,6 +4,7 @@ import datetime as dt
 import json
 import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -22,7 +23,19 @@ from service.domain.weeks import Week
 from service.mail import autopsy, journal
 from service.mail.host import boot_id, host_id
 from service.queue import ANSWER_SIGNUP, PLAN_MAILING, SEND_BATCH
-from service.store import confirmations, issues, locks, mailings, outcomes, signups, subscribers, tables, uncertain
+from service.store import (
+    batches,
+    confirmations,
+    issues,
+    locks,
+    mailings,
+    outcomes,
+    senders,
+    signups,
+    subscribers,
+    tables,
+    uncertain,
+)
 from service.store.outcomes import Result
 from tests.factories import MADE_AT
 from tests.installation import miscounted
@@ -172,6 +185,50 @@ def test_a_host_that_was_seen_is_not_away(world):
     world.age(seen_at=1)
     world.recovery.settle_journals()
     assert world.recovery.give_up_lost_hosts() == 0
+
+
+class Gone:
+    """Two senders of two hosts that have stayed away: the first that is looked at has the second batch."""
+
+    def __init__(self, database, tmp_path, clock):
+        self.run = Run(database, readers=2, batch_limit=1)
+        self.batches = self.run.batch_ids()
+        one, other = self.run.register(host="one"), self.run.register(host="other")
+        self.hosts = ["one", "other"] if one < other else ["other", "one"]
+        for sender, batch in zip(sorted((one, other)), reversed(self.batches), strict=True):
+            self.run.gate(self.run.claim(batch, sender=sender), sender=sender)
+        with database.begin() as session:
+            session.execute(tables.senders.update().values(seen_at=1))
+        self.recovery = Recovery(database, tmp_path, clock, 3600.0)
+
+
+@pytest.fixture
+def gone(postgresql_database, tmp_path, clock):
+    return Gone(postgresql_database, tmp_path, clock)
+
+
+def test_whoever_holds_batches_of_two_hosts_that_stay_away_waits_for_neither_for_ever(gone):
+    database, (first, second) = gone.run.database, gone.batches
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as session:
+            batches.hold(session, first)
+            lost = pool.submit(gone.recovery.give_up_lost_hosts)
+            wait_for_a_waiter(database)
+            batches.hold(session, second)
+        assert lost.result() == 2
+    assert gone.run.counts() == {"uncertain": 2}
+
+
+def test_a_host_that_comes_back_while_others_are_given_up_keeps_its_letters(gone):
+    database, (_, looked_at_first) = gone.run.database, gone.batches
+    with ThreadPoolExecutor(1) as pool:
+        with database.begin() as session:
+            batches.hold(session, looked_at_first)
+            lost = pool.submit(gone.recovery.give_up_lost_hosts)
+            wait_for_a_waiter(database)
+            senders.seen(session, gone.hosts[1])
+        assert lost.result() == 1
+    assert gone.run.counts() == {"uncertain": 1, "attempting": 1}
 
 
 def test_a_mailing_waits_for_a_host_that_is_away(world):

@@ -6,19 +6,25 @@ import contextlib
 import datetime as dt
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import pacing
+from service.delivery import breaking, pacing
 from service.delivery.limits import merged
+from service.delivery.recovery import Recovery
+from service.delivery.sweep import Sweep
 from service.domain.limits import INSTALLATION, Limit, midnight_after, relay_scope
-from service.store import breakers, limits, tables
+from service.pace.bucket import BURST_SECONDS, ValkeyPace
+from service.store import breakers, limits, locks, mailings, publication, tables
 from service.store.instants import loaded, stored
+from tests.factories import MADE_AT, OPERATORS
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
-from tests.unit.delivery.parts import Run
-from tests.unit.delivery.worker import Worker
+from tests.unit.delivery.parts import Run, books
+from tests.unit.delivery.worker import Clock, Worker
+from tests.unit.render import samples
 
 
 class Relays:
@@ -101,10 +107,107 @@ def test_a_relay_that_is_down_is_left_for_the_next_and_used_again_when_it_is_bac
     assert not miscounted(run.database, run.mailing)
 
 
+def test_a_relay_that_takes_nothing_for_five_seconds_is_passed_over_though_it_is_in_no_trouble(sqlite_database, relays):
+    run = Run(sqlite_database, readers=300)
+    first, second = relays.sinks
+    # It lets in, and falls silent at the first reader of each session: far from the five minutes that RCPT has.
+    first.set_rules(Rule("RCPT", then="hang"))
+    seen = {}
+
+    def look():
+        try:
+            wait_for(lambda: any(command.startswith("RCPT") for command in list(first.commands)))
+            began = time.monotonic()
+            wait_for(second.entries, seconds=30)
+            seen["after"] = time.monotonic() - began
+            # All but what the first one holds.
+            wait_for(lambda: len(second.entries()) >= 280)
+            seen["told"] = told(run, relays)
+        finally:
+            # What it holds is given back, and the worker comes to its end.
+            first.stop()
+
+    assert relays.worker(run).send(meanwhile=look)
+    assert seen["after"] > 4
+    assert seen["told"] is None
+    assert relays.taken() == [0, 300]
+    assert attempts(run) == 0
+    complete(run, relays)
+
+
 def told(run, relays, number=0):
     """What status says of a relay that is in trouble."""
     with run.database.read() as session:
         return breakers.every(session).get(relays.scope(number))
+
+
+def test_of_a_login_that_one_relay_refuses_operators_hear_once_a_day_though_another_takes_the_mail(
+    database, relays, tmp_path
+):
+    run = Run(database, readers=60, batch_limit=30)
+    with database.begin() as session:
+        publication.save(session, replace(samples.publication(), operators=OPERATORS), MADE_AT)
+    first, second = relays.sinks
+    # It was changed at that relay, and not here yet.
+    first.settings.users["weekly"] = "new"
+    urls = f"smtp://weekly:old@127.0.0.1:{first.port}?tls=none,smtp://127.0.0.1:{second.port}?tls=none"
+    for number in run.batch_ids():
+        assert Worker(run, tmp_path, first, urls=urls).send(number)
+    # The mailing is over within seconds, and nobody tells of the relay any more.
+    assert relays.taken() == [0, 60]
+    assert told(run, relays).kind == "auth"
+
+    later = breaking.RELAYS_DOWN + dt.timedelta(seconds=10)
+    assert swept(run, relays, tmp_path, dt.timedelta(0)) == []
+    problems = swept(run, relays, tmp_path, later)
+    assert len(problems) == len(OPERATORS)
+    assert problems[0].startswith(f"the relay 127.0.0.1:{first.port} has taken no mail since")
+    assert "535" in problems[0]
+    assert "weekly" not in problems[0]
+
+    # What nobody told of again is forgotten; the trouble begins anew with the next mailing.
+    assert told(run, relays) is None
+    for ahead in (2 * later, 3 * later):
+        tell(run, relays, 0, "auth", dt.datetime.now(dt.UTC) + ahead - later)
+        assert swept(run, relays, tmp_path, ahead) == problems
+    tomorrow = dt.timedelta(days=1) + later
+    tell(run, relays, 0, "auth", dt.datetime.now(dt.UTC) + tomorrow - later)
+    assert len(swept(run, relays, tmp_path, tomorrow)) == 2 * len(OPERATORS)
+
+
+@pytest.mark.parametrize("kinds", [["down"], ["auth", "auth"], []], ids=["one is down", "all of them", "well"])
+def test_of_other_trouble_of_one_relay_or_of_all_the_sweep_tells_nobody(sqlite_database, relays, tmp_path, kinds):
+    run = Run(sqlite_database, readers=1)
+    with sqlite_database.begin() as session:
+        publication.save(session, replace(samples.publication(), operators=OPERATORS), MADE_AT)
+    for number, kind in enumerate(kinds):
+        tell(run, relays, number, kind, dt.datetime.now(dt.UTC))
+    with sqlite_database.read() as session:
+        assert mailings.last_begun(session).id == run.mailing
+    # Where all are in trouble the worker tells, once, whose mailing waits.
+    assert swept(run, relays, tmp_path, dt.timedelta(hours=1)) == []
+
+
+def tell(run, relays, number, kind, now):
+    """A worker tells of trouble of that relay."""
+    with run.database.begin() as session:
+        until = now + dt.timedelta(seconds=60)
+        breakers.note_trouble(session, relays.scope(number), kind, "535 5.7.8 no", now=now, until=until)
+
+
+def swept(run, relays, data_dir, ahead):
+    """What operators have been told after a sweep so much later."""
+    clock = Clock()
+    clock.ahead = ahead
+    names = [f"127.0.0.1:{sink.port}" for sink in relays.sinks]
+    recovery = Recovery(run.database, data_dir, clock, 3600.0)
+    parts = (run.database, run.bell, lambda *_: [], clock, recovery, books(run.database, data_dir))
+    with run.database.begin() as session:
+        locks.release(session, "sweep")
+    assert Sweep(*parts, relays=lambda: names).run()
+    with run.database.read() as session:
+        rows = session.execute(sa.select(tables.notices.c.parameters).order_by(tables.notices.c.id)).scalars()
+        return [row["problem"] for row in rows]
 
 
 def attempts(run):
@@ -193,6 +296,99 @@ def test_with_weights_a_relay_that_is_limited_leaves_the_rest_to_the_other(sqlit
     complete(run, relays)
 
 
+class Counted:
+    """A pace that counts what is asked of Valkey."""
+
+    def __init__(self, pace):
+        self._pace = pace
+        self.calls = 0
+
+    def reserve_all(self, *asked):
+        self.calls += 1
+        return self._pace.reserve_all(*asked)
+
+    def at_hand(self, *asked):
+        return self._pace.at_hand(*asked)
+
+
+class TestRatesOfRelaysWithWeights:
+    """With buckets that fill."""
+
+    @pytest.fixture
+    def paced(self, relays, valkey):
+        pace = ValkeyPace(valkey.url)
+
+        def made(run, *options, **more):
+            worker = relays.worker(run, *options, **more)
+            worker.dispatcher.pace = Counted(pace)
+            return worker
+
+        yield made
+        pace.close()
+
+    @pytest.mark.parametrize("weight", [1, 0])
+    @pytest.mark.parametrize("rate", [0.5, 1, 3, 8])
+    def test_each_gets_what_its_rate_allows_and_the_other_the_rest(self, sqlite_database, relays, paced, rate, weight):
+        run = Run(sqlite_database, readers=120)
+        # On its two sessions the other takes 25 a second, and nearly always has no room.
+        relays.sinks[1].set_rules(Rule("DOT", delay=0.08))
+        worker = paced(run, f"&weight=1&rate={rate}", f"&weight={weight}")
+        began = time.monotonic()
+        assert worker.send()
+        seconds = time.monotonic() - began
+        limited, other = relays.taken()
+        assert 0.6 * rate * seconds - 1 <= limited <= rate * seconds + max(1, BURST_SECONDS * rate)
+        assert limited
+        assert other > 10 * seconds
+        assert worker.dispatcher.pace.calls < 2 + 15 * seconds
+        complete(run, relays)
+
+    def test_two_that_are_slow_both_get_what_their_rates_allow(self, sqlite_database, relays, paced):
+        run = Run(sqlite_database, readers=24)
+        worker = paced(run, "&weight=1&rate=1", "&weight=1&rate=4")
+        began = time.monotonic()
+        assert worker.send()
+        seconds = time.monotonic() - began
+        first, second = relays.taken()
+        assert 0.6 * seconds - 1 <= first <= seconds + 1
+        assert 0.6 * 4 * seconds - 1 <= second <= 4 * seconds + 2
+        assert worker.dispatcher.pace.calls < 2 + 15 * seconds
+        complete(run, relays)
+
+    @pytest.mark.usefixtures("before_midnight")
+    def test_beside_one_whose_day_is_spent_replies_are_recorded_and_a_new_rate_holds_at_once(
+        self, sqlite_database, relays, paced
+    ):
+        run = Run(sqlite_database, readers=40, batch_limit=20)
+        worker = paced(run, "&weight=1&rate=0.02", "&weight=1&per_day=5", follow=10.0)
+        seen = {}
+
+        def set_rate():
+            wait_for(lambda: run.counts().get("accepted") == 5)
+            # Longer than a run must have waited for another batch to be taken up beside it.
+            time.sleep(3)
+            with run.database.begin() as session:
+                now = time.time() * 1000
+                seen["leases"] = [row.lease_until > now for row in session.execute(sa.select(tables.batches))]
+                seen["calls"] = worker.dispatcher.pace.calls
+                limits.save(session, relays.scope(0), Limit(rate=1000.0), now_ms=0)
+            began = time.monotonic()
+            try:
+                wait_for(lambda: relays.taken()[0] > 0, seconds=10)
+                seen["late"] = time.monotonic() - began
+            finally:
+                worker.stop = "late" not in seen
+
+        assert worker.send(meanwhile=set_rate)
+        # What limits every letter is no time for another batch.
+        assert sorted(seen["leases"]) == [False, True]
+        assert seen["calls"] < 5
+        assert seen["late"] < 2
+        assert relays.taken() == [35, 5]
+        complete(run, relays)
+
+
+@pytest.mark.usefixtures("before_midnight")
 def test_a_relay_whose_day_is_spent_leaves_the_rest_to_the_next(database, relays):
     run = Run(database, readers=120)
     assert relays.worker(run, "&per_day=50", "").send()
@@ -200,6 +396,7 @@ def test_a_relay_whose_day_is_spent_leaves_the_rest_to_the_next(database, relays
     complete(run, relays)
 
 
+@pytest.mark.usefixtures("before_midnight")
 class TestSpentDays:
     """With caps alone: what is left waits for the next day."""
 
@@ -258,6 +455,7 @@ class TestSpentDays:
         assert counted[relays.scope(0)] == 20
 
 
+@pytest.mark.usefixtures("before_midnight")
 def test_two_workers_together_never_exceed_a_cap(database, relays):
     run = Run(database, readers=300, batch_limit=30)
 
@@ -287,6 +485,7 @@ def test_what_is_set_stands_over_the_settings_and_zero_lifts_them():
     }
 
 
+@pytest.mark.usefixtures("before_midnight")
 def test_status_says_whose_day_is_spent_and_a_raised_cap_lets_the_rest_go(sqlite_database, relays):
     run = Run(sqlite_database, readers=40)
     worker = relays.worker(run, "&per_day=10", "&per_day=10")

@@ -1,18 +1,25 @@
 """One mailing per issue, however many ask."""
 
+import contextlib
 import datetime as dt
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from service.clock import SystemClock
 from service.delivery import release
+from service.delivery.plan import Planner
 from service.domain.errors import CheckFailedError, ConfigurationError, ConflictError, InvalidInputError, NotFoundError
 from service.domain.weeks import Week
+from service.editorial.approving import approve_issue
+from service.editorial.importing import import_issue
 from service.queue import PLAN_MAILING, SEND_NOTICE
-from service.store import issues, mailings, publication
-from tests.factories import MADE_AT, OPERATORS, save_publication
+from service.store import issues, mailings, publication, renditions
+from tests.factories import MADE_AT, OPERATORS, add_readers, save_publication, unapproved
 from tests.fakes import FakeBell
-from tests.unit.delivery.parts import NOW, WEEK
+from tests.unit.delivery.parts import NOW, PRESS, WEEK
 from tests.unit.render import samples
 
 
@@ -26,22 +33,24 @@ def content(database):
 
 def send(database, bell, week=WEEK, check=lambda *_: [], **more):
     with database.begin() as session:
-        return release.send(session, week, bell, check, actor="test", now=NOW, **more)
+        return release.send(session, week, bell, check, **{"actor": "test", "now": NOW, **more})
 
 
 def test_of_twenty_that_send_at_once_one_makes_the_mailing_and_the_others_are_told_which(content):
     start = threading.Barrier(20)
     bell = FakeBell()
-    made, refused = [], []
+    made, won, refused = [], [], []
 
-    def ask():
+    def ask(actor, now):
         start.wait()
         try:
-            made.append(send(content, bell))
+            made.append(send(content, bell, actor=actor, now=now))
+            won.append(f"(planning, asked for by {actor} on {now:%Y-%m-%d %H:%M} UTC)")
         except ConflictError as error:
             refused.append(str(error))
 
-    threads = [threading.Thread(target=ask) for _ in range(20)]
+    asked = [(f"editor {number}", NOW + dt.timedelta(minutes=number)) for number in range(20)]
+    threads = [threading.Thread(target=ask, args=who) for who in asked]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -49,10 +58,19 @@ def test_of_twenty_that_send_at_once_one_makes_the_mailing_and_the_others_are_to
 
     assert len(made) == 1
     assert len(refused) == 19
-    assert all(f"mailing {made[0]} " in words for words in refused)
+    # The losers are told who won, and when that was.
+    assert all(f"mailing {made[0]} already {won[0]}; see" in words for words in refused)
     with content.read() as session:
         assert len(mailings.everyone(session)) == 1
     assert bell.heard(PLAN_MAILING) == made
+
+
+def test_a_week_is_kept_as_it_is_written_everywhere_and_its_issue_is_sent_once(content):
+    made = send(content, FakeBell(), week=f" {WEEK}\n")
+    with content.read() as session:
+        assert mailings.get(session, made).week == WEEK
+    with pytest.raises(ConflictError, match=f"issue {WEEK} is mailing {made} already"):
+        send(content, FakeBell(), week=f"{WEEK} ")
 
 
 def test_what_blocks_is_said_and_nothing_is_made(content):
@@ -133,3 +151,77 @@ def test_a_mailing_that_cannot_be_checked_stays_scheduled_and_keeps_no_other_wai
     assert len(bell.heard(SEND_NOTICE)) == len(OPERATORS)
     mended = True
     assert swept() == [("planning", None), ("planning", None)]
+
+
+SLUGS = ("alliances", "credits")
+
+
+def written(folder, week, word, status):
+    """The folder of an issue of two articles, each with that word in its text."""
+    folder.mkdir(exist_ok=True)
+    articles = [f'[[articles]]\nslug = "{slug}"\nsection = "security"\nsource = "en"\n' for slug in SLUGS]
+    (folder / "issue.toml").write_text(f'week = "{week}"\n' + "".join(articles), "utf-8")
+    for slug in SLUGS:
+        words = f"---\ntitle: A title\nlead: A lead.\nstatus: {status}\n---\n\nThis is the {word} text of {slug}.\n"
+        (folder / f"{slug}.en.md").write_text(words, "utf-8")
+    return folder
+
+
+@pytest.mark.parametrize("status", ["approved", "ready"])
+def test_an_issue_that_is_changed_while_it_is_sent_goes_out_whole_as_it_was_or_as_it_is(database, tmp_path, status):
+    with database.begin() as session:
+        save_publication(session)
+    add_readers(database, 2, chains=("en",))
+    found = []
+    for number in range(8):
+        week = f"2019-W{20 + number}"
+        folder = written(tmp_path / week, week, "oldword", "approved")
+        with database.begin() as session:
+            import_issue(session, folder, actor="test", now=NOW)
+        written(folder, week, "newword", status)
+        # Either has the better start in turn, by a little more each time.
+        found.append(raced(database, folder, week, ahead=(-1) ** number * 0.002 * (number // 2)))
+    for refused, content in found:
+        # Whoever edits too late is told so, and what is sent is all of one text: in HTML and as text, by article.
+        assert not refused or "is just being planned" in refused or "is being sent" in refused
+        sent, other = (b"oldword", b"newword") if refused else (b"newword", b"oldword")
+        assert content.count(sent) >= 2 * len(SLUGS)
+        assert content.count(other) == 0
+
+
+def raced(database, folder, week, *, ahead):
+    """An import, and an approval, race a send and the planning; why the former was refused, and what is mailed."""
+    start = threading.Barrier(2)
+
+    def edit():
+        start.wait()
+        time.sleep(max(0.0, -ahead))
+        try:
+            with database.begin() as session:
+                import_issue(session, folder, actor="editor", now=NOW)
+        except ConflictError as error:
+            return str(error)
+        # Of ready texts nothing can be sent before; of approved ones it may be, and then there is nothing to approve.
+        with contextlib.suppress(ConflictError), database.begin() as session:
+            approve_issue(session, Week.parse(week), language=None, actor="editor", now=NOW)
+        return ""
+
+    def ask():
+        start.wait()
+        time.sleep(max(0.0, ahead))
+        while True:
+            try:
+                made = send(database, bell, week, check=unapproved)
+            except CheckFailedError:
+                time.sleep(0.001)  # imported, and not approved yet
+                continue
+            assert Planner(database, PRESS, bell, SystemClock(), 0.0, batch_limit=1000).plan(made)
+            return made
+
+    bell = FakeBell()
+    with ThreadPoolExecutor(2) as pool:
+        editing, sending = pool.submit(edit), pool.submit(ask)
+        refused, mailing = editing.result(60), sending.result(60)
+    with database.read() as session:
+        (rendition,) = renditions.ids(session, mailing).values()
+        return refused, renditions.get(session, rendition).content

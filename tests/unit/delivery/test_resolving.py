@@ -7,22 +7,26 @@ import pytest
 import sqlalchemy as sa
 
 from service.delivery import progress, recording, resolving
+from service.delivery.correcting import Proofreader
 from service.delivery.recovery import Recovery
 from service.delivery.resolving import Verdict
 from service.delivery.sweep import Sweep
-from service.domain.errors import ConflictError, InvalidInputError, NotFoundError
+from service.domain.content import TextStatus
+from service.domain.errors import CheckFailedError, ConflictError, InvalidInputError, NotFoundError
 from service.domain.maillog import Fate, Finding
 from service.domain.replies import Phase, ReplyClass
 from service.domain.subscriber import SubscriberStatus, public_id
 from service.domain.tokens import DeliverySigner
 from service.mail.letter import Outcome
 from service.queue import SEND_BATCH
-from service.store import audit, hosts, lost_issues, mailings, subscribers, uncertain
+from service.store import audit, hosts, interventions, lost_issues, mailings, renditions, subscribers, uncertain
 from service.store.engine_tables import bounces
 from service.store.instants import stored
 from tests.conftest import KEYRING
+from tests.factories import JOINED
 from tests.installation import miscounted
-from tests.unit.delivery.parts import Run, accepted, books
+from tests.unit.delivery.parts import PRESS, Run, accepted, books
+from tests.unit.delivery.test_correcting import correct
 
 IDS = DeliverySigner(KEYRING)
 
@@ -30,10 +34,11 @@ IDS = DeliverySigner(KEYRING)
 class World:
     """A mailing whose letters are accepted but for the first few, which are uncertain."""
 
-    def __init__(self, database, doubtful=3, readers=6):
+    def __init__(self, database, doubtful=3, readers=6, unsent=0):
         self.run = Run(database, readers=readers)
         self.claim = self.run.claim()
-        self.gated = self.run.gate(self.claim).recipients
+        waiting = self.run.due(self.claim)
+        self.gated = self.run.gate(self.claim, waiting[: readers - unsent]).recipients
         self.lose(self.gated[:doubtful])
         self.run.record(*map(accepted, self.gated[doubtful:]))
         self.run.give_back(self.claim)
@@ -63,8 +68,9 @@ class World:
         chosen = self.listed() if which is None else which
         with self.run.database.begin() as session:
             return resolving.resolve(
-                session, self.run.mailing, verdict, chosen, self.run.bell, actor="test", now=self.run.now
-            )
+                session, self.run.mailing, verdict, chosen, self.run.bell, proofs=Proofreader(PRESS, lambda *_: []),
+                actor="test", now=self.run.now,
+            )  # fmt: skip
 
     def by_log(self, findings):
         by_delivery = {self.gated[number].delivery: finding for number, finding in findings.items()}
@@ -98,6 +104,21 @@ def test_each_is_listed_with_its_evidence(world):
     assert (first.attempt, first.times, first.batch, first.chain) == (1, 1, world.claim.batch, "en")
     assert (first.relay, first.host, first.phase) == ("mx:25", "this-host", "dot")
     assert (first.read, first.at) == ("the connection broke", world.run.now)
+
+
+def test_whose_reader_was_forgotten_stays_uncertain_as_nothing_reaches_them(world):
+    gone, *others = world.listed()
+    with world.run.database.begin() as session:
+        subscribers.erase(session, gone.subscriber, week=JOINED)
+    assert world.resend_by_policy() == len(others)
+    assert [one.delivery for one in world.listed()] == [gone.delivery]
+    claim, gated = world.gate_again()
+    world.run.record(*map(accepted, gated))
+    world.run.give_back(claim)
+    world.tidy()
+    assert world.resolve(Verdict.RESEND) == 0
+    assert world.run.state() == "sent"
+    assert world.resolve(Verdict.ACCEPTED) == 1
 
 
 def test_a_resend_makes_a_mailing_that_was_sent_go_on_and_rings_for_it(world):
@@ -157,14 +178,111 @@ def test_a_word_about_an_earlier_attempt_changes_nothing(world):
     assert [one.times for one in world.listed()] == [2, 2, 2]
 
 
-def test_a_cancelled_mailing_sends_nothing_again_but_may_be_put_right(database):
-    world = World(database)
-    with database.begin() as session:
+def cancel(world):
+    with world.run.database.begin() as session:
         session.execute(sa.text("UPDATE mailings SET state = 'sending'"))
     world.run.control("cancel")
-    with pytest.raises(ConflictError, match="it cannot resend"):
-        world.resolve(Verdict.RESEND)
+
+
+def test_a_cancelled_mailing_is_put_right_and_stays_cancelled(world):
+    cancel(world)
+    stale = world.listed()
     assert world.resolve(Verdict.ACCEPTED) == 3
+    assert world.resolve(Verdict.RESEND, stale) == 0
+    assert (world.run.state(), world.run.counts()) == ("cancelled", {"accepted": 6})
+
+
+def test_of_a_cancelled_mailing_the_letters_that_are_named_are_sent_again_as_the_issue_is_now(database):
+    world = World(database, readers=9, unsent=3)
+    run = world.run
+    cancel(world)
+    late = world.gated[-1]
+    with database.begin() as session:
+        # One that was under way at the cancel came back since.
+        session.execute(sa.text("UPDATE deliveries SET state = 3 WHERE id = :id"), {"id": late.delivery})
+        interventions.recount(session, world.claim.batch)
+    correct(run)
+    run.bell.rung.clear()
+
+    assert world.resolve(Verdict.RESEND, world.listed()[:1]) == 1
+
+    assert run.state() == "sending"
+    assert run.counts() == {"pending": 1, "accepted": 2, "uncertain": 2, "skipped": 4}
+    assert not miscounted(database, run.mailing)
+    assert run.bell.heard(SEND_BATCH) == [world.claim.batch]
+    with database.read() as session:
+        assert [one.revision for one in renditions.newest(session, run.mailing).values()] == [2]
+    claim, gated = world.gate_again()
+    assert [one.delivery for one in gated] == [world.gated[0].delivery]
+    run.record(*map(accepted, gated))
+    run.give_back(claim)
+    world.tidy()
+    assert (run.state(), run.counts()) == ("sent", {"accepted": 3, "uncertain": 2, "skipped": 4})
+    # Whoever wants the rest says so.
+    assert run.control("retry") == 4
+
+
+def test_a_letter_of_a_cancelled_mailing_is_not_sent_again_with_what_nobody_approved(world):
+    cancel(world)
+    correct(world.run, status=TextStatus.READY)
+    with pytest.raises(CheckFailedError, match="not approved"):
+        world.resolve(Verdict.RESEND)
+    assert (world.run.state(), world.run.counts()) == ("cancelled", {"accepted": 3, "uncertain": 3})
+
+
+def sent_but_for_the_cancelled(database):
+    """A mailing that was cancelled, of which one uncertain letter was sent again after all."""
+    world = World(database, readers=9, unsent=3)
+    cancel(world)
+    assert world.resolve(Verdict.RESEND, world.listed()[:1]) == 1
+    claim, gated = world.gate_again()
+    world.run.record(*map(accepted, gated))
+    world.run.give_back(claim)
+    world.tidy()
+    assert (world.run.state(), world.run.counts()) == ("sent", {"accepted": 4, "uncertain": 2, "skipped": 3})
+    return world
+
+
+def newest_revisions(world):
+    with world.run.database.read() as session:
+        return [one.revision for one in renditions.newest(session, world.run.mailing).values()]
+
+
+def test_whom_a_cancel_left_out_gets_the_issue_as_it_is_though_others_were_sent_theirs_meanwhile(database):
+    world = sent_but_for_the_cancelled(database)
+    correct(world.run)
+    assert world.run.control("retry") == 3
+    assert newest_revisions(world) == [2]
+
+
+def test_whom_a_cancel_left_out_gets_nothing_that_nobody_approved(database):
+    world = sent_but_for_the_cancelled(database)
+    correct(world.run, status=TextStatus.READY)
+    with pytest.raises(CheckFailedError, match="not approved"):
+        world.run.control("retry")
+    with pytest.raises(CheckFailedError, match="not approved"):
+        world.resolve(Verdict.RESEND)
+    assert (world.run.state(), world.run.counts()) == ("sent", {"accepted": 4, "uncertain": 2, "skipped": 3})
+    assert newest_revisions(world) == [1]
+
+
+def test_while_letters_of_a_cancelled_mailing_are_under_way_none_of_it_is_sent_again(database):
+    world = World(database, readers=9, unsent=3)
+    cancel(world)
+    with database.begin() as session:
+        session.execute(sa.text("UPDATE deliveries SET state = 1 WHERE id = :id"), {"id": world.gated[-1].delivery})
+        interventions.recount(session, world.claim.batch)
+    before = world.run.counts()
+    assert before["attempting"] == 1
+    with pytest.raises(ConflictError, match=r"are under way \(1\), as they were when it was cancelled"):
+        world.resolve(Verdict.RESEND)
+    assert (world.run.state(), world.run.counts()) == ("cancelled", before)
+
+
+def test_a_log_takes_no_cancelled_mailing_up(world):
+    cancel(world)
+    refused = Finding(Fate.REFUSED, code=451, reply_class=ReplyClass.TRANSIENT)
+    assert world.by_log({0: refused}).deferred == 1
     assert world.run.state() == "cancelled"
 
 

@@ -5,17 +5,20 @@ import datetime as dt
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import progress, retention
+from service.delivery import control, progress, retention
 from service.delivery.recovery import Recovery
 from service.delivery.sweep import Sweep
 from service.domain.chains import Chain
 from service.domain.delivery import DeliveryState
+from service.domain.errors import ConflictError
+from service.domain.mailing import MailingState
 from service.domain.subscriber import RequestPurpose, SubscriberStatus
 from service.domain.weeks import Week
-from service.store import confirmations, ledger, notices, requests, subscribers, tables
+from service.store import confirmations, interventions, ledger, mailings, notices, requests, subscribers, tables
 from service.store.engine_tables import bounces
 from service.store.instants import stored
 from tests.unit.delivery.parts import Run, accepted, books, result
+from tests.unit.delivery.test_interventions import stop_planning
 
 
 @pytest.fixture
@@ -249,3 +252,55 @@ def test_the_chosen_audience_of_a_mailing_is_forgotten_with_it(run):
     retention.run(run.database, now=later(run, days=31))
     with run.database.read() as session:
         assert session.execute(sa.select(tables.mailing_audience)).all() == []
+
+
+def half_planned(run):
+    stop_planning(run, after=2)
+
+
+def unplanned(run):
+    run.control("cancel")
+
+
+@pytest.mark.parametrize("cancelled", [unplanned, half_planned])
+def test_a_mailing_whose_chosen_audience_was_forgotten_before_it_was_planned_cannot_be_retried(database, cancelled):
+    run = Run(database, readers=4, planned=False)
+    with database.begin() as session:
+        chosen = [subscribers.find(session, address).id for address in run.addresses]
+        session.execute(tables.mailings.update().values(audience="file"))
+        mailings.add_audience(session, run.mailing, chosen)
+    cancelled(run)
+    with database.read() as session:
+        state = control.after_retry(session, run.mailing, lambda *_: [], now=run.now)
+    assert state is MailingState.PLANNING
+    before = run.counts()
+    retention.run(database, now=later(run, days=31))
+
+    with pytest.raises(
+        ConflictError, match=r"whom it was for was forgotten.*send its articles in the issue of another"
+    ):
+        run.control("retry")
+    with database.read() as session, pytest.raises(ConflictError, match="was forgotten"):
+        control.after_retry(session, run.mailing, lambda *_: [], now=run.now)
+
+    assert (run.state(), run.counts()) == ("cancelled", before)
+
+
+def test_letters_whose_readers_were_forgotten_are_not_tried_again(database):
+    run = Run(database, readers=4)
+    claim = run.claim()
+    gated = run.gate(claim).recipients
+    run.record(*map(accepted, gated[:2]), *(result(one, DeliveryState.EXPIRED) for one in gated[2:]))
+    run.give_back(claim)
+    with database.begin() as session:
+        progress.finish(session, run.mailing, now=run.now)
+
+    def retryable():
+        with database.read() as session:
+            return interventions.retryable(session, run.mailing)
+
+    assert retryable() == 2
+    retention.run(database, now=later(run, days=31))
+
+    assert retryable() == run.control("retry") == 0
+    assert (run.state(), run.counts()) == ("sent", {"accepted": 2, "expired": 2})

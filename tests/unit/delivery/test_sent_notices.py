@@ -15,13 +15,14 @@ from service.delivery.recovery import Recovery
 from service.domain.chains import Chain
 from service.domain.content import TextStatus
 from service.domain.delivery import DeliveryState
+from service.domain.keys import Keyring
 from service.domain.mailing import MailingState
 from service.domain.signup import NEWEST_ISSUE, WELCOME
 from service.domain.subscriber import SubscriberStatus
 from service.domain.tokens import DeliverySigner
 from service.mail import autopsy
 from service.mail.autopsy import Fate
-from service.store import DatabaseAwayError, mailings, subscribers
+from service.store import DatabaseAwayError, Sealer, mailings, subscribers
 from service.store import notices as store
 from service.store.instants import stored
 from service.store.tables import notices as table
@@ -107,6 +108,59 @@ def test_a_deferred_notice_goes_out_later_with_the_same_ids(database, post, sink
     first, second = sink.entries()
     assert (first.message_id, first.mail_from) == (second.message_id, second.mail_from)
     assert row(database, notice).attempts == 2
+
+
+def sealed_anew(database, notice, seal):
+    """Its address, as `seal` makes it of the id and the octets that are there."""
+    stored = row(database, notice)
+    with database.begin() as session:
+        session.execute(table.update().where(table.c.id == notice).values(sealed=seal(stored.seal_id, stored.sealed)))
+
+
+def under_a_new_key(seal_id, _sealed):
+    return Sealer(Keyring({**KEYRING.secrets, 2: bytes(range(1, 33))})).seal(seal_id, ADDRESS)
+
+
+def damaged(_seal_id, sealed):
+    return sealed[:-1] + bytes((sealed[-1] ^ 1,))
+
+
+def test_a_notice_whose_key_is_missing_waits_for_it_by_itself(database, post, sink, clock, tmp_path):
+    waiting, other = made(database), made(database, once="another")
+    sealed_anew(database, waiting, under_a_new_key)
+
+    for _ in range(3):
+        assert not post.send(waiting)
+        found = row(database, waiting)
+        assert DeliveryState(found.state) is DeliveryState.DEFERRED
+        assert (found.attempts, found.reason) == (0, "its key is not in the keyring")
+        clock.advance(minutes=5)
+        with database.begin() as session:
+            assert waiting in store.due(session, clock.now())
+    assert post.send(other)
+    assert len(sink.entries()) == 1
+    # All by one journal: each is a megabyte.
+    assert len(list((tmp_path / "journals").iterdir())) == 1
+
+    clock.advance(hours=48)
+    assert not post.send(waiting)
+    assert state(database, waiting) is DeliveryState.EXPIRED
+    assert row(database, waiting).sealed == b""
+
+
+def test_a_notice_whose_address_is_damaged_is_refused_at_once(database, post, sink, tmp_path):
+    notice, other = made(database), made(database, once="another")
+    sealed_anew(database, notice, damaged)
+
+    assert not post.send(notice)
+
+    found = row(database, notice)
+    assert DeliveryState(found.state) is DeliveryState.REFUSED
+    assert (found.attempts, found.sealed) == (0, b"")
+    assert found.reason.startswith("content: a sealed address does not open")
+    assert post.send(other)
+    assert len(sink.entries()) == 1
+    assert len(list((tmp_path / "journals").iterdir())) == 1
 
 
 def test_a_notice_is_given_up_after_two_days(database, post, sink, clock):

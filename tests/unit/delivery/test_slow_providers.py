@@ -1,4 +1,4 @@
-"""A domain that takes its time: all others are finished meanwhile, in one process as well."""
+"""A domain, or a mailing, that takes its time: all others are finished meanwhile, in one process as well."""
 
 from __future__ import annotations
 
@@ -9,17 +9,20 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import progress
+from service.delivery import progress, release
 from service.delivery.recovery import Recovery
 from service.domain.limits import Limit, provider_scope, relay_scope
-from service.store import gate, limits, parting, subscribers, tables
+from service.domain.weeks import Week
+from service.pace.bucket import ValkeyPace
+from service.store import gate, issues, limits, mailings, parting, subscribers, tables
 from service.store.instants import stored
 from service.store.provider_keys import provider_key
-from tests.factories import add_readers
+from tests.factories import MADE_AT, add_readers
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Run
 from tests.unit.delivery.worker import Clock, Worker
+from tests.unit.render import samples
 
 SLOW = "slow.test"
 
@@ -42,12 +45,18 @@ def taken(sink, slow):
     return [entry for entry in sink.entries() if (f"@{SLOW}" in entry.recipient) is slow]
 
 
-def work(worker, run, seconds):
-    """What a process does with all batches one after the other, as hints arrive; for at most so long."""
+def work(worker, run, seconds, enough=lambda: False):
+    """What a process does with all batches one after the other, as hints arrive; for at most so long.
+
+    Where it is `enough` it goes on for another second, in which nothing more should happen.
+    """
     started = time.monotonic()
 
     def stop():
         while time.monotonic() < started + seconds and run.state() != "sent":
+            if enough():
+                time.sleep(1)
+                break
             time.sleep(0.05)
         worker.stop = True
 
@@ -98,12 +107,13 @@ def test_one_domain_in_a_tarpit_holds_up_nobody_else(sqlite_database, tmp_path, 
     assert own >= 1
 
 
+@pytest.mark.usefixtures("before_midnight")
 def test_a_provider_with_a_limit_leaves_the_mixed_batch_and_keeps_to_it(database, tmp_path, sink):
     run = mailing(database, slow=10, others=60)
     with database.begin() as session:
         scope = provider_scope(provider_key(session.sealer, SLOW))
         limits.save(session, scope, Limit(per_day=3), now_ms=stored(run.now))
-    work(Worker(run, tmp_path, sink), run, 4)
+    work(Worker(run, tmp_path, sink), run, 60, enough=lambda: len(sink.entries()) >= 63)
     assert len(taken(sink, slow=False)) == 60
     assert len(taken(sink, slow=True)) == 3
     assert run.counts() == {"accepted": 63, "pending": 7}
@@ -132,6 +142,41 @@ def test_the_connections_of_a_relay_and_of_a_provider_are_changed_while_it_runs(
     assert Worker(run, tmp_path, sink, connections=4).send(meanwhile=change)
     assert most == [1, 6]
     assert run.counts() == {"accepted": 400}
+
+
+def test_a_mailing_with_a_slow_rate_of_its_own_holds_up_no_other_one(database, tmp_path, sink, valkey):
+    run = Run(database, readers=60, chains=("en",), batch_limit=20)
+    slow = run.batch_ids()
+    week = "2019-W23"
+    with database.begin() as session:
+        issues.save(session, samples.issue(week=Week.parse(week)), MADE_AT)
+        other = release.send(session, week, run.bell, lambda *_: [], actor="test", now=run.now)
+        mailings.set_rate(session, run.mailing, 1.0)
+    assert run.planner().plan(other)
+    worker = Worker(run, tmp_path, sink)
+    worker.dispatcher.pace = pace = ValkeyPace(valkey.url)
+    held = set()
+
+    def accepted():
+        with database.read() as session:
+            return sum(mailings.counts(session, other).values(), mailings.Counts()).accepted
+
+    def look():
+        give_up, quiet = time.monotonic() + 20, None
+        while time.monotonic() < min(give_up, quiet or give_up):
+            held.update(number for number in slow if run.batch(number).lease_until)
+            if quiet is None and accepted() == 60:
+                # Longer than it takes until another batch is looked for.
+                quiet = time.monotonic() + 5
+            time.sleep(0.1)
+        worker.stop = True
+
+    worker.send(slow[0], meanwhile=look)
+    pace.close()
+    assert accepted() == 60
+    assert 4 < run.counts()["accepted"] < 30
+    # It is one batch of the slow mailing that waits, and not all that there are.
+    assert held == {slow[0]}
 
 
 def test_what_is_part_off_is_counted_and_joins_what_waits_already(database):

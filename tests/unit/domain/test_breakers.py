@@ -145,7 +145,11 @@ def test_however_many_domains_there_are_memory_stays_small(domains):
         (4, 6, False, False),
         (0, PROBE_LETTERS, False, False),
         (1, 0, True, True),
-        (0, 1, True, False),
+        # A mailbox or two may be gone anywhere.
+        (0, 1, True, None),
+        (0, 4, True, None),
+        (0, 5, True, False),
+        (2, 3, True, False),
     ],
 )
 def test_a_probe_decides_by_most_of_its_letters(taken, refused, over, verdict):

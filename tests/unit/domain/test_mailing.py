@@ -20,7 +20,7 @@ planning     -          -         sending  -       -        -       cancelled  -
 sending      -          -         -        paused  -        sent    cancelled  sending  sending
 paused       -          -         -        -       sending  -       cancelled  paused  paused
 sent         -          -         -        -       -        -       -          sending  sending
-cancelled    -          -         -        -       -        -       -          sending  -
+cancelled    -          -         -        -       -        -       -          sending  sending
 """
 
 

@@ -93,7 +93,7 @@ def test_what_is_not_in_the_log_is_unknown_and_the_log_says_what_it_covers():
     log = read([*taken(message=OTHER), syslog(MONDAY + dt.timedelta(days=2), "anvil", "statistics: max 1")])
     assert log.finding(OURS).fate is Fate.UNKNOWN
     covered = log.coverage()
-    assert (covered.first, covered.last) == (MONDAY, MONDAY + dt.timedelta(days=2))
+    assert covered.spans == [(MONDAY, MONDAY + dt.timedelta(days=2))]
     assert (covered.lines, covered.unreadable) == (6, 0)
 
 
@@ -153,6 +153,55 @@ def test_a_letter_that_the_relay_gave_up_says_why_by_its_last_deferral():
     assert (found.status, found.enhanced, found.reply_class) == ("expired", "4.2.2", ReplyClass.SOFT)
 
 
+def to_two(*ends, message=OURS):
+    """A letter to an alias with two addresses behind it: what became of it at each, second by second."""
+    lines = taken(status=None, message=message)
+    for second, (to, status, dsn) in enumerate(ends):
+        told = delivery(to, status=status, dsn=dsn, said=f"host mx[192.0.2.1] said: {dsn[0]}50 {dsn} no")
+        told = told.replace(", relay=", ", orig_to=<team@example.test>, relay=")
+        lines.append(syslog(MONDAY + dt.timedelta(seconds=second), "smtp", f"{SHORT}: {told}"))
+    return lines
+
+
+GOT, GONE = ("anna@mx.test", "sent", "2.0.0"), ("left@example.test", "bounced", "5.1.1")
+LATER, FULL = ("anna@mx.test", "deferred", "4.2.2"), ("anna@mx.test", "bounced", "5.2.2")
+EXPIRED = syslog(MONDAY + dt.timedelta(days=5), "qmgr", f"{SHORT}: from=<b@e.test>, status=expired, returned to sender")
+
+
+@pytest.mark.parametrize(
+    ("ends", "status", "of"),
+    [
+        ([GOT, GONE], "sent", "accepted"),
+        ([GONE, GOT], "sent", "accepted"),
+        ([LATER, GONE, GOT], "sent", "accepted"),
+        ([LATER, GONE], "deferred", "soft"),
+        ([FULL, GONE], "bounced", "soft"),
+        ([GONE, ("anna@mx.test", "bounced", "5.1.1")], "bounced", "hard"),
+        ([("left@example.test", "deferred", "4.4.1"), GONE], "bounced", "hard"),
+    ],
+)
+def test_who_got_a_letter_at_one_of_several_addresses_got_it(ends, status, of):
+    found = finding(to_two(*ends))
+    assert (found.fate, found.status, found.reply_class.value) == (Fate.TAKEN, status, of)
+
+
+def test_what_was_given_up_is_what_still_waited():
+    assert finding([*to_two(GOT, ("left@example.test", "deferred", "4.2.2")), EXPIRED]).status == "sent"
+    gone_and_full = finding([*to_two(GONE, LATER), EXPIRED])
+    assert (gone_and_full.status, gone_and_full.enhanced) == ("expired", "4.2.2")
+    assert finding([*to_two(GONE), EXPIRED]).status == "bounced"
+    assert finding([*taken(status=None), EXPIRED]).status == "expired"
+
+
+def test_addresses_are_told_apart_by_what_the_next_reading_does_not_know():
+    kept = [
+        {fact.recipient for fact in log._facts[b"mail", SHORT.encode()] if fact.recipient}
+        for log in (read(to_two(GOT, GONE), times=2), read(to_two(GOT, GONE)))
+    ]
+    assert [len(hashes) for hashes in kept] == [2, 2]
+    assert not kept[0] & kept[1]
+
+
 def test_a_queue_id_that_is_used_again_tells_of_each_letter_its_own():
     again = MONDAY + dt.timedelta(hours=3)
     lines = taken() + taken(message=OTHER, at=again, status="bounced", dsn="5.1.1", said="unknown user")
@@ -190,6 +239,15 @@ def test_a_servers_words_made_to_look_like_a_status_are_words():
     assert finding(taken(said=said)).status == "sent"
 
 
+@pytest.mark.parametrize("more", ["conn_use=3, ", "tls=dane, ", "tls=secure/requiretls, ", "tls=none, queue2_id=7, "])
+def test_fields_that_newer_relays_write_before_the_status_hide_nothing(more):
+    said = "host mx[192.0.2.1] said: 550 5.1.1 unknown, relay=x, tls=may, dsn=2.0.0, status=sent (queued)"
+    lines = taken(status="bounced", dsn="5.1.1", said=said)
+    assert finding([line.replace(b"dsn=5", more.encode() + b"dsn=5") for line in lines]).enhanced == "5.1.1"
+    given = [line.replace(b"dsn=2", more.encode() + b"dsn=2") for line in taken(said=said.replace("2.0.0", "5.1.1"))]
+    assert finding(given).status == "sent"
+
+
 def test_years_that_a_stamp_lacks_are_the_latest_that_can_be():
     new_year = dt.datetime(2019, 1, 1, 9, 0, tzinfo=dt.UTC)
     log = MailLog([OURS], now=new_year, zone=dt.UTC)
@@ -197,10 +255,12 @@ def test_years_that_a_stamp_lacks_are_the_latest_that_can_be():
               b"Feb 29 00:00:01 mail postfix/smtpd[1]: connect", b"Feb 30 00:00:01 mail postfix/smtpd[1]: connect"])  # fmt: skip
     covered = log.coverage()
     assert covered.unreadable == 1
-    assert (covered.first, covered.last) == (
-        dt.datetime(2016, 2, 29, 0, 0, 1, tzinfo=dt.UTC),
-        dt.datetime(2019, 1, 1, 0, 0, 1, tzinfo=dt.UTC),
-    )
+    assert covered.spans == [
+        (
+            dt.datetime(2016, 2, 29, 0, 0, 1, tzinfo=dt.UTC),
+            dt.datetime(2019, 1, 1, 0, 0, 1, tzinfo=dt.UTC),
+        )
+    ]
 
 
 def test_a_stamp_without_a_zone_is_of_the_zone_that_was_given():
@@ -224,10 +284,12 @@ def test_a_stamp_without_a_zone_is_of_this_machines_by_the_rules_of_its_date(mon
         monkeypatch.undo()
         time.tzset()
     covered = log.coverage()
-    assert (covered.first, covered.last) == (
-        dt.datetime(2019, 1, 1, 11, tzinfo=dt.UTC),
-        dt.datetime(2019, 5, 1, 10, tzinfo=dt.UTC),
-    )
+    assert covered.spans == [
+        (
+            dt.datetime(2019, 1, 1, 11, tzinfo=dt.UTC),
+            dt.datetime(2019, 5, 1, 10, tzinfo=dt.UTC),
+        )
+    ]
 
 
 def test_lines_that_are_far_apart_in_the_wrong_order_are_found_by_a_second_reading(monkeypatch):
@@ -320,6 +382,7 @@ def test_a_line_made_to_be_slow_is_not():
     evil = [
         b"Jun  3 07:12:01 mail postfix/smtp[1]: AAAAA1: to=<" + b'"' * 8000 + b"<" * 8000,
         b"Jun  3 07:12:01 mail postfix/smtp[1]: AAAAA1: to=<a>, relay=" + b", delay=1" * 1700 + b", dsn=x",
+        b"Jun  3 07:12:01 mail postfix/smtp[1]: AAAAA1: to=<a>, relay=x" + b", a0_=, b=1" * 1400 + b", dsn=2.0.0, x",
         b"<22>1 2019-06-03T07:12:01Z h p - - " + b'[a b="c"]' * 1700,
         b"<22>1 2019-06-03T07:12:01Z h p - - [" + b"\\" * 16000,
         b"Jun  3 07:12:01 mail postfix/cleanup[1]: AAAAA1: reject: header " + b": 5.7.1" * 2000,
@@ -328,3 +391,23 @@ def test_a_line_made_to_be_slow_is_not():
     log = read(random.Random(1).choices(evil, k=50))
     assert (dt.datetime.now(dt.UTC) - began).total_seconds() < 5
     assert log.coverage().lines == 50
+
+
+def test_files_with_a_gap_between_them_do_not_cover_it():
+    def at(minute):
+        return MONDAY + dt.timedelta(minutes=minute)
+
+    log = MailLog([OURS], now=NOW, zone=dt.UTC)
+    # In any order; between the last two there is no more than a relay's silence, and one lies within another.
+    for first, last in [(90, 120), (0, 30), (124, 180), (100, 110)]:
+        lines = [syslog(at(minute), "anvil", "statistics: max 1") for minute in (first, last)]
+        log.read(lines)
+        log.read(lines, again=True)
+    covered = log.coverage()
+    assert covered.spans == [(at(0), at(30)), (at(90), at(180))]
+    assert covered.lines == 8
+    assert covered.covers(at(0), at(30))
+    assert covered.covers(at(95), at(175))
+    assert not covered.covers(at(60), at(60))
+    assert not covered.covers(at(20), at(100))
+    assert not MailLog([OURS], now=NOW, zone=dt.UTC).coverage().covers(at(0), at(0))

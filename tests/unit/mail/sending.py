@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -93,6 +94,14 @@ class Run:
 
 def local(port: int, *, connections: int = 1, window: int = 4, **more: object) -> Relay:
     return Relay("127.0.0.1", port, Tls.NONE, connections=connections, window=window, **more)  # type: ignore[arg-type]
+
+
+async def until(condition: Callable[[], object], seconds: float) -> None:
+    """Wait until it is so, which must be within so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen in time"
+        await asyncio.sleep(0.01)
 
 
 Regate = Callable[[Letter], Awaitable[float | None]]

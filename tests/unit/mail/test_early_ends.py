@@ -211,3 +211,18 @@ def test_a_host_that_no_resolver_takes_is_trouble_like_any_other(tmp_path):
         return trouble
 
     assert "no connection" in run(tmp_path, wait)
+
+
+def test_a_session_that_offers_no_login_is_no_login_that_was_refused(tmp_path):
+    rules = [Rule("EHLO", "502 5.5.1 what?", times=1)]
+    with SmtpSink(tmp_path / "ledger", rules, users={"news": PASSWORD}) as sink:
+
+        async def wait(journal):
+            relay = replace(local(sink.port), username="news", password=PASSWORD)
+            wire = Wire(relay, journal=journal, helo_name="c.example.org", timeouts=PATIENT)
+            try:
+                return await asyncio.wait_for(wire.room(1), 10)
+            finally:
+                await wire.close()
+
+        assert run(tmp_path, wait) == 1

@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 import uuid
 
 import pytest
@@ -252,6 +253,50 @@ def test_settled_journals_are_kept_for_a_while(tmp_path):
     assert young.exists()
     assert set(autopsy.unsettled(tmp_path)) == {kept, paths[3], alive.path}
     alive.close()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+def test_a_settled_journal_keeps_its_records_and_its_time_and_gives_back_its_room(tmp_path, torn):
+    with Journal(tmp_path, sender_id=7) as journal:
+        journal.dot(1, 1)
+        journal.reply(1, 1, GONE, ReplyClass.HARD)
+        journal.dot(256, 1)
+    if torn:
+        with journal.path.open("r+b") as file:
+            file.seek(HEADER_SIZE + 3 * RECORD.size + 5)
+            file.write(b"x")
+    os.utime(journal.path, (1_000_000, 1_000_000.5))
+    before = autopsy.read(journal.path)
+
+    settled = autopsy.settle(journal.path)
+
+    after = autopsy.read(settled)
+    assert (after.records, after.torn, after.damaged) == (before.records, before.torn, before.damaged)
+    assert (len(after.records), after.torn) == (3, int(torn))
+    assert settled.stat().st_size == HEADER_SIZE + (3 + torn) * RECORD.size
+    assert settled.stat().st_mtime == 1_000_000.5
+
+
+def test_a_long_journal_is_settled_without_being_held_in_memory(tmp_path):
+    with Journal(tmp_path, sender_id=7) as journal:
+        for number in range(200_000):
+            journal.dot(number, 1)
+    size = journal.path.stat().st_size
+    tracemalloc.start()
+    try:
+        settled = autopsy.settle(journal.path)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert settled.stat().st_size == HEADER_SIZE + 200_000 * RECORD.size < size
+    assert most < size / 10
+
+
+def test_a_journal_without_a_whole_header_is_settled_as_it_is(tmp_path):
+    path = journals_dir(tmp_path) / "7-1.journal"
+    path.parent.mkdir()
+    path.write_bytes(b"TZ")
+    assert autopsy.settle(path).read_bytes() == b"TZ"
 
 
 def test_a_newborn_is_never_seen_unlocked(tmp_path):

@@ -13,13 +13,14 @@ import pytest
 from service.clock import suspended_monotonic
 from service.domain.errors import UnavailableError
 from service.domain.replies import Reply, ReplyClass
-from service.mail import autopsy, manner
+from service.mail import autopsy, conversation, manner
+from service.mail import wire as wires
 from service.mail.autopsy import Fate
 from service.mail.journal import Journal
 from service.mail.pen import Pen
 from service.mail.wire import Wire
 from tests.smtp_sink import Rule
-from tests.unit.mail.sending import FAST, PATIENT, Run, letter, local, send, using
+from tests.unit.mail.sending import PATIENT, Run, letter, local, send, until, using
 
 PIPELINED = frozenset({"CHUNKING"})
 LOCKSTEP = frozenset({"CHUNKING", "PIPELINING"})
@@ -76,18 +77,18 @@ def test_a_stuck_reply_holds_back_no_gate(loop, sink, tmp_path):
 
     async def work(wire, run):
         wire.submit([letter(1)], run.note)
-        await asyncio.sleep(0.1)
+        await until(lambda: wire.past_dot == 1, 20)
         for number in range(2, 10):
-            assert await asyncio.wait_for(wire.room(1), 0.3) == 1
+            assert await asyncio.wait_for(wire.room(1), 5) == 1
             wire.submit([letter(number)], run.note)
-        await asyncio.sleep(0.2)
+        await until(lambda: len(run.outcomes) == 8, 20)
         assert wire.in_flight == 1
         assert wire.past_dot == 1
         assert sorted(run.outcomes) == list(range(2, 10))
+        server.drop_all()
         await wire.drain()
 
-    timeouts = dataclasses.replace(PATIENT, dot=3)
-    run = using(loop, local(server.port, connections=2), tmp_path, work, timeouts=timeouts)
+    run = using(loop, local(server.port, connections=2), tmp_path, work)
     assert run.classes() == ["uncertain"] + ["accepted"] * 8
 
 
@@ -290,19 +291,46 @@ def test_a_letter_whose_gate_has_run_out_in_the_queue_is_given_back(loop, sink, 
     assert not [command for command in server.commands if "b-2@" in command]
 
 
+@pytest.fixture
+def leap(monkeypatch):
+    """Lets the clock of the gates leap by a minute, as where the machine was suspended: what had less is over."""
+
+    def leap():
+        for module in (conversation, wires):
+            monkeypatch.setattr(module, "suspended_monotonic", lambda: suspended_monotonic() + 60)
+
+    return leap
+
+
+def keeps_the_second_waiting(hide, **more):
+    """The rule of a relay that takes its time before it wants the body of the second letter."""
+    return Rule("RCPT" if hide == CHUNKED_LOCKSTEP else "DATA", recipient="r2@", delay=60, **more)
+
+
+def send_with_a_late_one(loop, server, tmp_path, leap, regate):
+    """Send three letters, of which the second has its go-ahead when its gate is over, and only its."""
+
+    async def work(wire, run):
+        wire.submit([letter(1, gate=1000), letter(2, gate=50), letter(3, gate=1000)], run.note, regate=regate)
+        await until(lambda: server.waiting, 20)
+        leap()
+        server.hurry()
+        await wire.drain()
+
+    return using(loop, local(server.port), tmp_path, work)
+
+
 @LATE_BODIES
-def test_a_late_go_ahead_is_gated_again(loop, sink, tmp_path, hide):
-    at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
-    server = sink(Rule(at, recipient="r2@", delay=1.2), hide=hide)
+def test_a_late_go_ahead_is_gated_again(loop, sink, tmp_path, leap, hide):
+    server = sink(keeps_the_second_waiting(hide), hide=hide)
     asked = []
 
     async def regate(late):
         asked.append(late.delivery_id)
         await asyncio.sleep(0.01)
-        return suspended_monotonic() + 5
+        return suspended_monotonic() + 120
 
-    letters = [letter(1), letter(2, gate=1), letter(3)]
-    run = send(loop, local(server.port), letters, tmp_path, regate=regate)
+    run = send_with_a_late_one(loop, server, tmp_path, leap, regate)
     assert run.classes() == ["accepted"] * 3
     assert asked == [2]
 
@@ -316,16 +344,14 @@ async def _broken(_letter):
 
 
 async def _late(_letter):
-    return suspended_monotonic() - 0.1
+    return suspended_monotonic() + 59.9  # after the leap
 
 
 @LATE_BODIES
 @pytest.mark.parametrize("regate", [_shut, _broken, _late, None])
-def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, regate):
-    at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
-    server = sink(Rule(at, recipient="r2@", delay=1.2), hide=hide)
-    letters = [letter(1), letter(2, gate=1), letter(3)]
-    run = send(loop, local(server.port), letters, tmp_path, regate=regate)
+def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, leap, hide, regate):
+    server = sink(keeps_the_second_waiting(hide), hide=hide)
+    run = send_with_a_late_one(loop, server, tmp_path, leap, regate)
     assert run.classes() == ["accepted", "not_sent", "accepted"]
     assert [entry.recipient for entry in server.entries()] == ["r1@example.net", "r3@example.net"]
     assert run.verdict(2).fate is Fate.NOT_SENT
@@ -335,7 +361,7 @@ def test_a_gate_that_stays_shut_lets_no_dot_pass(loop, sink, tmp_path, hide, reg
 
 @LATE_BODIES
 def test_a_worker_without_memory_for_a_letter_that_was_gated_again_breaks_the_connection_at_once(
-    loop, sink, tmp_path, hide, monkeypatch
+    loop, sink, tmp_path, leap, hide, monkeypatch
 ):
     def put_letter(pen, transaction):
         if transaction.letter.delivery_id == 2 and not failed:
@@ -345,35 +371,38 @@ def test_a_worker_without_memory_for_a_letter_that_was_gated_again_breaks_the_co
 
     async def regate(_letter):
         await asyncio.sleep(0.01)
-        return suspended_monotonic() + 9
+        return suspended_monotonic() + 120
 
     put, failed = Pen.put_letter, []
     monkeypatch.setattr(Pen, "put_letter", put_letter)
     loop.set_exception_handler(lambda *_: None)
-    at = "RCPT" if hide == CHUNKED_LOCKSTEP else "DATA"
-    server = sink(Rule(at, recipient="r2@", delay=1.2, times=1), hide=hide)
-    letters = [letter(1), letter(2, gate=1), letter(3)]
-    timeouts = dataclasses.replace(PATIENT, dot=6)
-    run = send(loop, local(server.port), letters, tmp_path, regate=regate, timeouts=timeouts)
+    server = sink(keeps_the_second_waiting(hide, times=1), hide=hide)
+    run = send_with_a_late_one(loop, server, tmp_path, leap, regate)
     assert run.classes() == ["accepted"] * 3
     assert failed
     assert server.sessions == 2
 
 
-def test_a_gate_that_never_answers_is_bounded(loop, sink, tmp_path):
-    server = sink(Rule("DATA", recipient="r1@", delay=0.2), hide=PIPELINED)
+def test_a_gate_that_never_answers_is_bounded(loop, sink, tmp_path, leap):
+    server = sink(Rule("DATA", recipient="r1@", delay=60), hide=PIPELINED)
+    asked = []
 
-    async def never(_letter):
+    async def never(late):
+        asked.append(late.delivery_id)
         await asyncio.sleep(1.5)
-        return suspended_monotonic() + 9
+        return suspended_monotonic() + 120
 
     async def work(wire, run):
-        wire.submit([letter(1, gate=0.1)], run.note, regate=never)
+        wire.submit([letter(1, gate=50)], run.note, regate=never)
+        await until(lambda: server.waiting, 20)
+        leap()
+        server.hurry()
         await wire.drain()
         await asyncio.sleep(1.5)
 
-    run = using(loop, local(server.port), tmp_path, work, timeouts=FAST)
+    run = using(loop, local(server.port), tmp_path, work, timeouts=dataclasses.replace(PATIENT, body=0.4))
     assert run.classes() == ["not_sent"]
+    assert asked == [1]
     assert server.entries() == []
 
 
@@ -382,14 +411,17 @@ def test_a_gate_that_never_answers_is_bounded(loop, sink, tmp_path):
 
 @pytest.mark.parametrize("hide", [PIPELINED, LOCKSTEP, frozenset(), CHUNKED_LOCKSTEP])
 def test_stopping_gives_back_what_is_unsent_and_hears_out_the_rest(loop, sink, tmp_path, hide):
-    server = sink(Rule("DOT", delay=0.3), hide=hide)
+    server = sink(Rule("DOT", delay=60), hide=hide)
+    under_way = 2 if hide else 8
 
     async def work(wire, run):
-        wire.submit([letter(n) for n in range(1, 21)], run.note)
-        await asyncio.sleep(0.15)
+        wire.submit([letter(n, gate=30) for n in range(1, 21)], run.note)
+        await until(lambda: wire.past_dot == under_way, 20)
         wire.stop()
         assert wire.in_flight == wire.past_dot
         assert len(run.outcomes) == 20 - wire.past_dot
+        server.set_rules()
+        server.hurry()
         await wire.drain()
         with pytest.raises(UnavailableError):
             await wire.room()
@@ -398,18 +430,19 @@ def test_stopping_gives_back_what_is_unsent_and_hears_out_the_rest(loop, sink, t
 
     run = using(loop, local(server.port, connections=2), tmp_path, work)
     accepted = run.classes().count("accepted")
-    assert accepted == len(server.entries()) == (8 if not hide else 2)
+    assert accepted == len(server.entries()) == under_way
     assert run.classes().count("not_sent") == 21 - accepted
 
 
 def test_stopping_while_the_relay_wants_a_body(loop, sink, tmp_path):
-    server = sink(Rule("DATA", delay=0.2), hide=PIPELINED)
+    server = sink(Rule("DATA", delay=60), hide=PIPELINED)
 
     async def work(wire, run):
         wire.submit([letter(1)], run.note)
-        await asyncio.sleep(0.1)
+        await until(lambda: server.waiting, 20)
         wire.stop()
         await wire.drain()
+        server.hurry()
         await asyncio.sleep(0.2)
 
     run = using(loop, local(server.port), tmp_path, work)
@@ -419,11 +452,11 @@ def test_stopping_while_the_relay_wants_a_body(loop, sink, tmp_path):
 
 
 def test_stopping_while_sessions_start(loop, sink, tmp_path):
-    server = sink(Rule("CONNECT", delay=0.2))
+    server = sink(Rule("CONNECT", delay=60))
 
     async def work(wire, run):
         wire.submit([letter(1)], run.note)
-        await asyncio.sleep(0.05)
+        await until(lambda: server.waiting, 20)
         wire.stop()
         assert wire.in_flight == 0
 

@@ -146,6 +146,21 @@ def test_421_before_the_dot_defers_one_and_goes_on(loop, sink, tmp_path, hide, a
     assert run.classes().count("accepted") == len(server.entries()) >= 2
 
 
+@WAYS
+@pytest.mark.parametrize(("said", "then"), [("421 4.3.2 going down", "drop"), ("500 5.5.1 what", None)])
+def test_a_refused_reset_is_no_readers(loop, sink, tmp_path, hide, said, then):
+    # The second letter begins with RSET, as the first one's recipient was refused.
+    rules = [Rule("RCPT", "550 5.1.1 no such user", recipient="r1@"), Rule("RSET", said, times=1, then=then)]
+    server = sink(*rules, hide=hide)
+    run = send(loop, local(server.port), [letter(n) for n in range(1, 7)], tmp_path)
+    # By BDAT all of a window of four was on its way when the refusal was read: 421 gives it back.
+    left = ["not_sent" if then else "uncertain"] * 3 if hide == CHUNKED else []
+    assert run.classes() == ["hard", *left, *["accepted"] * (5 - len(left))]
+    assert server.sessions == 2
+    taken = [entry.recipient for entry in server.entries()]
+    assert len(taken) == len(set(taken)) >= run.classes().count("accepted")
+
+
 @WITH_DATA
 def test_421_to_data_defers_one_and_goes_on(loop, sink, tmp_path, hide):
     server = sink(Rule("DATA", "421 4.3.2 too busy", times=1, then="drop"), hide=hide)

@@ -1,8 +1,10 @@
 """What a text may hold: each refusal names the thing, its line and the mend."""
 
 import pytest
+from markdown_it.ruler import Ruler
 
-from service.render.markdown import check_body, check_words, image_names, spoken
+from service.render import markdown
+from service.render.markdown import check_body, check_words, image_names, parse, spoken
 
 FILES = {"bridge.png"}
 
@@ -101,3 +103,15 @@ def test_words_are_read_with_the_language_they_are_marked_with():
         (language, words) for _line, language, words in spoken("Так [нет *и* нет]{lang=ru} так `код`") if words.strip()
     ]
     assert pieces == [(None, "Так "), ("ru", "нет "), ("ru", "и"), ("ru", " нет"), (None, " так ")]
+
+
+@pytest.mark.parametrize(
+    ("parser", "use"), [(markdown._renderer, parse), (markdown._detector, lambda body: check_body(body, FILES))]
+)
+def test_no_thread_meets_a_parser_whose_rules_another_is_compiling(monkeypatch, parser, use):
+    parser.cache_clear()
+    parser()
+    compiled = []
+    monkeypatch.setattr(Ruler, "__compile__", lambda _ruler: compiled.append(1))
+    use("Some *words*, and [a place](https://example.org).\n\n- one\n- two\n\n> said\n")
+    assert compiled == []

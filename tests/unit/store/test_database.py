@@ -7,7 +7,7 @@ from alembic.script import ScriptDirectory
 
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring
-from service.store import Database, DatabaseAwayError, DuplicateError, Sealer, schema
+from service.store import Database, DatabaseAwayError, DuplicateError, Sealer, room, schema
 from service.store.tables import meta, metadata
 from tests.conftest import KEYRING
 
@@ -62,6 +62,13 @@ def _ring_and_fail(database, rung):
         raise ZeroDivisionError
 
 
+def test_calls_after_commit_keep_no_connection_from_others(database):
+    used = []
+    with database.begin() as session:
+        session.after_commit(lambda: used.append(database.engine.pool.checkedout()))
+    assert used == [0]
+
+
 def test_what_is_to_follow_is_done_once_in_a_transaction_of_its_own_when_all_calls_are_through(database):
     told = []
 
@@ -90,6 +97,26 @@ def test_what_is_to_follow_is_left_undone_where_the_database_is_away_by_then(dat
         session.execute(meta.insert().values(key="committed", value=""))
     with database.read() as session:
         assert session.scalar(sa.select(meta.c.value).where(meta.c.key == "committed")) == ""
+
+
+def test_a_connection_in_use_when_the_database_is_closed_is_closed_when_it_comes_back(database):
+    assert_closed_when_it_comes_back(database, database.close)
+
+
+def test_a_connection_in_use_when_idle_ones_are_given_back_is_closed_when_it_comes_back(postgresql_database):
+    assert_closed_when_it_comes_back(postgresql_database, lambda: room.give_back(postgresql_database))
+
+
+def assert_closed_when_it_comes_back(database, dispose):
+    count = sa.select(sa.func.count()).select_from(meta)
+    with database.begin() as session:
+        driver = session.connection.connection.driver_connection
+        dispose()
+        assert session.scalar(count) > 0
+    with pytest.raises(Exception, match=r"[Cc]annot operate on a closed database|the connection is closed"):
+        driver.execute("SELECT 1")
+    with database.begin() as session:
+        assert session.scalar(count) > 0
 
 
 def test_the_newest_revision_is_the_one_of_the_migrations():

@@ -47,3 +47,17 @@ def test_readers_from_before_are_filled_in_pages_and_only_they(database, monkeyp
     after = stored(database)
     assert after == {row: "kept" if provider == "mail.ru" else provider for row, provider in before.items()}
     assert provider_keys.fill(database) == 0
+
+
+def test_a_domain_that_begins_as_a_hash_does_is_hashed_as_any_other(database):
+    domain = "d-velop-of-a-name-longer-than-any-column-is-wide.example.test"
+    add_readers(database, 1, domain=domain)
+    (kept,) = stored(database).values()
+    assert provider_keys.is_hashed(kept)
+    assert kept == provider_keys.provider_key(database.sealer, domain)
+    assert provider_keys.provider_key(database.sealer, kept) == kept
+    # As it was stored before: the next upgrade hashes it.
+    with database.begin() as session:
+        session.execute(table.update().values(provider="d-velop.example.test"))
+    assert provider_keys.fill(database) == 1
+    assert set(stored(database).values()) == {kept}

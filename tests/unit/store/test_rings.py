@@ -87,7 +87,7 @@ def test_what_was_rung_a_moment_ago_is_doubted_a_moment_later(world):
     assert world.ring() == []
     assert world.due() == ([], [])
     with world.database.begin() as session:
-        for table, column in ((tables.batches, "rung_at"), (tables.notices, "due_at"), (tables.signups, "due_at")):
+        for table, column in ((tables.batches, "rung_at"), (tables.notices, "rung_at"), (tables.signups, "due_at")):
             session.execute(table.update().values({column: table.c[column] - 5_000}))
     doubt()
     assert world.ring() == rung

@@ -89,6 +89,17 @@ def test_every_migration_says_which_programs_may_go_on_with_it():
         assert script.module.compatible_from <= script.revision
 
 
+def test_the_servers_cache_and_the_readers_table_are_told_in_octets(postgresql_database, sqlite_database):
+    with postgresql_database.read() as session:
+        memory, table = schema.cache(session)
+        assert memory == session.scalar(
+            sa.text("SELECT setting::bigint * 8192 FROM pg_settings WHERE name = 'shared_buffers'")
+        )
+        assert 0 < table < memory
+    with sqlite_database.read() as session:
+        assert schema.cache(session) is None
+
+
 def test_a_user_who_may_make_no_temporary_tables_is_found_out_before_an_issue_is_planned(postgresql_database):
     with postgresql_database.engine.connect() as connection, connection.begin() as transaction:
         session = Session(connection, postgresql_database.sealer)

@@ -29,6 +29,12 @@ def hasty(monkeypatch):
 
 
 @pytest.fixture
+def answered(hasty, monkeypatch):
+    """As `hasty`, where the server is there to answer: on a busy machine it needs its time for that."""
+    monkeypatch.setattr(silence, "ANSWER_SECONDS", 10)
+
+
+@pytest.fixture
 def cut_off(postgresql_database):
     """The same database behind a network that can swallow all that is said, and that network."""
     url = postgresql_database.url
@@ -108,8 +114,9 @@ def test_a_commit_that_is_not_answered_counts_as_away(cut_off, hasty):
         commit()
 
 
-def test_a_loop_goes_on_while_a_server_is_silent_and_while_it_is_asked_whether_it_is_there(cut_off, hasty):
+def test_a_loop_goes_on_while_a_server_is_silent_and_while_it_is_asked_whether_it_is_there(cut_off, hasty, monkeypatch):
     database, weather = cut_off
+    monkeypatch.setattr(silence, "ANSWER_SECONDS", 3)
 
     async def turns():
         await database.rows_alone("SELECT 1", {})
@@ -123,18 +130,18 @@ def test_a_loop_goes_on_while_a_server_is_silent_and_while_it_is_asked_whether_i
             await asking
         return longest
 
-    # To be asked takes three tenths.
-    assert asyncio.run(turns()) < 0.2
+    # To be asked takes three seconds.
+    assert asyncio.run(turns()) < 2
 
 
-def test_a_statement_may_take_long_where_the_server_answers_others(postgresql_database, cut_off, hasty, ask):
+def test_a_statement_may_take_long_where_the_server_answers_others(postgresql_database, cut_off, answered, ask):
     by_tcp, _ = cut_off
     for database in (postgresql_database, by_tcp):
         assert ask(database, "SELECT 1 FROM pg_sleep(1.5)") == 1
         assert database.losses == 0
 
 
-def test_a_server_process_that_stands_still_alone_is_given_up_too(postgresql_database, hasty, longest, ask):
+def test_a_server_process_that_stands_still_alone_is_given_up_too(postgresql_database, answered, longest, ask):
     pid = ask(postgresql_database, PID)
     with stopped(pid):
         longest(1.0)
@@ -142,7 +149,7 @@ def test_a_server_process_that_stands_still_alone_is_given_up_too(postgresql_dat
             ask(postgresql_database, "SELECT 1")
 
 
-def test_what_was_given_up_is_not_begun_when_the_server_wakes_up(postgresql_database, hasty, longest, ask):
+def test_what_was_given_up_is_not_begun_when_the_server_wakes_up(postgresql_database, answered, longest, ask):
     insert, count = "INSERT INTO done VALUES (1) RETURNING a", "SELECT count(*) FROM done"
     with postgresql_database.begin() as session:
         session.execute(sa.text("CREATE TABLE done (a int)"))
@@ -159,7 +166,7 @@ def test_what_was_given_up_is_not_begun_when_the_server_wakes_up(postgresql_data
     assert transact(postgresql_database, count) == 1
 
 
-def test_a_statement_alone_ends_what_another_connection_gave_up(postgresql_database, hasty, longest, alone):
+def test_a_statement_alone_ends_what_another_connection_gave_up(postgresql_database, answered, longest, alone):
     pid = transact(postgresql_database, PID)
     alone(postgresql_database, "SELECT 1")
     longest(1.0)
@@ -177,7 +184,7 @@ def gone(pid):
         time.sleep(0.01)
 
 
-def test_a_migration_may_take_as_long_as_it_likes(postgresql_database, hasty, longest, tmp_path):
+def test_a_migration_may_take_as_long_as_it_likes(postgresql_database, answered, longest, tmp_path):
     longest(0.5)
     folder = next_migrations(tmp_path / "next")
     last = folder / "versions" / f"{NEXT}_next.py"

@@ -179,7 +179,7 @@ def test_a_statement_that_was_cancelled_or_whose_server_process_ended_counts_so_
 
 
 def test_a_connection_that_died_while_it_lay_idle_is_replaced_before_it_is_used(postgresql_database, monkeypatch):
-    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.pooling.TRUSTED_SECONDS", 0.0)
     own = sa.text("SELECT pg_backend_pid()")
     with postgresql_database.read() as session:
         before = session.scalar(own)
@@ -251,7 +251,7 @@ def test_another_loop_gets_a_connection_of_its_own_and_that_of_an_ended_one_is_c
 def test_a_statement_alone_waits_for_a_server_that_went_away_while_its_connection_lay_idle(
     postgresql_database, monkeypatch, loop
 ):
-    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.pooling.TRUSTED_SECONDS", 0.0)
     url = postgresql_database.url
     with Proxy(Path(str(url.query["host"])) / ".s.PGSQL.5432") as proxy:
         through = url.set(host="127.0.0.1", port=proxy.port, query={})
@@ -271,7 +271,7 @@ def test_a_statement_alone_waits_for_a_server_that_went_away_while_its_connectio
 def test_a_connection_of_a_loop_that_died_while_it_lay_idle_is_replaced_and_counted(
     postgresql_database, monkeypatch, loop
 ):
-    monkeypatch.setattr("service.store.database.TRUSTED_SECONDS", 0.0)
+    monkeypatch.setattr("service.store.pooling.TRUSTED_SECONDS", 0.0)
     before = loop.run(postgresql_database.rows_alone(OWN, {}))[0][0]
     with postgresql_database.begin() as session:
         session.execute(sa.text("SELECT pg_terminate_backend(:pid, 5000)"), {"pid": before})

@@ -8,9 +8,11 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from service.store import engine_tables, measures, tables, vitals
-from service.store.instants import database_now
+from service.domain.delivery import DeliveryState
+from service.store import batches, engine_tables, measures, notices, tables, vitals
+from service.store.instants import database_now, stored
 from tests.unit.delivery.parts import Run
+from tests.unit.delivery.post import ADDRESS
 
 YEARS = 3 * 365 * 86400.0  # the run is of 2019
 
@@ -83,11 +85,52 @@ def test_a_mailing_that_an_operator_sets_going_again_has_just_begun_to_be_due(ru
     assert read(run).due_seconds < 30
 
 
-def test_a_hint_that_nobody_took_up_grows_old(run):
-    change(run, tables.batches.update().values(rung_at=clock(run, -90)))
-    assert 89 < read(run).ring_seconds < 100
+def sweep(run, at):
+    """Ring whatever is due, as each sweep does."""
+    with run.database.begin() as session:
+        batches.to_ring(session, now_ms=stored(at), quiet_seconds=60, limit=8)
+        notices.due(session, at)
+
+
+def test_a_hint_that_nobody_took_up_grows_old_however_often_it_is_rung_again(database):
+    run = Run(database, readers=4, batch_limit=2)
+    change(run, tables.mailings.update().values(started_at=clock(run, -90)))
+    for rung_before in (90, 60, 0):
+        change(run, tables.batches.update().values(rung_at=clock(run, -rung_before)))
+        sweep(run, now(run))
+        assert 89 < read(run).ring_seconds < 100
     assert run.claim()
+    # The other batch waits for its turn; nobody's ears are at fault.
     assert read(run).ring_seconds == 0
+
+
+def test_what_was_never_rung_has_no_hint_to_take_up(run):
+    change(run, tables.batches.update().values(rung_at=0))
+    assert read(run).ring_seconds == 0
+
+
+def test_a_notice_that_nobody_sends_is_due_since_it_was_made_however_often_it_is_rung(run):
+    made = now(run) - dt.timedelta(seconds=400)
+    with run.database.begin() as session:
+        values = {"address": ADDRESS, "language": "en", "parameters": {}}
+        notice = notices.add(session, "slot-missed", once="1", now=made, **values)
+    for second in range(0, 401, 15):
+        sweep(run, made + dt.timedelta(seconds=second))
+        assert 399 < read(run).notice_seconds < 450
+    with run.database.begin() as session:
+        held = notices.claim(session, notice, sender=1, lease_seconds=60)
+    # Somebody is at it.
+    assert read(run).notice_seconds == 0
+    # It was put off, and nobody came when its time had come.
+    with run.database.begin() as session:
+        due_at = now(run) - dt.timedelta(seconds=100)
+        assert notices.give_back(session, held, DeliveryState.DEFERRED, due_at=due_at)
+    sweep(run, now(run))
+    assert 99 < read(run).notice_seconds < 150
+    with run.database.begin() as session:
+        held = notices.claim(session, notice, sender=1, lease_seconds=60)
+        notices.give_back(session, held, DeliveryState.DEFERRED, due_at=now(run) + dt.timedelta(seconds=100))
+    assert read(run).notice_seconds == 0
 
 
 def test_a_lease_is_lost_when_it_ran_out_with_letters_under_way(run):
