@@ -312,7 +312,7 @@ class Services:
         from service.mail.loop import new_event_loop
         from service.pace.bucket import ValkeyPace
 
-        settings, lines, offload = self.settings, self.lines(), Offload()
+        settings, lines, offload = self.settings, self.lines(), Offload(self.database.run_short)
         pace, limits = ValkeyPace(redis_url(settings)), Limits(self.limit_defaults())
         dispatcher = Dispatcher(
             self.database,

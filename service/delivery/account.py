@@ -119,6 +119,7 @@ class Account:
             except DatabaseAwayError as error:
                 self._spoken = spoken + self._spoken
                 _log.warning("database-away", batch=self.claim.batch, error=str(error))
+                self.database.run_short()
                 if patience.over():
                     raise
                 await asyncio.sleep(AWAY_SECONDS)
@@ -148,7 +149,7 @@ class Account:
             # By itself: counted in the order of scopes, as `first` counts its own, they lock each other out of nothing.
             await self.offload.database(partial(self._in_transaction, partial(_give_back, unused)))
         done = None
-        if alone is not None and self.database.postgresql and not self._more_to_store():
+        if alone is not None and self.database.asks_alone and not self._more_to_store():
             done = await self._alone(spoken, alone)
         if done is None:
             done = (await self.offload.database(partial(self._together, spoken, first, work)),)

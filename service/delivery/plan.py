@@ -114,7 +114,7 @@ class Planner:
             self._give_up(planned, str(error))
             return False
         finally:
-            room.give_back(self.database)
+            self.database.give_back()
         return self._start(mailing)
 
     def _slices(self, session: Session) -> int:

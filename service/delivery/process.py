@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from service.delivery.dispatch import Dispatcher
 from service.delivery.postman import NoticeSender
 from service.pace.places import Places
 from service.store import Database, batches
 
+_REST_SECONDS = 5.0
+
 
 @dataclass(slots=True)
 class SendingProcess:
-    """Sends one batch, where the worker has a place for bulk work, or one notice at a time."""
+    """Sends one batch, where the worker has a place for bulk work, or one notice at a time.
+
+    After five seconds without work it keeps no connection to the database.
+    """
 
     loop: asyncio.AbstractEventLoop
     dispatcher: Dispatcher
     postman: NoticeSender
     places: Places
     database: Database
+    _rest: threading.Timer | None = field(default=None, init=False)
 
     def send_batch(self, batch: int) -> bool:
         """Whether the batch was sent here.
@@ -27,11 +36,12 @@ class SendingProcess:
         Whoever gives a place free rings for another batch afterwards. A hint that finds no place is put back where that
         ring finds it, and then asks once more: the place may have been given free, and the bell rung, in between.
         """
-        sent = self._in_place(batch)
-        if sent is None:
-            with self.database.begin() as session:
-                batches.forget_ring(session, batch)
+        with self._at_work():
             sent = self._in_place(batch)
+            if sent is None:
+                with self.database.begin() as session:
+                    batches.forget_ring(session, batch)
+                sent = self._in_place(batch)
         return bool(sent)
 
     def _in_place(self, batch: int) -> bool | None:
@@ -43,7 +53,21 @@ class SendingProcess:
 
     def send_notice(self, notice: int) -> bool:
         """Whether the relay took the notice now."""
-        return self.loop.run_until_complete(self.postman.send(notice))
+        with self._at_work():
+            return self.loop.run_until_complete(self.postman.send(notice))
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest.join()
+        try:
+            yield
+        finally:
+            # Nobody knows when there is work here again, and others may wait for a connection.
+            self._rest = threading.Timer(0 if self.database.scarce else _REST_SECONDS, self.database.give_back)
+            self._rest.daemon = True
+            self._rest.start()
 
     def close(self) -> None:
         """End the sessions politely; nothing is left uncertain."""

@@ -60,6 +60,16 @@ class Alone:
             self._used_at = time.monotonic()
             return rows
 
+    def let_go(self) -> bool:
+        """Close the connection unless it is in use; whether there was one to close.
+
+        For the thread of its loop, or while that stands still.
+        """
+        if self._connection is None or self._turn.locked():
+            return False
+        self.close()
+        return True
+
     def close(self) -> None:
         """Close the connection, if there is one; the next statement makes another."""
         connection, self._connection = self._connection, None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sqlite3
+import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,6 +48,8 @@ _END_IDLE = f"SELECT set_config('{_IDLE}', '60s', false) WHERE current_setting('
 _BEGIN = f"SET default_transaction_isolation = 'read committed'; {_END_IDLE}"
 # Who reads row by row is as slow as whatever he feeds, and locks nothing.
 _MAY_IDLE = sa.text(f"SET LOCAL {_IDLE} = 0")
+
+_SCARCE_SECONDS = 60.0
 
 _log = log.get("database")
 
@@ -216,6 +219,7 @@ class Database:
         # may be another server, which knows less than the one before (see `delivery.reconciling`).
         self.losses = 0
         self._alone: Alone | None = None
+        self._scarce_until = 0.0
         if self.postgresql:
             self._engine, self._alone = _postgresql_engine(self.url, pool_size, self._note_loss)
         else:
@@ -252,6 +256,38 @@ class Database:
                     work(session)
         except DatabaseAwayError as error:
             _log.warning("database-away", error=str(error))
+
+    @property
+    def scarce(self) -> bool:
+        """Whether connections were not to be had within the last minute: a process should do with one."""
+        return time.monotonic() < self._scarce_until
+
+    @property
+    def asks_alone(self) -> bool:
+        """Whether `rows_alone` is to be used: only PostgreSQL has it, and it wants a connection of its own."""
+        return self.postgresql and not self.scarce
+
+    def run_short(self) -> None:
+        """The database was away, and may have as many connections as it bears: do with one for a minute.
+
+        Processes that each kept one and waited for another would wait for each other. For the running loop.
+        """
+        self._scarce_until = time.monotonic() + _SCARCE_SECONDS
+        if self._alone is not None:
+            self._alone.let_go()
+
+    def give_back(self) -> None:
+        """Close the connections of this process that lie idle: others may want them, and one is soon made anew.
+
+        No loop may be asking statements alone meanwhile.
+        """
+        if self._alone is None:
+            return
+        lay_idle = self.engine.pool.checkedin() > 0  # type: ignore[attr-defined]  # a pool that keeps some
+        self.engine.dispose()
+        if self._alone.let_go() or lay_idle:
+            # What answers the next one may be another server.
+            self._note_loss()
 
     async def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """As `Session.rows`, of a statement that is a transaction by itself, over the running loop's own connection."""

@@ -1,4 +1,4 @@
-"""How many connections are to be had, and giving them back."""
+"""How many connections are to be had."""
 
 from __future__ import annotations
 
@@ -22,9 +22,3 @@ def has_room(database: Database, connections: int) -> bool:
         except DatabaseAwayError:
             return False
     return True
-
-
-def give_back(database: Database) -> None:
-    """Close the connections of this process that lie idle: others may want them, and one is soon made anew."""
-    if database.postgresql:
-        database.engine.dispose()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import uuid
 
 import pytest
 import sqlalchemy as sa
@@ -120,25 +119,3 @@ def test_who_is_refused_every_tenth_change_asks_again(postgresql_database, tmp_p
         made.wait_for(lambda: is_sent(made, mailing), 120)
         everybody_has_one(made, mailing)
         assert "SerializationFailure" in worker.log.read_text("utf-8", "replace")
-
-
-def test_too_few_connections_to_the_database_cost_time_and_no_letters(postgresql_database, tmp_path):
-    few = f"few_{uuid.uuid4().hex[:12]}"
-    with sending(tmp_path / "run", url_of(postgresql_database), 300) as made:
-        with made.database.begin() as session:
-            session.execute(sa.text(f"CREATE ROLE {few} LOGIN CONNECTION LIMIT 3"))
-            for kind in ("TABLES", "SEQUENCES"):
-                session.execute(sa.text(f"GRANT ALL ON ALL {kind} IN SCHEMA public TO {few}"))
-        try:
-            url = made.database.url.set(username=few).render_as_string(hide_password=False)
-            worker = made.start_worker(concurrency=5, database_url=url)
-            mailing = made.send()
-            made.wait_for(lambda: is_sent(made, mailing), 120)
-            everybody_has_one(made, mailing, 300)
-            assert "away or busy (OperationalError)" in worker.log.read_text("utf-8", "replace")
-        finally:
-            for each in made.workers:
-                each.kill()
-            with made.database.begin() as session:
-                session.execute(sa.text(f"DROP OWNED BY {few}"))
-                session.execute(sa.text(f"DROP ROLE {few}"))

@@ -288,7 +288,7 @@ class Worker:
             self,
             Wall(),
             self.lines,
-            Offload(),
+            Offload(self.database.run_short),
             lambda: self.stopping,
             Limits(defaults(site.rate, relays)),
             site.lease_seconds,

@@ -19,6 +19,7 @@ class SeenDatabase:
         self._site = site
         self.sealer = site.database.sealer
         self.postgresql = False
+        self.asks_alone = False
         self.losses = 0
 
     @contextmanager
@@ -41,6 +42,12 @@ class SeenDatabase:
 
     def close(self) -> None:
         """Connections are not simulated."""
+
+    def run_short(self) -> None:
+        """Nor do they run short."""
+
+    def give_back(self) -> None:
+        """Nor given back."""
 
     @contextmanager
     def read(self) -> Iterator[Any]:

@@ -10,7 +10,7 @@ from service.delivery.plan import Planner
 from service.domain.errors import NotFoundError
 from service.domain.subscriber import SubscriberStatus, SuppressionReason
 from service.queue import PLAN_MAILING, SEND_BATCH
-from service.store import hosts, issues, locks, mailings, renditions, room, subscribers, suppressions, tables
+from service.store import hosts, issues, locks, mailings, renditions, subscribers, suppressions, tables
 from service.store.mailing_numbers import Waits
 from tests.factories import CHAINS, JOINED, MADE_AT, add_readers
 from tests.installation import miscounted
@@ -302,7 +302,7 @@ def test_a_status_asks_the_same_number_of_statements_whatever_the_number_of_batc
 
 def test_a_status_costs_one_round_trip(postgresql_database, tmp_path):
     run = Run(postgresql_database, readers=4, chains=("en", "ru"))
-    room.give_back(run.database)
+    run.database.give_back()
 
     def ask():
         with run.database.look() as session:

@@ -93,7 +93,7 @@ class Worker:
             run.bell,
             self.clock,
             self.lines,
-            Offload(),
+            Offload(self.database.run_short),
             lambda: self.stop,
             self.limits,
             lease,

@@ -7,7 +7,7 @@ from alembic.script import ScriptDirectory
 
 from service.domain.errors import ConfigurationError
 from service.domain.keys import Keyring
-from service.store import Database, DatabaseAwayError, DuplicateError, Sealer, room, schema
+from service.store import Database, DatabaseAwayError, DuplicateError, Sealer, schema
 from service.store.tables import meta, metadata
 from tests.conftest import KEYRING
 
@@ -104,7 +104,7 @@ def test_a_connection_in_use_when_the_database_is_closed_is_closed_when_it_comes
 
 
 def test_a_connection_in_use_when_idle_ones_are_given_back_is_closed_when_it_comes_back(postgresql_database):
-    assert_closed_when_it_comes_back(postgresql_database, lambda: room.give_back(postgresql_database))
+    assert_closed_when_it_comes_back(postgresql_database, postgresql_database.give_back)
 
 
 def assert_closed_when_it_comes_back(database, dispose):

@@ -311,3 +311,42 @@ def test_a_child_does_not_use_its_parents_connection(postgresql_database, loop):
     forked.join(30)
     assert forked.exitcode == 0
     assert loop.run(postgresql_database.rows_alone(OWN, {}))[0][0] == own
+
+
+def test_where_connections_are_scarce_a_process_does_with_one_for_a_minute(postgresql_database, loop, monkeypatch):
+    count = sa.text("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
+    loop.run(postgresql_database.rows_alone("SELECT 1", {}))
+    with postgresql_database.read() as session:
+        assert session.scalar(count) == 2
+    assert postgresql_database.asks_alone
+
+    postgresql_database.run_short()
+
+    with postgresql_database.read() as session:
+        until_ended = time.monotonic() + 10
+        while session.scalar(count) != 1:
+            assert time.monotonic() < until_ended
+    assert not postgresql_database.asks_alone
+    later = time.monotonic() + 61
+    monkeypatch.setattr("service.store.database.time.monotonic", lambda: later)
+    assert postgresql_database.asks_alone
+
+
+def test_a_connection_that_is_given_back_may_be_followed_by_one_to_another_server(postgresql_database, loop):
+    loop.run(postgresql_database.rows_alone("SELECT 1", {}))
+    before = postgresql_database.losses
+    postgresql_database.give_back()
+    assert postgresql_database.losses > before
+    before = postgresql_database.losses
+    postgresql_database.give_back()
+    assert postgresql_database.losses == before
+
+
+def test_a_connection_in_use_is_not_let_go(postgresql_database, loop):
+    async def meanwhile():
+        asked = asyncio.create_task(postgresql_database.rows_alone("SELECT pg_sleep(0.2), 7", {}))
+        await asyncio.sleep(0.1)
+        postgresql_database.run_short()
+        return await asked
+
+    assert loop.run(meanwhile())[0][1] == 7
