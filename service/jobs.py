@@ -7,7 +7,7 @@ import os
 import signal
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from celery import shared_task, signals
 
@@ -102,8 +102,16 @@ def on_setup(sender: str, instance: Any, **_kwargs: Any) -> None:
         _prepare(sender, instance)
     except ConfigurationError as error:
         # Celery takes an error here for a nuisance and goes on; nothing that this worker took up would get anywhere.
-        _log.error("worker-not-started", reason=str(error))
-        raise SystemExit(1) from None
+        _not_started(str(error))
+    except PermissionError as error:
+        # Of the mark, or another book beside the journals: each claim would meet it again.
+        mend = f"give it to this worker's user: chown {os.geteuid()} {error.filename}"
+        _not_started(f"{error.filename}: {error.strerror}; {mend}")
+
+
+def _not_started(reason: str) -> NoReturn:
+    _log.error("worker-not-started", reason=reason)
+    raise SystemExit(1) from None
 
 
 def _prepare(sender: str, instance: Any) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from service.domain.errors import CheckFailedError
 from service.domain.mailing import MailingState
-from service.mail import autopsy
+from service.mail import autopsy, hindsight
 from service.store import interventions, mailings, vitals
 
 if TYPE_CHECKING:
@@ -84,7 +84,13 @@ def leases(parts: Services) -> str:
 
 
 def journals(parts: Services) -> str:
-    """Whether journals of dead workers of this host lie unread."""
+    """Whether journals of this host may not be read and written, or those of dead workers lie unread."""
+    closed = hindsight.closed(parts.settings.data_dir)
+    if closed:
+        raise CheckFailedError(
+            f"{len(closed)} may not be read and written by this user, such as {closed[0]}, and letters that only they "
+            f"know of wait; if they were copied by another user, run as root: {hindsight.how_to_open(closed[0])}"
+        )
     unread = alive = 0
     for path in autopsy.unsettled(parts.settings.data_dir):
         try:
@@ -92,8 +98,8 @@ def journals(parts: Services) -> str:
                 alive += 1
             elif time.time() - path.stat().st_mtime > _SETTLED_WITHIN:
                 unread += 1
-        except FileNotFoundError:
-            continue
+        except OSError:
+            continue  # settled meanwhile, or closed meanwhile: the next look tells
     if unread:
         raise CheckFailedError(f"{unread} journals of dead workers are not read yet; run: tydzen sweep")
     return f"{alive} in use, none left unread"

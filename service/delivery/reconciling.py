@@ -284,7 +284,7 @@ class Reconciler:
             )
         if forgotten and past.settled:
             faults.point("reconcile-reopened")
-            past.path.rename(past.path.with_suffix(".journal"))
+            past.reopen()
 
     def _compare_begun(self, found: _Findings) -> None:
         for begun in Notebook(self.data_dir).begun():

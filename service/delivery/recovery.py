@@ -16,6 +16,7 @@ from service.domain.replies import Phase, ReplyClass
 from service.mail import autopsy
 from service.mail.autopsy import Fate, JournalContents
 from service.mail.host import host_id
+from service.mail.journal import journals_dir
 from service.mail.letter import Outcome
 from service.store import Database, Session, batches, outcomes, senders
 from service.store.instants import stored
@@ -44,23 +45,35 @@ class Recovery:
     def settle_journals(self) -> int:
         """Settle every dead journal of this host, and tell the database that the host is there; how many were settled.
 
-        Idempotent, and safe beside other processes that do the same: an attempt is settled once.
+        Idempotent, and safe beside other processes that do the same: an attempt is settled once. One that may not be
+        read or marked keeps none of the others waiting; what only it knows waits until it may.
         """
         host = host_id(self.data_dir)
         with self.database.begin() as session:
             senders.seen(session, host)
-        settled = 0
-        for path in autopsy.unsettled(self.data_dir):
-            try:
-                if not autopsy.is_dead(path):
-                    continue
-                self._settle(path)
-            except FileNotFoundError:
-                continue  # another process settled it first
-            settled += 1
-        self._settle_without_journal(host)
-        autopsy.prune(self.data_dir, older_than=(self.machine or self.clock).now() - KEEP_JOURNALS)
+        try:
+            settled = sum(self._settled(path) for path in autopsy.unsettled(self.data_dir))
+            self._settle_without_journal(host)
+            autopsy.prune(self.data_dir, older_than=(self.machine or self.clock).now() - KEEP_JOURNALS)
+        except OSError as error:
+            # The folder itself: of what may be in it nothing is known, and nothing is given up.
+            _log.warning("journals-not-settled", folder=str(journals_dir(self.data_dir)), error=error.strerror)
+            return 0
         return settled
+
+    def _settled(self, path: Path) -> bool:
+        """Whether its owner was dead, and it is settled now."""
+        try:
+            if not autopsy.is_dead(path):
+                return False
+            self._settle(path)
+        except FileNotFoundError:
+            return False  # another process settled it first
+        except OSError as error:
+            # The attempts that it alone knows of stay as they are: neither sent again nor given up.
+            _log.warning("journal-not-settled", journal=path.name, error=error.strerror)
+            return False
+        return True
 
     def _settle(self, path: Path) -> None:
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 from service.domain.errors import InvalidInputError
 from service.domain.replies import ReplyClass
 from service.mail.host import boot_id
-from service.mail.journal import HEADER, HEADER_SIZE, KIND_REPLY, MAGIC, RECORD, Record, journals_dir, unpack
+from service.mail.journal import HEADER, HEADER_SIZE, KIND_REPLY, MAGIC, RECORD, Record, listed, unpack
 
 _BLOCK = 1 << 16  # octets: a journal of a million letters is as long as all else that a process holds
 
@@ -143,15 +143,18 @@ def is_dead(path: Path) -> bool:
 
 
 def unsettled(data_dir: Path) -> Iterator[Path]:
-    """The journals of a data directory that nobody has marked as settled, oldest first; some may be alive."""
-    yield from sorted(journals_dir(data_dir).glob("*.journal"), key=_written_at)
+    """The journals of a data directory that nobody has marked as settled, oldest first; some may be alive.
+
+    Raises OSError where their folder may not be looked into.
+    """
+    yield from sorted(listed(data_dir, ".journal"), key=_written_at)
 
 
 def _written_at(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except FileNotFoundError:
-        return 0.0  # settled by another process since it was listed
+    except OSError:
+        return 0.0  # settled by another process since it was listed, or whoever opens it will hear why he may not
 
 
 def named_sender(path: Path) -> int:
@@ -186,10 +189,13 @@ def _written(path: Path) -> int:
 
 
 def prune(data_dir: Path, *, older_than: dt.datetime) -> int:
-    """Remove settled journals last written before `older_than`, and return how many; unsettled ones stay for ever."""
+    """Remove settled journals last written before `older_than`, and return how many; unsettled ones stay for ever.
+
+    One that may not be opened or removed stays, and keeps none of the others. OSError as of `unsettled`.
+    """
     removed = 0
-    for path in journals_dir(data_dir).glob("*.settled"):
-        with contextlib.suppress(FileNotFoundError):
+    for path in listed(data_dir, ".settled"):
+        with contextlib.suppress(OSError):
             if path.stat().st_mtime < older_than.timestamp() and is_dead(path):
                 path.unlink()
                 removed += 1

@@ -144,6 +144,18 @@ def journals_dir(data_dir: Path) -> Path:
     return data_dir / "journals"
 
 
+def listed(data_dir: Path, suffix: str) -> list[Path]:
+    """The files in that folder that end so (`.journal`, `.settled`); none where there is no folder yet.
+
+    Raises OSError where it may not be looked into: that nothing is seen of a journal does not say that it is gone.
+    """
+    folder = journals_dir(data_dir)
+    try:
+        return [path for path in folder.iterdir() if path.suffix == suffix]
+    except FileNotFoundError:
+        return []
+
+
 def _header(host: str, boot: str, sender_id: int, created: float) -> bytes:
     body = HEADER.pack(MAGIC, host.encode(), boot.encode(), sender_id, created, 0)[:-4]
     return body + _CRC.pack(zlib.crc32(body))

@@ -13,6 +13,7 @@ import sqlalchemy as sa
 
 from service.domain.keys import Keyring
 from service.embedded.keyring_file import write_keyring
+from service.mail.journal import Journal
 from service.store.tables import meta
 from tests.flow.conftest import database_url
 from tests.installation import PROJECT, installed
@@ -136,6 +137,44 @@ def test_a_worker_that_starts_asks_and_tells_other_workers_nothing(made):
     assert b"pidbox" not in known
     assert b"celeryev" not in known
     assert made.valkey.command("PUBSUB", "CHANNELS") == b"*0\r\n"
+
+
+STARTED = """
+from types import SimpleNamespace
+from tests.modes import heed
+heed()
+from service import jobs
+from service.bootstrap import celery_app
+jobs.on_setup(sender="bulk@here", instance=SimpleNamespace(app=celery_app, concurrency=1))
+print("goes on")
+"""
+
+
+def start_heeding_modes(made):
+    command = [sys.executable, "-c", STARTED]
+    return subprocess.run(command, env=made.environment, cwd=PROJECT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", ["journals/7-1.journal", "journals", "mark", "mark.lock", "begun.log", "host-id"])
+def test_a_worker_whose_journals_or_books_are_another_users_does_not_start_and_says_what_to_mend(made, name):
+    data = made.folder / "data"
+    with Journal(data, sender_id=7) as journal:
+        journal.path.rename(journal.path.with_name("7-1.journal"))
+    assert start_heeding_modes(made).stdout.endswith("goes on\n")
+    path = data / name
+    path.touch()
+    path.chmod(0o000)
+    try:
+        told = start_heeding_modes(made)
+    finally:
+        path.chmod(0o700)
+    assert told.returncode == 1
+    said = told.stdout + told.stderr
+    assert "worker-not-started" in said
+    assert f"{path}: " in said
+    assert "chown" in said
+    assert "goes on" not in said
+    assert "Traceback" not in said
 
 
 FORKED = """

@@ -13,6 +13,7 @@ from service.domain.errors import CheckFailedError
 from service.mail.journal import Journal
 from service.queue import BULK, celery_settings, waiting
 from service.store import engine_tables, hosts, tables
+from tests.modes import heeded
 from tests.unit.delivery.parts import Run
 
 
@@ -147,6 +148,31 @@ def test_a_journal_in_use_and_one_that_a_sweep_is_about_to_read_are_nothing_to_t
     with Journal(whole.settings.data_dir, sender_id=whole.run.sender):
         assert engine_examination.journals(whole) == "1 in use, none left unread"
     assert engine_examination.journals(whole) == "0 in use, none left unread"
+
+
+@pytest.mark.parametrize(("ending", "mode"), [("journal", 0o000), ("journal", 0o400), ("settled", 0o000)])
+def test_a_journal_that_this_user_may_not_read_and_write_is_named_with_the_mend(whole, ending, mode):
+    data = whole.settings.data_dir
+    with Journal(data, sender_id=whole.run.sender) as made:
+        path = made.path.rename(made.path.with_suffix(f".{ending}"))
+    path.chmod(mode)
+    mend = f"chown -R --reference={data} {data}/journals$"
+    with heeded(), pytest.raises(CheckFailedError, match=rf"^1 may not be read and written .*{path}.*{mend}"):
+        engine_examination.journals(whole)
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o500, 0o600])
+def test_a_folder_of_journals_that_this_user_may_not_use_is_named_with_the_mend(whole, mode):
+    data = whole.settings.data_dir
+    with Journal(data, sender_id=whole.run.sender):
+        pass
+    (data / "journals").chmod(mode)
+    mend = f"chown -R --reference={data} {data}/journals$"
+    try:
+        with heeded(), pytest.raises(CheckFailedError, match=rf"such as {data}/journals, .*{mend}"):
+            engine_examination.journals(whole)
+    finally:
+        (data / "journals").chmod(0o700)
 
 
 def test_workers_are_missed_where_no_host_was_seen(whole):

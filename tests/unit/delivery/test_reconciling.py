@@ -21,7 +21,7 @@ from service.delivery.offload import Offload
 from service.delivery.reconciling import Look
 from service.delivery.recovery import Recovery
 from service.domain.delivery import DeliveryState
-from service.domain.errors import ConflictError, NotFoundError
+from service.domain.errors import ConfigurationError, ConflictError, NotFoundError
 from service.domain.mailing import MailingState
 from service.domain.replies import Reply, ReplyClass
 from service.domain.subscriber import SubscriberStatus
@@ -33,6 +33,7 @@ from service.store import audit, hosts, lost_issues, mailings, publication, subs
 from service.store.departures import DepartureLog, Step
 from tests.factories import MADE_AT, OPERATORS, add_readers
 from tests.installation import miscounted
+from tests.modes import heeded
 from tests.unit.delivery.parts import (
     PRESS,
     WEEK,
@@ -155,6 +156,37 @@ def test_letters_of_a_lost_time_are_settled_by_the_journal_and_the_mailing_is_pa
     assert not world.again().compare(Look.ALL)
     world.run.control("resume")
     assert len(world.run.gate(world.run.claim()).recipients) == 4
+
+
+@pytest.mark.parametrize("closed", ["journal", "settled", "folder", "unwritable folder"])
+def test_nothing_may_be_claimed_while_a_journal_may_not_be_read_and_it_is_named_with_the_mend(world, closed):
+    sender, journal, claim = world.start()
+    world.time.keep()
+    world.books.compare()
+    gated = world.run.gate(claim, sender=sender).recipients
+    world.end_with_one_of_each(journal, gated)
+    path = journal.path
+    if closed == "settled":
+        world.recovery.settle_journals()
+        path = path.with_suffix(".settled")
+    world.time.go_back()
+    shut = path.parent if "folder" in closed else path
+    shut.chmod(0o500 if closed == "unwritable folder" else 0o000)
+    try:
+        with heeded():
+            for look in (Look.NOTHING, Look.ALL):
+                with pytest.raises(ConfigurationError, match=rf"^{shut}: .*chown -R --reference={world.data_dir} "):
+                    world.again().compare(look)
+    finally:
+        shut.chmod(0o700)
+    with world.database.read() as session:
+        assert not world.books.believed(session)
+    assert world.run.counts() == {"pending": 8}
+
+    # Nobody has learnt anything meanwhile that he would not look for again.
+    assert world.again().compare()
+    states = world.run.states()
+    assert [states[one.delivery] for one in gated[:4]] == [S.ACCEPTED, S.REFUSED, S.DEFERRED, S.UNCERTAIN]
 
 
 def test_nothing_may_be_claimed_by_a_process_that_has_not_seen_that_the_database_was_set_back(world):

@@ -39,6 +39,7 @@ from service.store import (
 from service.store.outcomes import Result
 from tests.factories import MADE_AT
 from tests.installation import miscounted
+from tests.modes import heeded
 from tests.unit.delivery.parts import Run, accepted, books, wait_for_a_waiter
 from tests.unit.render import samples
 
@@ -272,6 +273,106 @@ def test_a_journal_that_is_gone_makes_its_letters_uncertain_but_not_at_once(worl
     assert world.run.counts() == {"uncertain": 6}
 
 
+@pytest.fixture
+def another(world):
+    """The closed journal of another dead worker of this host, which has nothing open."""
+    with journal.Journal(world.data_dir, sender_id=world.run.register(boot=boot_id())) as made:
+        # It comes after the world's.
+        os.utime(made.path, (made.path.stat().st_mtime + 60,) * 2)
+    return made.path
+
+
+def lines(capsys, event):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines() if event in line]
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o200])
+def test_letters_of_a_journal_that_may_not_be_read_wait_for_it_and_others_are_settled(world, another, capsys, mode):
+    log.configure(json=True)
+    world.dot(0)
+    world.reply(0)
+    world.dot(1)
+    path = world.journal.path
+    world.journal.close()
+    # Its host has been silent, its lease has run out, and its sender is old: nothing of it tells that they may go.
+    world.age(seen_at=1, started_at=1)
+    with world.run.database.begin() as session:
+        session.execute(tables.batches.update().values(lease_until=1))
+    books(world.run.database, world.data_dir).compare()
+    path.chmod(mode)
+    with heeded():
+        assert world.recovery.settle_journals() == 1
+        assert sweep(world, resend_uncertain=True).run()
+        assert world.recovery.give_up_lost_hosts() == 0
+
+    assert not another.exists()
+    assert list(autopsy.unsettled(world.data_dir)) == [path]
+    assert world.run.counts() == {"attempting": 6}
+    held = [one.delivery for one in world.gated]
+    assert not world.run.gate(world.run.claim(), held).recipients
+    told = lines(capsys, "journal-not-settled")
+    assert [(one["journal"], one["error"]) for one in told] == [(path.name, "Permission denied")] * 2
+
+    # Its owner may read it by now.
+    path.chmod(0o600)
+    assert world.recovery.settle_journals() == 1
+    assert world.run.counts() == {"accepted": 1, "uncertain": 1, "pending": 4}
+
+
+def test_a_journal_that_may_not_be_written_decides_its_letters_and_stays_until_it_may(world, another, capsys):
+    log.configure(json=True)
+    world.dot(0)
+    path = world.journal.path
+    world.journal.close()
+    path.chmod(0o400)
+    with heeded():
+        assert world.recovery.settle_journals() == 1
+        assert sweep(world).run()
+    assert not another.exists()
+    assert world.run.counts() == {"pending": 5, "uncertain": 1}
+    assert [one["journal"] for one in lines(capsys, "journal-not-settled")] == [path.name] * 2
+
+    path.chmod(0o600)
+    assert world.recovery.settle_journals() == 1
+    assert world.run.counts() == {"pending": 5, "uncertain": 1}
+    assert not list(autopsy.unsettled(world.data_dir))
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o600])
+def test_a_folder_of_journals_that_may_not_be_looked_into_is_no_loss_of_them(world, capsys, mode):
+    log.configure(json=True)
+    world.dot(0)
+    folder = world.journal.path.parent
+    world.journal.close()
+    world.age(started_at=1)
+    folder.chmod(mode)
+    try:
+        with heeded():
+            assert world.recovery.settle_journals() == 0
+    finally:
+        folder.chmod(0o700)
+    assert world.run.counts() == {"attempting": 6}
+    (told,) = lines(capsys, "not-settled")
+    assert told["error"] == "Permission denied"
+
+    assert world.recovery.settle_journals() == 1
+    assert world.run.counts() == {"pending": 5, "uncertain": 1}
+
+
+def test_an_old_journal_that_may_not_be_opened_keeps_no_other_from_being_removed(world, another):
+    world.journal.close()
+    world.recovery.settle_journals()
+    kept, *others = sorted((world.data_dir / "journals").glob("*.settled"))
+    assert others
+    for path in (kept, *others):
+        os.utime(path, (0, 0))
+    kept.chmod(0o000)
+    world.clock.set(dt.datetime.now(dt.UTC))
+    with heeded():
+        world.recovery.settle_journals()
+    assert list((world.data_dir / "journals").iterdir()) == [kept]
+
+
 def test_two_sweeps_that_settle_the_same_journal_at_once_do_it_once(world, monkeypatch):
     world.dot(0)
     world.journal.close()
@@ -302,7 +403,7 @@ def test_old_settled_journals_are_removed_after_seven_days(world):
 # The sweep
 
 
-def sweep(world):
+def sweep(world, **more):
     return Sweep(
         world.run.database,
         world.run.bell,
@@ -310,6 +411,7 @@ def sweep(world):
         world.clock,
         world.recovery,
         books(world.run.database, world.data_dir),
+        **more,
     )
 
 
