@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import socket
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,6 +72,17 @@ def examine(parts: Services) -> Iterator[Finding]:
             yield Finding(what, True, check(parts))
         except TydzenError as error:
             yield Finding(what, False, str(error))
+        except Exception as error:  # noqa: BLE001  # what one check meets must not hide what the others found
+            yield Finding(what, False, _unforeseen(error))
+
+
+def _unforeseen(error: Exception) -> str:
+    """The kind of the error and where it was met; not its words, which may repeat an address or a password."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__}, which this check did not foresee ({Path(place.filename).name}:{place.lineno}); "
+        "the commands that use this part say more"
+    )
 
 
 def _settings(parts: Services) -> str:
@@ -143,6 +155,8 @@ def _relay(parts: Services) -> str:
         except OSError as error:
             mend = "start it with: tydzen up" if parts.settings.smtp_url is None else "see TYDZEN_SMTP_URL"
             raise CheckFailedError(f"{relay.name} cannot be reached ({error.strerror or error}); {mend}") from None
+        except UnicodeError:
+            raise CheckFailedError(f"{relay.host} is no name of a host; see TYDZEN_SMTP_URL") from None
         if greeting != b"220":
             raise CheckFailedError(f"{relay.name} does not greet like a mail relay; see TYDZEN_SMTP_URL")
     return "greets" if len(parts.relays) == 1 else f"all {len(parts.relays)} greet"
@@ -199,6 +213,8 @@ def _lmtp_greets(host: str, port: int) -> None:
             greets, why = connection.recv(3) == b"220", "no greeting"
     except OSError as error:
         greets, why = False, error.strerror or str(error)
+    except UnicodeError:
+        raise CheckFailedError(f"{host} is no name of a host; see TYDZEN_INBOUND_URL") from None
     if not greets:
         raise CheckFailedError(
             f"nobody takes mails to unsubscribe at {host}:{port} ({why}); start tydzen inbound there. Where another "

@@ -94,7 +94,10 @@ def answers(path: Path) -> bool:
 
 
 def require(url: str, *, embedded: bool) -> None:
-    """Raise UnavailableError with the mend unless the Redis at `url` answers within three seconds."""
+    """Raise UnavailableError with the mend unless the Redis at `url` answers within three seconds.
+
+    ConfigurationError where its host has a name that nobody can look up.
+    """
     import redis
 
     client = redis.Redis.from_url(url, socket_timeout=3, socket_connect_timeout=3)
@@ -104,6 +107,8 @@ def require(url: str, *, embedded: bool) -> None:
     except redis.RedisError as error:
         # The text of the error may hold the URL and so its password: its kind is enough.
         raise UnavailableError(f"Redis does not answer ({type(error).__name__}); {mend}") from None
+    except UnicodeError:
+        raise ConfigurationError("what TYDZEN_REDIS_URL names is no name of a host") from None
     finally:
         client.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import difflib
 import os
 import sqlite3
 import time
@@ -355,7 +356,22 @@ def checked_url(url: str) -> URL:
         raise ConfigurationError(
             f"TYDZEN_DATABASE_URL names {parsed.drivername}; use postgresql+psycopg://… or sqlite:///…"
         )
+    if parsed.get_backend_name() == "postgresql":
+        _require_known(parsed.query)
     return parsed
+
+
+def _require_known(options: Collection[str]) -> None:
+    """Raise ConfigurationError where an option is none of libpq's: the driver's own error would come with each use."""
+    from psycopg import pq
+
+    known = [one.keyword.decode() for one in pq.Conninfo.get_defaults()]
+    for option in sorted(set(options).difference(known)):
+        # Of a password that was not encoded as URLs want it a part may have come here.
+        named = option if option.isidentifier() else "of that name"
+        meant = difflib.get_close_matches(option, known, 1)
+        mend = f"is {meant[0]} meant?" if meant else "see the parameters of libpq"
+        raise ConfigurationError(f"TYDZEN_DATABASE_URL: PostgreSQL has no option {named}; {mend}")
 
 
 def _postgresql_engine(url: URL, pool_size: int, lost: Callable[[], None]) -> tuple[Engine, Alone]:

@@ -52,7 +52,11 @@ def schema_of_a_later_program(made):
     return {}, "install the newer program here, too"
 
 
-TROUBLES = [unreadable_key, half_a_relay, keyring_of_another, no_schema, schema_of_a_later_program]
+def misspelt_option(made):
+    return {"database_url": "postgresql://me@127.0.0.1:1/x?conect_timeout=5"}, "PostgreSQL has no option conect_timeout"
+
+
+TROUBLES = [misspelt_option, unreadable_key, half_a_relay, keyring_of_another, no_schema, schema_of_a_later_program]
 
 
 @pytest.mark.slow
@@ -125,6 +129,70 @@ def test_the_doctor_says_of_one_trouble_the_same_wherever_it_meets_it(tydzen):
     found = {one["what"]: one["found"] for one in json.loads(out)["checks"]}
     assert "start it with: tydzen up" in found["redis"]
     assert found["queues"] == found["redis"]
+
+
+BROKEN = {
+    "relay": ("TYDZEN_SMTP_URL", "smtp://mail..example.org"),
+    "redis": ("TYDZEN_REDIS_URL", "redis://valkey..example.org:6379/0"),
+    "inbound": ("TYDZEN_INBOUND_URL", "lmtp://mail..example.org:24?address=leave@weekly.example.org"),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+def test_the_doctor_says_of_a_host_whose_name_nobody_can_look_up_what_it_is_of_and_goes_on(tydzen, monkeypatch, what):
+    setting, url = BROKEN[what]
+    monkeypatch.setenv(setting, url)
+    code, out, _ = tydzen("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(out)["checks"]}
+    assert code == 3
+    assert not found[what]["ok"]
+    assert "is no name of a host" in found[what]["found"]
+    assert setting in found[what]["found"]
+    assert "left alone" in found
+
+
+def test_an_error_that_a_check_of_the_doctors_did_not_foresee_is_a_finding_beside_the_others(tydzen, tmp_path):
+    (tmp_path / "var").mkdir(mode=0o700)
+    (tmp_path / "var" / "journals").touch()
+    code, out, _ = tydzen("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(out)["checks"]}
+    assert code == 3
+    assert not found["journals"]["ok"]
+    assert found["journals"]["found"].startswith("NotADirectoryError, which this check did not foresee (")
+    assert found["data directory"]["ok"]
+    assert found["counts"]["ok"]
+    assert "left alone" in found
+
+
+def test_what_a_driver_repeats_of_an_option_is_in_no_finding(tydzen, monkeypatch):
+    monkeypatch.setenv("TYDZEN_DATABASE_URL", "postgresql://me:canary@127.0.0.1:1/x?connect_timeout=canary")
+    code, out, err = tydzen("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(out)["checks"]}
+    assert code == 3
+    assert not found["database"]["ok"]
+    assert "left alone" in found
+    assert "canary" not in out + err
+
+
+@pytest.mark.parametrize("command", [("db", "upgrade"), ("db", "upgrade", "--dry-run"), ("subscriber", "stats")])
+def test_an_option_that_no_postgresql_knows_is_named_at_any_command(tydzen, monkeypatch, command):
+    monkeypatch.setenv("TYDZEN_DATABASE_URL", "postgresql://me:canary@127.0.0.1:1/x?sslmode=prefer&conect_timeout=5")
+    code, out, err = tydzen(*command)
+    assert code == 1
+    assert "TYDZEN_DATABASE_URL: PostgreSQL has no option conect_timeout; is connect_timeout meant?" in err
+    assert "Traceback" not in err
+    assert "canary" not in out + err
+
+
+def test_the_doctor_names_an_option_that_no_postgresql_knows_and_goes_on(tydzen, monkeypatch):
+    monkeypatch.setenv("TYDZEN_DATABASE_URL", "postgresql://me:canary@127.0.0.1:1/x?conect_timeout=5")
+    code, out, err = tydzen("doctor", "--json")
+    found = {one["what"]: one for one in json.loads(out)["checks"]}
+    assert code == 3
+    assert "PostgreSQL has no option conect_timeout" in found["database"]["found"]
+    assert found["settings"]["ok"]
+    assert "left alone" in found
+    assert "canary" not in out + err
 
 
 @pytest.mark.slow
