@@ -39,6 +39,9 @@ TICK_SECONDS = 15
 _RING_SECONDS = 0.15
 _PATIENT_SECONDS = 2.0
 
+# Besides the transport's own; the last of a host's name that no resolver takes.
+_AWAY = (OperationalError, OSError, UnicodeError)
+
 # Kombu finds its transports by name: ours reads Redis, in this process.
 TRANSPORT_ALIASES["redis"] = "service.hints:HintTransport"
 
@@ -127,7 +130,11 @@ class CeleryBell:
                 if self._connection is None:
                     self._connection = self._connect()
                 return ask(self._connection)
-            except (OperationalError, OSError, *self._app.connection_for_write().transport.connection_errors) as error:
+            except self._app.connection_for_write().transport.channel_errors as error:
+                # It answers, and refuses this (an ACL): the next question may be one that it does not refuse.
+                _log.warning(failure, error=type(error).__name__, **said)
+                return False
+            except (*_AWAY, *self._app.connection_for_write().transport.connection_errors) as error:
                 self._forget_connection()
                 lost = type(error).__name__
         self._silent_until = monotonic() + 1.0
@@ -153,11 +160,16 @@ class CeleryBell:
 
 
 def waiting(app: Celery) -> dict[str, int]:
-    """How many hints wait in each queue; raises UnavailableError where the broker does not answer."""
+    """How many hints wait in each queue; raises UnavailableError where the broker does not answer, or does not say."""
     try:
         with app.connection_for_read(connect_timeout=2) as connection:
             return {name: _length(connection.default_channel, name) for name in (NOTICES, BULK)}
-    except (OperationalError, OSError, *app.connection_for_read().transport.connection_errors) as error:
+    except app.connection_for_read().transport.channel_errors as error:
+        raise UnavailableError(
+            f"Redis refuses to count the hints that wait ({type(error).__name__}); the user of TYDZEN_REDIS_URL needs "
+            "EXISTS and LLEN"
+        ) from None
+    except (*_AWAY, *app.connection_for_read().transport.connection_errors) as error:
         raise UnavailableError(f"Redis does not answer ({type(error).__name__}); see TYDZEN_REDIS_URL") from None
 
 

@@ -73,9 +73,9 @@ class Sweep:
                 return False
         faults.point("sweep-locked")
         self.recovery.give_up_lost_hosts()
-        if self.bell.empty():
-            self._done(self._doubt)
-        unforeseen = [error for part in self._parts() if (error := self._done(part))]
+        # Outside of a transaction: a broker may take seconds to answer.
+        met = [self._guarded("doubt", self._doubt), *map(self._done, self._parts())]
+        unforeseen = [error for error in met if error]
         if unforeseen:
             raise unforeseen[0]
         _log.debug("swept", at=self.clock.now().isoformat())
@@ -83,15 +83,22 @@ class Sweep:
 
     def _done(self, part: Callable[[Session], None]) -> Exception | None:
         """A transaction each: what one part finds wrong must neither undo the others nor keep them waiting."""
+        return self._guarded(part.__name__.strip("_"), lambda: self._do(part))
+
+    def _do(self, part: Callable[[Session], None]) -> None:
+        with self.database.begin() as session:
+            part(session)
+            faults.point("sweep-part-commit")
+        faults.point("sweep-part-done")
+
+    def _guarded(self, name: str, work: Callable[[], None]) -> Exception | None:
+        """What `work` met that nobody foresaw; what was foreseen is logged, too, and ends here."""
         try:
-            with self.database.begin() as session:
-                part(session)
-                faults.point("sweep-part-commit")
-            faults.point("sweep-part-done")
+            work()
         except TydzenError as error:
-            _log.warning("sweep-part-failed", part=part.__name__.strip("_"), error=str(error))
+            _log.warning("sweep-part-failed", part=name, error=str(error))
         except Exception as error:  # noqa: BLE001  # it is raised when the other parts have had their turn
-            _log.error("sweep-part-failed", part=part.__name__.strip("_"), error=type(error).__name__, exc_info=error)
+            _log.error("sweep-part-failed", part=name, error=type(error).__name__, exc_info=error)
             return error
         return None
 
@@ -141,9 +148,10 @@ class Sweep:
         for batch in due:
             ring_after_commit(session, self.bell, SEND_BATCH, batch)
 
-    def _doubt(self, session: Session) -> None:
+    def _doubt(self) -> None:
         # A broker that was emptied, or died with what it held, tells nobody.
-        rings.doubt(session, older_than_seconds=_TAKEN_UP_SECONDS)
+        if self.bell.empty():
+            self._do(lambda session: rings.doubt(session, older_than_seconds=_TAKEN_UP_SECONDS))
 
     def _logins(self, session: Session) -> None:
         # Before what nobody tells any more is forgotten: a mailing may be over within a minute.

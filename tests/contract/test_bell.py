@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from celery import Celery
 
-from service import queue
+from service import log, queue
+from service.domain.errors import UnavailableError
 from service.queue import (
     BULK,
     NOTICES,
@@ -23,6 +24,7 @@ from service.queue import (
 )
 from tests.chaos.proxy import Proxy, Trap
 from tests.fakes import FakeBell
+from tests.servers import valkey_server
 
 PROMISED = 0.2  # seconds
 
@@ -174,3 +176,52 @@ def test_hints_that_wait_are_counted_also_where_the_other_queue_is_empty(valkey,
     for job in rung:
         assert CeleryBell(app).patient().ring(job, 7)
     assert waiting(app) == found
+
+
+@contextlib.contextmanager
+def forbidding(folder, *commands):
+    """The app of a user whom an ACL forbids these commands, beside one to whom all is allowed."""
+    with valkey_server(folder, tcp=True) as server:
+        forbidden = [f"-{command}" for command in commands]
+        assert (
+            server.command("ACL", "SETUSER", "weekly", "on", ">canary", "~*", "&*", "+@all", *forbidden) == b"+OK\r\n"
+        )
+        apps = []
+        for user in ("weekly:canary@", ""):
+            app = Celery("tydzen", set_as_current=False)
+            app.conf.update(celery_settings(server.url.replace("//", f"//{user}")))
+            apps.append(app)
+        yield apps
+
+
+@pytest.mark.parametrize("command", ["llen", "exists"])
+def test_where_the_broker_refuses_to_count_nothing_is_raised_and_rings_are_heard_at_once(tmp_path, capsys, command):
+    log.configure(json=True)
+    with forbidding(tmp_path / "acl", command) as (app, allowed):
+        bell = CeleryBell(app).patient()
+        for heard in (1, 2):
+            assert bell.ring(SEND_BATCH, 7) is True
+            assert bell.empty() is False
+            assert bell.ring(SEND_NOTICE, 7) is True
+            assert waiting(allowed) == {NOTICES: heard, BULK: heard}
+        with pytest.raises(
+            UnavailableError, match=r"refuses to count .*NoPermissionError.*TYDZEN_REDIS_URL.*LLEN"
+        ) as caught:
+            waiting(app)
+    said = capsys.readouterr().err
+    assert said.count("hints-not-counted") == 2
+    assert "canary" not in said + str(caught.value)
+
+
+def test_where_the_broker_refuses_hints_that_is_said_and_nothing_raised(tmp_path, capsys):
+    log.configure(json=True)
+    with forbidding(tmp_path / "acl", "lpush") as (app, _):
+        assert CeleryBell(app).ring(SEND_BATCH, 7) is False
+    assert "hint-lost" in capsys.readouterr().err
+
+
+def test_of_a_broker_whose_name_nobody_can_look_up_nothing_is_known(capsys):
+    (bell,) = bells("redis://valkey..example.org:6379/0", 1)
+    for one in (bell, bell.patient()):
+        assert one.empty() is False
+    assert bell.patient().ring(SEND_NOTICE, 7) is False

@@ -491,6 +491,24 @@ def test_an_error_that_one_part_did_not_foresee_stops_no_other_and_is_raised_aft
     assert "canary" not in line["exception"]
 
 
+def test_a_bell_that_fails_to_say_whether_hints_wait_keeps_no_part_from_its_turn(world, capsys, monkeypatch):
+    world.journal.close()
+    world.run.bell.rung.clear()
+    log.configure(json=True)
+
+    def empty():
+        raise ZeroDivisionError("no number of canary@example.org")
+
+    monkeypatch.setattr(world.run.bell, "empty", empty)
+    with pytest.raises(ZeroDivisionError):
+        sweep(world).run()
+
+    assert world.run.bell.heard(SEND_BATCH) == [world.claim.batch]
+    (line,) = lines(capsys, "sweep-part-failed")
+    assert (line["part"], line["error"]) == ("doubt", "ZeroDivisionError")
+    assert "canary" not in line["exception"]
+
+
 def test_a_host_whose_clock_is_ahead_releases_nothing_before_its_time(world):
     with world.run.database.begin() as session:
         issues.save(session, samples.issue(week=Week.parse("2019-W23")), MADE_AT)
