@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from service.domain.delivery import DeliveryState
 from service.store import DatabaseAwayError, tables
 from tests.installation import Audit, Installation, Worker, audit, installed, mailing_state, unanswered
 from tests.smtp_sink import Rule
@@ -254,6 +255,15 @@ def hurried(made: Installation) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
+
+
+def time_passes(made: Installation) -> None:
+    """Whatever was put off is due."""
+    d, b = tables.deliveries, tables.batches
+    with contextlib.suppress(DatabaseAwayError), made.database.begin() as session:
+        deferred = d.c.state == int(DeliveryState.DEFERRED)
+        session.execute(d.update().where(deferred).values(due_at=0))
+        session.execute(b.update().where(b.c.open).values(due_at=0, not_before=0))
 
 
 @contextlib.contextmanager

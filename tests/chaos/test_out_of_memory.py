@@ -16,7 +16,7 @@ import pytest
 import sqlalchemy as sa
 
 from service.domain.delivery import DeliveryState
-from service.store import DatabaseAwayError, tables
+from service.store import tables
 from tests.chaos import run as chaos
 from tests.chaos.memory import bound_address_space, group, hindrance
 from tests.chaos.run import is_alive, journals_of, letters_past_dot, taken_along
@@ -159,15 +159,6 @@ def nothing_more(pids):
                 resource.prlimit(pid, resource.RLIMIT_AS, limits)
 
 
-def time_passes(made):
-    """Whatever was put off is due."""
-    d, b = tables.deliveries, tables.batches
-    with contextlib.suppress(DatabaseAwayError), made.database.begin() as session:
-        deferred = d.c.state == int(DeliveryState.DEFERRED)
-        session.execute(d.update().where(deferred).values(due_at=0))
-        session.execute(b.update().where(b.c.open).values(due_at=0, not_before=0))
-
-
 @pytest.mark.parametrize("whom", ["pool", "whole"])
 def test_a_worker_that_gets_no_memory_for_seconds_loses_nobody_and_goes_on_by_itself(database, tmp_path, whom):
     plan = chaos.Plan(readers=2000, workers=1, concurrency=CONCURRENCY, dot_seconds=0.02)
@@ -184,9 +175,9 @@ def test_a_worker_that_gets_no_memory_for_seconds_loses_nobody_and_goes_on_by_it
                 with nothing_more([*worker.children(), *([worker.pid, *worker.sweeps()] if whom == "whole" else [])]):
                     over = time.monotonic() + 3
                     made.wait_for(lambda over=over: look_around(made.workers, seen) and time.monotonic() > over)
-                time_passes(made)
+                chaos.time_passes(made)
             made.wait_for(
-                lambda: look_around(made.workers, seen) and (time_passes(made) or is_sent(made, mailing)), 120
+                lambda: look_around(made.workers, seen) and (chaos.time_passes(made) or is_sent(made, mailing)), 120
             )
             dead = {path for pid in seen.keys() - set(look(seen)) for path in seen[pid]}
         assert sum(one.log.read_text("utf-8", "replace").count("MemoryError") for one in made.workers) > 4
