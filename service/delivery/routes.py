@@ -79,11 +79,15 @@ class Routes:
         self._apply(lines)
         return self._look(self._usable(lines, provider), want, [])
 
-    def learn(self, provider: str, domain: str) -> None:
-        """A provider of which only a keyed hash is stored has this domain: letters name it so."""
+    def learn(self, lines: Sequence[Line], provider: str, domain: str) -> None:
+        """A provider of which only a keyed hash is stored has this domain: letters name it so.
+
+        The wires know it from then on, so that its connections hold for the letters that are handed over next.
+        """
         if provider not in self._domains:
             self._domains[provider] = domain
             self._told = ()
+            self._apply(lines)
 
     def _apply(self, lines: Sequence[Line]) -> None:
         """Tell the wires of connections, where a limit has changed or they are new."""

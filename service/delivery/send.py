@@ -232,7 +232,7 @@ class BatchRun:
             return
         self._most = min(GROUP_LIMIT, self._most + 1)
         if is_hashed(self.claim.provider):
-            self.means.routes.learn(self.claim.provider, letters[0].provider)
+            self.means.routes.learn(self.lines, self.claim.provider, letters[0].provider)
         self._out += len(letters)
         self._all_in.clear()
         self.means.routes.give(self.lines, line, len(letters))

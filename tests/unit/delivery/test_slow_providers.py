@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from itertools import pairwise
 
 import pytest
 import sqlalchemy as sa
@@ -117,6 +118,22 @@ def test_a_provider_with_a_limit_leaves_the_mixed_batch_and_keeps_to_it(database
     assert len(taken(sink, slow=False)) == 60
     assert len(taken(sink, slow=True)) == 3
     assert run.counts() == {"accepted": 63, "pending": 7}
+
+
+def test_the_connections_of_a_domain_hold_from_the_first_letter_of_a_process_on(sqlite_database, tmp_path, sink):
+    run = mailing(sqlite_database, slow=8, others=2)
+    with run.database.begin() as session:
+        scope = provider_scope(provider_key(session.sealer, SLOW))
+        limits.save(session, scope, Limit(connections=1), now_ms=stored(run.now))
+    assert Worker(run, tmp_path, sink, connections=4).send()
+    (own,) = [number for number in run.batch_ids() if run.batch(number).provider]
+    assert not taken(sink, slow=True)
+    sink.set_rules(Rule("DOT", delay=0.2))
+    # What its name is, no process knows before it has a letter in hand.
+    assert Worker(run, tmp_path, sink, connections=4).send(own)
+    instants = sorted(entry.at for entry in taken(sink, slow=True))
+    assert len(instants) == 8
+    assert min(later - one for one, later in pairwise(instants)) > 0.15
 
 
 def test_the_connections_of_a_relay_and_of_a_provider_are_changed_while_it_runs(sqlite_database, tmp_path, sink):
