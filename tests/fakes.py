@@ -53,7 +53,7 @@ class FakePace:
         given = {bucket: self._given_with(bucket, rate, count) for bucket, rate in rates.items()}
         waits = {bucket: instant - self.now for bucket, instant in given.items()}
         for bucket, rate in rates.items():
-            self._given.setdefault(bucket, (given[bucket] - count / rate, rate))
+            self._given.setdefault(bucket, (given[bucket] - max(count, 0) / rate, rate))
         if max(waits.values(), default=0.0) <= patience:
             for bucket, instant in given.items():
                 self._given[bucket] = (instant, rates[bucket])
@@ -68,11 +68,13 @@ class FakePace:
         """Up to when tokens are given away once `count` more are."""
         if bucket in self._given:
             given, before = self._given[bucket]
-            if given > self.now:
-                given = self.now + (given - self.now) * before / rate
+            left = given - self.now
+            if left > 0 and (before < rate or left > 10):
+                given = self.now + left * before / rate
         else:
             given = self.now + self._outstanding.get(bucket, 0.0) / rate
-        return max(given, self.now - max(BURST_SECONDS, 1 / rate)) + count / rate
+        given = max(given, self.now - max(BURST_SECONDS, 1 / rate))
+        return max(given + count / rate, min(given, self.now))
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

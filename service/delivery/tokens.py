@@ -19,10 +19,13 @@ from service.delivery.patience import AWAY_SECONDS
 from service.delivery.routes import Routes
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.pace.bucket import FOR_EVER, Pace, PaceAwayError
+from service.pace.groups import group_size, lowest_rate
 from service.store.batches import Claim
 
 # So often it is looked whether a rate has changed.
 _LOOK_SECONDS = 0.5
+# Who waits for so long asks once more: by then all know of a changed rate, and have given back what was taken before.
+_ASK_SECONDS = 2.5
 
 _log = log.get("send")
 
@@ -61,14 +64,16 @@ class Tokens:
     async def take(self, line: Line, count: int, mailing_rate: Callable[[], float | None]) -> bool:
         """Take `count` tokens of all buckets and wait until they are good; while Valkey is away, wait for it.
 
-        An operator may change a rate meanwhile: then tokens are taken anew. False where the relay's own tokens would be
-        good too late, and another relay may have some: none are taken then, and `routes` know of it.
+        False where none are taken, and the group is to be cut anew: an operator has changed a rate meanwhile, or the
+        relay's own tokens would be good too late, and another relay may have some; `routes` know of that then.
         """
         patience = self.routes.patience(self.lines)
         while not self.stopping():
             rates = self.rates(line, mailing_rate())
             if not rates:
                 return True
+            if count > group_size(lowest_rate(*rates.values())):
+                return False
             try:
                 waits = await self._reserve(rates, count, patience)
             except PaceAwayError as error:
@@ -83,6 +88,10 @@ class Tokens:
                 patience = FOR_EVER  # what is short is short for every relay
             elif await self._until_good(waits, rates, lambda: self.rates(line, mailing_rate())):
                 return True
+            else:
+                # Or all would wait for them, at a lower rate for as much longer.
+                await self._ask(rates, -count)
+                return False
         return True
 
     async def _reserve(self, rates: dict[str, float], count: int, patience: float) -> dict[str, float]:
@@ -90,6 +99,14 @@ class Tokens:
         if at_hand is not None:
             return at_hand
         return await self.offload.pace(lambda: self.pace.reserve_all(rates, count, patience))
+
+    async def _ask(self, rates: dict[str, float], count: int) -> float | None:
+        """As `Pace.reserve_all`, for what can be left undone: the longest wait, None where Valkey is away."""
+        try:
+            waits = await self.offload.pace(lambda: self.pace.reserve_all(rates, count))
+        except PaceAwayError:
+            return None
+        return max(waits.values())
 
     async def _until_good(
         self, waits: dict[str, float], rates: dict[str, float], now: Callable[[], dict[str, float]]
@@ -101,9 +118,15 @@ class Tokens:
         for_mailing = waits.get(self._mailing) == longest
         alone = for_mailing or waits.get(provider_scope(self.claim.provider)) == longest
         own = partial(self.waiting.counted, for_mailing=for_mailing) if alone else nullcontext
+        ask_at = suspended_monotonic() + _ASK_SECONDS
         while (left := good_at - suspended_monotonic()) > 0 and not self.stopping():
             if now() != rates:
                 return False
+            if suspended_monotonic() >= ask_at:
+                # No later than the last that anybody took: others may have given back what was before these.
+                last = await self._ask(rates, 0)
+                good_at = good_at if last is None else min(good_at, suspended_monotonic() + last)
+                ask_at = suspended_monotonic() + _ASK_SECONDS
             with own():
                 await self.patiently(asyncio.sleep(min(left, _LOOK_SECONDS)))
         return now() == rates

@@ -29,10 +29,13 @@ _STOCKS = 16
 
 # A bucket's value is the instant (in seconds) up to which tokens are given away, and at which rate they were. Taking
 # n tokens at rate r moves it by n/r; the caller waits until that instant. Where the rate has changed, the tokens that
-# are given away but not good yet are counted at the new one. Where there is no value, as many tokens count as given
-# away as the caller knows to be. Only Valkey's clock counts, so hosts need not agree on the time. Of several buckets
+# are given away but not good yet are counted at the new one; not so where it is lower and they are good within ten
+# seconds, for who has them uses them when they were promised, or, once the change is known, not at all: a group of the
+# old rate would stop all for minutes. Where there is no value, as many tokens count as given away as the caller knows
+# to be. Only Valkey's clock counts, so hosts need not agree on the time. Of several buckets
 # all give or none does: none where one would make the caller wait for longer than its patience. A bucket that is new
-# begins to fill even so.
+# begins to fill even so. Fewer than no tokens are given back, at most as many as are not good yet: time that went by
+# unused is no credit.
 # ARGV: tokens, burst, seconds to keep, patience; then for each bucket the rate and the tokens known to be given away.
 _RESERVE = """
 local now = redis.call('TIME')
@@ -46,11 +49,13 @@ for i, key in ipairs(KEYS) do
   if stored then
     local instant, before = string.match(stored, '^(%S+) (%S+)$')
     given = tonumber(instant)
-    if given > now then given = now + (given - now) * tonumber(before) / rate end
+    local left = given - now
+    local anew = left * tonumber(before) / rate
+    if left > 0 and (anew < left or left > 10) then given = now + anew end
   end
   given = math.max(given, now - math.max(burst, 1 / rate))
   if not stored then unused[i] = string.format('%.6f %.9g', given, rate) end
-  given = given + count / rate
+  given = math.max(given + count / rate, math.min(given, now))
   values[i] = string.format('%.6f %.9g', given, rate)
   waits[i] = tostring(given - now)
   if given - now > longest then longest = given - now end
@@ -75,7 +80,8 @@ class Pace(Protocol):
         """Take `count` tokens of each bucket of `rates`, all or none; by bucket, the seconds to wait for its tokens.
 
         None is taken where one of the waits is longer than `patience`, in seconds; whoever asks again when it is not
-        gets them, if nobody was faster.
+        gets them, if nobody was faster. With 0 none is taken: told is until when the last are good that anybody took.
+        A negative number gives back those that were taken at these rates and will not be used.
         """
         ...
 
@@ -122,6 +128,9 @@ class ValkeyPace:
 
     def reserve_all(self, rates: Mapping[str, float], count: int, patience: float = FOR_EVER) -> dict[str, float]:
         """As `Pace.reserve_all`; raises PaceAwayError where Valkey does not answer in two seconds."""
+        if count <= 0:
+            # What was taken ahead comes after them, so it would be good later than need be.
+            return self._ask(rates, count - (self._dropped(rates) if count else 0), FOR_EVER)
         if patience < FOR_EVER:
             return self._ask(rates, count, patience)
         at_hand = self.at_hand(rates, count)
@@ -148,6 +157,12 @@ class ValkeyPace:
                 return None
             stock.left = left = stock.left - count
         return _waits(stock, rates, left, now)
+
+    def _dropped(self, rates: Mapping[str, float]) -> int:
+        """Forget what was taken ahead at these rates; how many of the tokens are left, and not void."""
+        with self._lock:
+            stock = self._stocks.pop(tuple(rates.items()), None)
+            return 0 if stock is None or time.monotonic() > stock.until else stock.left
 
     def _ahead(self, rates: Mapping[str, float], count: int) -> int:
         """How many tokens to take besides these, by the use of the last; in whole groups, or a rest would be lost."""

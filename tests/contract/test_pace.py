@@ -135,6 +135,37 @@ def test_what_is_given_away_counts_at_the_new_rate_where_the_rate_changes(pace, 
     assert soon(wait / 10, 60)
 
 
+def test_what_is_good_in_a_moment_makes_nobody_wait_for_longer_where_the_rate_is_lowered(pace, soon):
+    reserve(pace, "b", 100, 200)
+    # Its two hundred would take ten minutes.
+    assert soon(reserve(pace, "b", 0.3, 1), 2 + 1 / 0.3)
+
+
+def test_tokens_that_are_given_back_are_there_for_the_next_who_asks(world, soon):
+    one, other, third = world.paces
+    reserve(one, "b", 1, 10)
+    reserve(other, "b", 1, 10)
+    # At another rate meanwhile: ten tokens are ten, and twenty were given away.
+    assert soon(reserve(third, "b", 0.5, 1), 42)
+    assert soon(reserve(one, "b", 1, -10), 11)
+    assert soon(reserve(third, "b", 1, 0), 11)
+    reserve(other, "b", 1, -10)
+    assert soon(reserve(one, "b", 1, 1), 2)
+
+
+def test_more_than_is_given_away_cannot_be_given_back(world, pace, soon):
+    reserve(pace, "b", 10, 1)
+    reserve(pace, "b", 10, -100)
+    assert soon(reserve(pace, "b", 10, 1), 0.1)
+    assert soon(reserve(world.paces[1], "b", 10, 1), 0.2)
+
+
+def test_who_takes_none_is_told_when_all_are_good_that_were_given_away(world, pace, soon):
+    reserve(pace, "b", 1, 3)
+    assert soon(reserve(world.paces[1], "b", 1, 0), 3)
+    assert soon(reserve(pace, "b", 1, 1), 4)
+
+
 def test_a_pace_that_is_away_says_so_and_works_when_it_is_back(world, pace):
     reserve(pace, "b", 10, 1)
     world.go_away()
@@ -259,6 +290,18 @@ def test_tokens_that_are_taken_ahead_at_a_high_rate_keep_the_rate(valkey):
         pace.close()
     for number, instant in enumerate(good_at, start=1):
         assert instant >= started + number * count / rate - 0.02
+
+
+def test_tokens_that_are_given_back_take_along_what_was_taken_ahead(valkey):
+    pace = ValkeyPace(valkey.url)
+    for _ in range(20):
+        time.sleep(max(0.0, reserve(pace, "b", 1_000, 10)))
+    (stock,) = pace._stocks.values()
+    stock.left += 10
+    reserve(pace, "b", 1_000, -10)
+    assert pace.at_hand({"b": 1_000}, 10) is None
+    assert not pace._stocks
+    pace.close()
 
 
 def test_tokens_that_are_taken_ahead_are_not_good_before_valkey_said_so(valkey):

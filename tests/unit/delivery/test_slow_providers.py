@@ -12,13 +12,14 @@ import sqlalchemy as sa
 
 from service.delivery import progress, release
 from service.delivery.recovery import Recovery
-from service.domain.limits import Limit, provider_scope, relay_scope
+from service.domain.limits import INSTALLATION, Limit, provider_scope, relay_scope
 from service.domain.weeks import Week
 from service.pace.bucket import ValkeyPace
 from service.store import gate, issues, limits, mailings, parting, subscribers, tables
 from service.store.instants import stored
 from service.store.provider_keys import provider_key
 from tests.factories import MADE_AT, add_readers
+from tests.fakes import reserve
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
 from tests.unit.delivery.parts import Run
@@ -194,6 +195,82 @@ def test_a_mailing_with_a_slow_rate_of_its_own_holds_up_no_other_one(database, t
     assert 4 < run.counts()["accepted"] < 30
     # It is one batch of the slow mailing that waits, and not all that there are.
     assert held == {slow[0]}
+
+
+@pytest.mark.slow
+def test_no_group_is_as_large_as_before_and_no_wait_as_long_once_a_rate_was_lowered(
+    sqlite_database, tmp_path, sink, valkey
+):
+    run = Run(sqlite_database, readers=1600, chains=("en",), batch_limit=400)
+    before, after, seconds = 100.0, 2.0, 10.0
+    workers = [Worker(run, tmp_path, sink) for _ in range(4)]
+    paces = [ValkeyPace(valkey.url) for _ in workers]
+    for worker, pace in zip(workers, paces, strict=True):
+        worker.dispatcher.pace = pace
+    set_rate(run, before)
+    threads = [
+        threading.Thread(target=worker.send, args=(number,))
+        for worker, number in zip(workers, run.batch_ids(), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    while len(sink.entries()) < 300:
+        time.sleep(0.05)
+    set_rate(run, after)
+    # Until everybody knows of it.
+    since = time.time() + 2.0
+    time.sleep(2.0 + seconds)
+    for worker in workers:
+        worker.stop = True
+    for thread in threads:
+        thread.join()
+    for pace in paces:
+        pace.close()
+    instants = [entry.at for entry in sink.entries() if since <= entry.at < since + seconds]
+    assert 0.6 * after * seconds <= len(instants) <= after * seconds + len(workers)
+    # Each takes one at a time, and waits for it as long as the others' take that are before it.
+    assert max(later - one for one, later in pairwise([since, *instants])) < (len(workers) + 1) / after
+
+
+def test_tokens_of_a_rate_of_before_are_given_back_and_who_waited_behind_them_waits_no_longer(
+    sqlite_database, tmp_path, sink, valkey
+):
+    run = Run(sqlite_database, readers=20)
+    worker, other = Worker(run, tmp_path, sink), ValkeyPace(valkey.url)
+    worker.dispatcher.pace = pace = ValkeyPace(valkey.url)
+    scope, seen = INSTALLATION, {}
+    set_rate(run, 1.0)
+    reserve(other, scope, 1.0, 30)
+
+    def meanwhile():
+        # The first letter of this process waits behind thirty of another one, which gives them back.
+        while reserve(other, scope, 1.0, 0) < 30:
+            time.sleep(0.05)
+        began = time.monotonic()
+        reserve(other, scope, 1.0, -30)
+        while not sink.entries() and time.monotonic() < began + 20:
+            time.sleep(0.05)
+        seen["sent"] = time.monotonic() - began
+        set_rate(run, 0.05)
+        time.sleep(3)
+        seen["wait"] = reserve(other, scope, 0.05, 0)
+        set_rate(run, 0.04)
+        time.sleep(3)
+        # One token of the new rate, and none of those of before.
+        seen["anew"] = reserve(other, scope, 0.04, 0)
+        worker.stop = True
+
+    worker.send(meanwhile=meanwhile)
+    pace.close()
+    other.close()
+    assert seen["sent"] < 5
+    assert 10 < seen["wait"] < 21
+    assert seen["anew"] <= 25
+
+
+def set_rate(run, rate):
+    with run.database.begin() as session:
+        limits.save(session, INSTALLATION, Limit(rate=rate), now_ms=stored(run.now))
 
 
 def test_what_is_part_off_is_counted_and_joins_what_waits_already(database):
