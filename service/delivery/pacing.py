@@ -30,6 +30,7 @@ from service.store.provider_keys import HASHED, is_hashed, provider_key
 from service.store.sealing import Sealer
 
 SETTINGS, DATABASE = "settings", "database"
+_CAPS = frozenset({"per_day", "warm_up_from"})
 _MOST_LETTERS, _MOST_CONNECTIONS, _MOST_WEIGHT = 1_000_000_000, 100, 1000
 
 
@@ -125,6 +126,9 @@ def change(
         raise InvalidInputError("nothing to set: give at least one limit, or --unset")
     for name, value in changes.items():
         _require_possible(scope, name, value)
+    if not dry_run and (unset or not _CAPS.isdisjoint(changes)):
+        # Whoever gives a batch back because a cap is used up is waited for, and let go below, or sees the new cap.
+        store.left(session, {scope: 0}, now.astimezone(dt.UTC).date())
     before = NO_LIMIT if unset else store.every(session).get(scope, NO_LIMIT)
     after = Limit(**{**before.as_dict(), **changes})  # type: ignore[arg-type]  # each under its own name
     if dry_run:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 from service.clock import suspended_monotonic
-from service.delivery.limits import Limits, spent_error
+from service.delivery.limits import DaySpentError, Limits, spent_error
 from service.delivery.line import Line
 from service.domain.limits import INSTALLATION, provider_scope, relay_scope
 from service.pace.bucket import FOR_EVER
@@ -78,6 +78,14 @@ class Routes:
         """As `room`, without waiting: None where no line has room at present. Raises the same."""
         self._apply(lines)
         return self._look(self._usable(lines, provider), want, [])
+
+    def spent_until(self, lines: Sequence[Line], provider: str) -> dt.datetime | None:
+        """Until when all that may be sent is sent, as `room` finds it; None where it is not."""
+        try:
+            self._usable(lines, provider)
+        except DaySpentError as spent:
+            return spent.until
+        return None
 
     def learn(self, lines: Sequence[Line], provider: str, domain: str) -> None:
         """A provider of which only a keyed hash is stored has this domain: letters name it so.

@@ -17,6 +17,7 @@ from service import faults, log
 from service.clock import suspended_monotonic
 from service.delivery.account import Account, Doubtful
 from service.delivery.breaking import Guard
+from service.delivery.day import Day
 from service.delivery.idleness import Waiting
 from service.delivery.letters import locked
 from service.delivery.limits import DaySpentError
@@ -76,6 +77,7 @@ class BatchRun:
     _account: Account = field(init=False)
     _guard: Guard = field(init=False)
     _tokens: Tokens = field(init=False)
+    _day: Day = field(init=False)
     _at_first: list[int] | None = None  # what was due when it was prepared
     _limited: frozenset[str] = frozenset()  # providers that had a limit when it was last asked what is due
     _returned: int = 0
@@ -83,7 +85,6 @@ class BatchRun:
     _all_in: asyncio.Event = field(default_factory=asyncio.Event)
     # Letters that were counted for a daily cap and whose outcome is not known yet, with the scopes and the day.
     _counted: dict[int, tuple[tuple[str, ...], dt.date]] = field(default_factory=dict)
-    _not_before: dt.datetime | None = None
     # In a mixed batch: letters whose provider is busy, by delivery. In one of a single provider: what it bears at once.
     _busy: dict[int, str] = field(default_factory=dict)
     _most: int = GROUP_LIMIT
@@ -106,6 +107,7 @@ class BatchRun:
         self._guard = Guard(means.watch, means.bell, self._account, self.claim.mailing, wires, lambda: self.sent)
         pace = (means.pace, means.offload, means.limits, means.routes, means.stopping)
         self._tokens = Tokens(*pace, self.lines, self.claim, self._patiently, self.waiting)
+        self._day = Day(means.routes, self.lines, self.claim)
         self._all_in.set()
 
     def prepare(self, session: Session) -> None:
@@ -136,8 +138,7 @@ class BatchRun:
             self.means.meter.count(LEASES_LOST)
             _log.info("claim-lost", batch=self.claim.batch, fence=self.claim.fence)
         except DaySpentError as spent:
-            self._not_before = spent.until
-            _log.info("day-spent", batch=self.claim.batch, reason=str(spent))
+            self._day.end(spent)
         except DatabaseAwayError:
             self._stop_lines()  # nobody knows of its last gate: the lines are in doubt, and the journal decides
             raise
@@ -389,11 +390,10 @@ class BatchRun:
                 await self._sign_of_life()
         await self._guard.end()
         faults.point("before-give-back")
-        known = await self._account.transaction(self._give_back)
+        known = await self._account.transaction(self._give_back, first=self._day.look_again)
         faults.point("after-give-back")
         await self._guard.over(known)
 
     def _give_back(self, session: Session) -> dict[str, Breaker]:
-        not_before = 0 if self._not_before is None else stored(self._not_before)
-        batches.give_back(session, self.claim, not_before=not_before)
+        batches.give_back(session, self.claim, not_before=self._day.not_before)
         return breakers.every(session)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import threading
 import time
 from collections import Counter
 from dataclasses import replace
@@ -11,18 +12,19 @@ from dataclasses import replace
 import pytest
 import sqlalchemy as sa
 
+from service import faults
 from service.delivery import breaking, pacing
 from service.delivery.limits import merged
 from service.delivery.recovery import Recovery
 from service.delivery.sweep import Sweep
 from service.domain.limits import INSTALLATION, Limit, midnight_after, relay_scope
 from service.pace.bucket import BURST_SECONDS, ValkeyPace
-from service.store import breakers, limits, locks, mailings, publication, tables
+from service.store import batches, breakers, limits, locks, mailings, publication, tables
 from service.store.instants import loaded, stored
 from tests.factories import MADE_AT, OPERATORS
 from tests.installation import miscounted
 from tests.smtp_sink import Rule, SmtpSink
-from tests.unit.delivery.parts import Run, books
+from tests.unit.delivery.parts import Run, books, wait_for_a_waiter
 from tests.unit.delivery.worker import Clock, Worker
 from tests.unit.render import samples
 
@@ -500,3 +502,81 @@ def test_status_says_whose_day_is_spent_and_a_raised_cap_lets_the_rest_go(sqlite
     assert relays.worker(run, "&per_day=10", "&per_day=10").send()
     assert relays.taken() == [30, 10]
     complete(run, relays)
+
+
+@pytest.mark.usefixtures("before_midnight")
+class TestCapsThatAreRaisedAsTheyAreFoundUsedUp:
+    """A batch that is given back in that moment waits for no midnight."""
+
+    def end(self, run, relays, raise_cap):
+        worker = relays.worker(run, "&per_day=10", "&per_day=10")
+
+        def at(point):
+            if point == "before-give-back":
+                faults.arm(None)
+                raise_cap(worker)
+
+        faults.arm(at)
+        try:
+            assert worker.send()
+        finally:
+            faults.arm(None)
+        assert relays.taken() == [10, 10]
+        assert run.batch(run.batch_ids()[0]).not_before == 0
+        assert relays.worker(run, "&per_day=10", "&per_day=10").send()
+        complete(run, relays)
+
+    def change(self, run, relays, session, number=0):
+        now = dt.datetime.now(dt.UTC)
+        pacing.change(session, run.bell, relays.scope(number), {"per_day": 0}, actor="test", now=now)
+
+    @pytest.mark.parametrize("known", [False, True])
+    def test_before_the_run_gives_it_back(self, database, relays, known):
+        run = Run(database, readers=40)
+
+        def raise_cap(worker):
+            with database.begin() as session:
+                if not known:
+                    worker.limits.read(session, worker.clock.now())
+                for number in range(2):
+                    self.change(run, relays, session, number)
+                if known:
+                    worker.limits.read(session, worker.clock.now())
+
+        self.end(run, relays, raise_cap)
+
+    def test_while_the_run_gives_it_back(self, postgresql_database, relays):
+        run, threads, changed = Run(postgresql_database, readers=40), [], threading.Event()
+
+        def change_slowly():
+            with postgresql_database.begin() as session:
+                self.change(run, relays, session)
+                changed.set()
+                wait_for_a_waiter(postgresql_database)
+
+        def raise_cap(_worker):
+            threads.append(threading.Thread(target=change_slowly))
+            threads[0].start()
+            assert changed.wait(30)
+
+        self.end(run, relays, raise_cap)
+        threads[0].join()
+
+    def test_when_the_run_has_given_it_back_and_not_committed(self, postgresql_database, relays, monkeypatch):
+        run, threads, give_back = Run(postgresql_database, readers=40), [], batches.give_back
+
+        def change():
+            with postgresql_database.begin() as session:
+                self.change(run, relays, session)
+
+        def give_back_slowly(*arguments, **named):
+            monkeypatch.setattr(batches, "give_back", give_back)
+            threads.append(threading.Thread(target=change))
+            threads[0].start()
+            wait_for_a_waiter(postgresql_database)
+            return give_back(*arguments, **named)
+
+        monkeypatch.setattr(batches, "give_back", give_back_slowly)
+        assert relays.worker(run, "&per_day=10", "&per_day=10").send()
+        threads[0].join()
+        assert run.batch(run.batch_ids()[0]).not_before == 0
