@@ -31,41 +31,72 @@ _STOCKS = 16
 # n tokens at rate r moves it by n/r; the caller waits until that instant. Where the rate has changed, the tokens that
 # are given away but not good yet are counted at the new one; not so where it is lower and they are good within ten
 # seconds, for who has them uses them when they were promised, or, once the change is known, not at all: a group of the
-# old rate would stop all for minutes. Where there is no value, as many tokens count as given away as the caller knows
-# to be. Only Valkey's clock counts, so hosts need not agree on the time. Of several buckets
-# all give or none does: none where one would make the caller wait for longer than its patience. A bucket that is new
-# begins to fill even so. Fewer than no tokens are given back, at most as many as are not good yet: time that went by
-# unused is no credit.
-# ARGV: tokens, burst, seconds to keep, patience; then for each bucket the rate and the tokens known to be given away.
+# old rate would stop all for minutes. Only Valkey's clock counts, so hosts need not agree on the time. Of several
+# buckets all give or none does: none where one would make the caller wait for longer than its patience. A bucket that
+# is new begins to fill even so. Fewer than no tokens are given back, at most as many as are not good yet: time that
+# went by unused is no credit.
+# Beside it stands what guards it: the instant of the last question, the one at which the bucket was made, up to when
+# tokens count that were given away before that, and how often some were given back. Workers of an older release know
+# of the first value alone, so it keeps its form. Where the clock was set back since that question, the bucket goes back
+# with it. A caller tells what it knows to be given away. Of a bucket that is gone this is all that is left: what was
+# promised beyond its end is added to the new one once, by whoever knows of it, and who makes the new one counts as much
+# as there was when it last asked, for others have asked since. Of the same bucket, as long as nothing was given back,
+# it shows that the clock was set forward (a tenth of a second may have gone by on the way).
+# KEYS: the buckets, then what guards each. ARGV: tokens, burst, seconds to keep, patience; then for each bucket the
+# rate; what the caller knows: for how many seconds tokens are given away, how many those were when it asked, at which
+# rate, and of which bucket (when it was made, how often some were given back).
 _RESERVE = """
+local function counted(left, before, rate)
+  local anew = left * before / rate
+  if left <= 0 or (anew > left and left <= 10) then return left end
+  return anew
+end
 local now = redis.call('TIME')
 now = tonumber(now[1]) + tonumber(now[2]) / 1000000
 local count, burst = tonumber(ARGV[1]), tonumber(ARGV[2])
-local waits, values, unused, longest = {}, {}, {}, 0
-for i, key in ipairs(KEYS) do
-  local rate = tonumber(ARGV[3 + 2 * i])
-  local given = now + tonumber(ARGV[4 + 2 * i]) / rate
-  local stored = redis.call('GET', key)
+local buckets = #KEYS / 2
+local values, unused, guards, answer, longest = {}, {}, {}, {}, 0
+for i = 1, buckets do
+  local at = 6 * i - 1
+  local rate, left, before = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
+  local stored, guard = redis.call('GET', KEYS[i]), redis.call('GET', KEYS[buckets + i])
+  local given, made, promised, returned = now, string.format('%.6f', now), now, 0
+  local back = 0
+  if stored and guard then
+    local last
+    last, made, promised, returned = string.match(guard, '^(%S+) (%S+) (%S+) (%S+)$')
+    back = math.max(0, tonumber(last) - now)
+    promised, returned = tonumber(promised) - back, tonumber(returned)
+  elseif not stored then
+    left = math.max(left, tonumber(ARGV[at + 2]))
+  end
   if stored then
-    local instant, before = string.match(stored, '^(%S+) (%S+)$')
-    given = tonumber(instant)
-    local left = given - now
-    local anew = left * tonumber(before) / rate
-    if left > 0 and (anew < left or left > 10) then given = now + anew end
+    local instant, its = string.match(stored, '^(%S+) (%S+)$')
+    given = now + counted(tonumber(instant) - back - now, tonumber(its), rate)
+  end
+  local told = now + counted(left, before, rate)
+  if made == ARGV[at + 4] then
+    if returned == tonumber(ARGV[at + 5]) then given = math.max(given, told - 0.1) end
+  elseif told > promised then
+    given = given + told - promised
+    promised = told
   end
   given = math.max(given, now - math.max(burst, 1 / rate))
-  if not stored then unused[i] = string.format('%.6f %.9g', given, rate) end
+  unused[i] = string.format('%.6f %.9g', given, rate)
   given = math.max(given + count / rate, math.min(given, now))
+  if count < 0 then returned = returned + 1 end
   values[i] = string.format('%.6f %.9g', given, rate)
-  waits[i] = tostring(given - now)
+  guards[i] = string.format('%.6f %s %.6f %d', now, made, promised, returned)
+  answer[i] = {tostring(given - now), made, returned}
   if given - now > longest then longest = given - now end
 end
 if longest > tonumber(ARGV[4]) then values = unused end
-for i, key in ipairs(KEYS) do
-  local keep = tonumber(ARGV[3]) + math.ceil(1 / tonumber(ARGV[3 + 2 * i]))
-  if values[i] then redis.call('SET', key, values[i], 'EX', keep) end
+for i = 1, buckets do
+  local keep = tonumber(ARGV[3]) + math.ceil(1 / tonumber(ARGV[6 * i - 1]))
+  redis.call('SET', KEYS[i], values[i], 'EX', keep)
+  redis.call('SET', KEYS[buckets + i], guards[i], 'EX', keep)
 end
-return waits
+return answer
 """
 
 
@@ -105,6 +136,20 @@ class _Stock:
         return (self.taken - self.left) / max(now - self.asked_at, 1e-3)
 
 
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Up to when tokens of a bucket were given away, to anybody, at `rate`, when one was last asked for here."""
+
+    until: float
+    wait: float  # as long as it was until then
+    rate: float
+    made: str  # which bucket it was: when it was made, by Valkey's clock
+    returned: int  # how often tokens had been given back to it
+
+
+_NOTHING = _Known(-FOR_EVER, -FOR_EVER, 1.0, "-", 0)
+
+
 class ValkeyPace:
     """Buckets in Valkey (or Redis), one call a group of letters.
 
@@ -120,9 +165,8 @@ class ValkeyPace:
             url, socket_timeout=2, socket_connect_timeout=1, health_check_interval=25, **kept
         )
         self._reserve = self._client.register_script(_RESERVE)
-        # By bucket, the tokens that were given away, to anybody, and not good yet when one was last asked for here:
-        # should Valkey forget them, what others were promised must not be given away a second time.
-        self._outstanding: dict[str, float] = {}
+        # What others were promised must not be given away a second time, should Valkey forget it.
+        self._known: dict[str, _Known] = {}
         self._stocks: dict[tuple[tuple[str, float], ...], _Stock] = {}  # by buckets and their rates
         self._lock = threading.Lock()  # around the stocks
 
@@ -174,17 +218,22 @@ class ValkeyPace:
         return max(0, int(most / count) - 1) * count
 
     def _ask(self, rates: Mapping[str, float], count: int, patience: float) -> dict[str, float]:
-        arguments: list[float] = [count, BURST_SECONDS, _KEEP_SECONDS, patience]
+        # From before the question on, or what is told would grow from one question to the next.
+        asked_at = time.monotonic()
+        arguments: list[float | str] = [count, BURST_SECONDS, _KEEP_SECONDS, patience]
         for bucket, rate in rates.items():
-            arguments += (rate, self._outstanding.get(bucket, 0.0))
+            known = self._known.get(bucket, _NOTHING)
+            arguments += (rate, known.until - asked_at, known.wait, known.rate, known.made, known.returned)
+        keys = [f"tydzen:pace:{bucket}" for bucket in rates]
         try:
-            said = self._reserve(keys=[f"tydzen:pace:{bucket}" for bucket in rates], args=arguments)
+            said = self._reserve(keys=[*keys, *(f"{key}:guard" for key in keys)], args=arguments)
         except (RedisError, OSError) as error:
             raise PaceAwayError(f"Valkey is away ({type(error).__name__}); sending waits until it is back") from None
-        waits = dict(zip(rates, map(float, said), strict=True))
+        waits = {bucket: float(wait) for bucket, (wait, _, _) in zip(rates, said, strict=True)}
         taken = max(waits.values(), default=0.0) <= patience
-        for bucket, wait in waits.items():
-            self._outstanding[bucket] = max(0.0, wait * rates[bucket] - (0 if taken else count))
+        for (bucket, rate), (_, made, returned) in zip(rates.items(), said, strict=True):
+            given = waits[bucket] - (0.0 if taken else count / rate)
+            self._known[bucket] = _Known(asked_at + given, given, rate, made.decode(), int(returned))
         return waits
 
     def close(self) -> None:

@@ -9,7 +9,9 @@ import time
 import pytest
 
 from service.pace.bucket import BURST_SECONDS, PaceAwayError, ValkeyPace
+from tests.chaos.clocks import WallClock, hindrance
 from tests.fakes import FakePace, reserve
+from tests.servers import valkey_server
 
 
 class Real:
@@ -265,6 +267,98 @@ class TestValkey:
         for thread in threads:
             thread.join()
         return sorted(good)
+
+    def test_after_a_flush_each_tells_what_it_knows_whoever_asks_first(self, valkey):
+        paces = [ValkeyPace(valkey.url) for _ in range(4)]
+        soon = Soon()
+        for pace in paces[:3]:
+            reserve(pace, "b", 1, 5)
+        valkey.flushall()
+        # One that knows of nothing.
+        assert soon(reserve(paces[3], "b", 1, 1), 1)
+        # Of the fifteen that were promised this one knows of ten, and they count once.
+        assert soon(reserve(paces[1], "b", 1, 1), 12)
+        assert soon(reserve(paces[0], "b", 1, 1), 13)
+        assert soon(reserve(paces[2], "b", 1, 1), 19)
+        assert soon(reserve(paces[1], "b", 1, 1), 20)
+        valkey.flushall()
+        # Who was refused has told it even so.
+        paces[1].reserve_all({"b": 1}, 1, patience=5)
+        assert soon(reserve(paces[3], "b", 1, 1), 21)
+        for pace in paces:
+            pace.close()
+
+    def test_what_was_given_back_is_told_by_nobody_as_given_away(self, valkey):
+        paces = [ValkeyPace(valkey.url) for _ in range(3)]
+        soon = Soon()
+        for pace in paces:
+            reserve(pace, "b", 1, 5)
+        reserve(paces[1], "b", 1, -5)
+        assert soon(reserve(paces[2], "b", 1, 1), 11)
+        assert soon(reserve(paces[0], "b", 1, 1), 12)
+        for pace in paces:
+            pace.close()
+
+    @pytest.fixture
+    def stepped(self, tmp_path, monkeypatch):
+        """A Valkey and its clock."""
+        if why := hindrance():
+            pytest.skip(why)
+        clock = WallClock(tmp_path)
+        for setting in clock.within[1:]:
+            monkeypatch.setenv(*setting.split("=", 1))
+        with valkey_server(tmp_path / "v") as server:
+            monkeypatch.undo()
+            yield server, clock
+
+    @pytest.mark.parametrize("seconds", [0.5, 3, 1800, 86_400])
+    def test_where_its_clock_is_set_back_nobody_waits_for_that(self, stepped, seconds):
+        server, clock = stepped
+        one, other = ValkeyPace(server.url), ValkeyPace(server.url)
+        soon = Soon()
+        assert soon(reserve(one, "b", 2, 4), 2)
+        clock.step(-seconds)
+        assert soon(reserve(other, "b", 2, 4), 4)
+        assert soon(reserve(one, "b", 2, 4), 6)
+        clock.set_right()
+        one.close()
+        other.close()
+
+    @pytest.mark.parametrize("seconds", [0.5, 3, 1800, 86_400])
+    def test_where_its_clock_is_set_forward_it_gives_a_burst_at_most(self, stepped, seconds):
+        server, clock = stepped
+        rate, one, other = 10, ValkeyPace(server.url), ValkeyPace(server.url)
+        reserve(one, "b", rate, 1)
+        time.sleep(0.5)
+        taken = reserve(one, "b", rate, 20)
+        clock.step(seconds)
+        # Beside the twenty that it knows of.
+        again = reserve(one, "b", rate, 10)
+        assert again >= taken + 1 - BURST_SECONDS - 0.05
+        assert reserve(one, "b", rate, 10) >= again + 1 - 0.2
+        # To one that knows of nothing.
+        clock.step(seconds)
+        assert reserve(other, "b", rate, 10) >= 1 - BURST_SECONDS - 0.05
+        clock.set_right()
+        one.close()
+        other.close()
+
+    def test_workers_of_the_release_before_share_a_bucket(self, valkey):
+        """They know of the bucket alone, and nothing of what guards it."""
+        pace = ValkeyPace(valkey.url)
+        soon = Soon()
+        assert soon(reserve(pace, "b", 1, 5), 5)
+        stored = valkey.command("GET", "tydzen:pace:b").split(b"\r\n")[1]
+        instant, rate = map(float, stored.split())
+        assert rate == 1
+        # One of theirs takes five.
+        valkey.command("SET", "tydzen:pace:b", f"{instant + 5:.6f} 1")
+        assert soon(reserve(pace, "b", 1, 5), 15)
+        valkey.command("DEL", "tydzen:pace:b:guard")
+        other = ValkeyPace(valkey.url)
+        assert soon(reserve(other, "b", 1, 5), 20)
+        pace.close()
+        other.close()
 
     def test_the_rate_is_exact_whoever_takes(self, valkey):
         good = self.takers(valkey, 0)
