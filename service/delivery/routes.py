@@ -148,9 +148,12 @@ class Routes:
         now = suspended_monotonic()
         for line in self._by_part(lines, now) if weighted else lines:
             asked.append(line)
-            room = line.wire.room_now(min(want(line), _LONGEST_TURN) if weighted else want(line))
+            wanted = min(want(line), _LONGEST_TURN) if weighted else want(line)
+            room = line.wire.room_now(wanted)
             if room:
-                self._full_since.pop(line.relay, None)
+                # One that takes a letter now and then, and never all, keeps no turn for each of them.
+                if room == wanted or not weighted:
+                    self._full_since.pop(line.relay, None)
                 return line, room
             full_since = self._full_since.setdefault(line.relay, now)
             patience = _MOMENT if weighted else _FULL_SECONDS

@@ -14,8 +14,9 @@ import sqlalchemy as sa
 
 from service import faults
 from service.delivery import breaking, pacing
-from service.delivery.limits import merged
+from service.delivery.limits import Limits, merged
 from service.delivery.recovery import Recovery
+from service.delivery.routes import Routes
 from service.delivery.sweep import Sweep
 from service.domain.limits import INSTALLATION, Limit, midnight_after, relay_scope
 from service.pace.bucket import BURST_SECONDS, ValkeyPace
@@ -285,6 +286,68 @@ def test_with_weights_a_slow_relay_does_not_hold_up_the_other(sqlite_database, r
     taken_by_slow, taken_by_fast = relays.taken()
     assert taken_by_fast > 10 * taken_by_slow
     complete(run, relays)
+
+
+class Sometimes:
+    """A relay, its line and its wire in one, that has room for so many letters."""
+
+    trouble = None
+
+    def __init__(self, number, room=0):
+        self.relay = f"sink:{number}"
+        self.wire, self.room = self, room
+
+    def room_now(self, want):
+        return min(want, self.room)
+
+    def limit(self, _connections):
+        """It has no sessions."""
+
+
+class TestTurnsByWeight:
+    """Of a relay that is slow beside one that always has room."""
+
+    @pytest.fixture
+    def lines(self):
+        return Sometimes(25), Sometimes(26, 1000)
+
+    @pytest.fixture
+    def look(self, lines):
+        weights = {relay_scope(line.relay): Limit(weight=1, connections=1) for line in lines}
+        routes = Routes(Limits(weights), Clock().now)
+
+        def look():
+            found = routes.room_now(lines, lambda _line: 100, "")
+            if found is not None:
+                routes.give(lines, *found)
+            return found
+
+        return look
+
+    def test_it_keeps_its_turn_for_a_moment_when_it_has_no_room(self, lines, look):
+        slow, fast = lines
+        slow.room = 100
+        assert look() == (slow, 100)
+        assert look() == (fast, 100)
+        slow.room = 0
+        assert look() is None
+        time.sleep(0.11)
+        assert look() == (fast, 100)
+
+    def test_the_other_waits_no_moment_for_each_letter_that_it_takes(self, lines, look):
+        slow, fast = lines
+        assert look() is None
+        time.sleep(0.11)
+        for _ in range(3):
+            slow.room = 1
+            assert look() == (slow, 1)
+            slow.room = 0
+            assert [look(), look()] == [(fast, 100)] * 2
+        # Once it takes all again it has its turns as before.
+        slow.room = 100
+        assert look() == (slow, 100)
+        slow.room = 0
+        assert look() is None
 
 
 def test_with_weights_a_relay_that_is_limited_leaves_the_rest_to_the_other(sqlite_database, relays):
