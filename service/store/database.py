@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import difflib
 import os
 import sqlite3
 import time
@@ -14,13 +13,14 @@ from typing import TYPE_CHECKING, Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy import event
-from sqlalchemy.engine import URL, Connection, CursorResult, Engine, make_url
+from sqlalchemy.engine import URL, Connection, CursorResult, Engine
 from sqlalchemy.exc import DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
 
 from service import log
 from service.clock import CommonClock
 from service.domain.errors import ConfigurationError
 from service.store import pooling, write_lock
+from service.store.database_url import checked_url
 from service.store.departures import Departure, DepartureLog
 from service.store.errors import DatabaseAwayError, DuplicateError
 from service.store.sealing import Sealer
@@ -340,38 +340,6 @@ class Database:
         self._engine.dispose()
         if self._alone is not None:
             self._alone.close()
-
-
-def checked_url(url: str) -> URL:
-    """The parsed database URL; raises ConfigurationError for a database this service does not speak to."""
-    try:
-        parsed = make_url(url)
-    except sa.exc.ArgumentError:
-        raise ConfigurationError(
-            "TYDZEN_DATABASE_URL is not a database URL (postgresql+psycopg://… or sqlite:///…)"
-        ) from None
-    if parsed.drivername in {"postgresql", "postgres"}:
-        parsed = parsed.set(drivername="postgresql+psycopg")
-    if parsed.drivername not in {"postgresql+psycopg", "sqlite", "sqlite+pysqlite"}:
-        raise ConfigurationError(
-            f"TYDZEN_DATABASE_URL names {parsed.drivername}; use postgresql+psycopg://… or sqlite:///…"
-        )
-    if parsed.get_backend_name() == "postgresql":
-        _require_known(parsed.query)
-    return parsed
-
-
-def _require_known(options: Collection[str]) -> None:
-    """Raise ConfigurationError where an option is none of libpq's: the driver's own error would come with each use."""
-    from psycopg import pq
-
-    known = [one.keyword.decode() for one in pq.Conninfo.get_defaults()]
-    for option in sorted(set(options).difference(known)):
-        # Of a password that was not encoded as URLs want it a part may have come here.
-        named = option if option.isidentifier() else "of that name"
-        meant = difflib.get_close_matches(option, known, 1)
-        mend = f"is {meant[0]} meant?" if meant else "see the parameters of libpq"
-        raise ConfigurationError(f"TYDZEN_DATABASE_URL: PostgreSQL has no option {named}; {mend}")
 
 
 def _postgresql_engine(url: URL, pool_size: int, lost: Callable[[], None]) -> tuple[Engine, Alone]:
