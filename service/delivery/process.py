@@ -58,9 +58,7 @@ class SendingProcess:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest.join()
+        self._wake_up()
         try:
             yield
         finally:
@@ -69,8 +67,14 @@ class SendingProcess:
             self._rest.daemon = True
             self._rest.start()
 
+    def _wake_up(self) -> None:
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest.join()
+
     def close(self) -> None:
         """End the sessions politely; nothing is left uncertain."""
+        self._wake_up()
         self.loop.run_until_complete(self.dispatcher.lines.close())
         self.dispatcher.offload.close()
         self.loop.close()

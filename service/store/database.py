@@ -274,21 +274,19 @@ class Database:
         Processes that each kept one and waited for another would wait for each other. For the running loop.
         """
         self._scarce_until = time.monotonic() + _SCARCE_SECONDS
-        if self._alone is not None:
-            self._alone.let_go()
+        if self._alone is not None and self._alone.let_go():
+            # What answers the next one may be another server.
+            self._note_loss()
 
     def give_back(self) -> None:
         """Close the connections of this process that lie idle: others may want them, and one is soon made anew.
 
-        No loop may be asking statements alone meanwhile.
+        For who is about to claim before anything else: by the claim another server is found out. No loop may be asking
+        statements alone meanwhile.
         """
-        if self._alone is None:
-            return
-        lay_idle = self.engine.pool.checkedin() > 0  # type: ignore[attr-defined]  # a pool that keeps some
-        self.engine.dispose()
-        if self._alone.let_go() or lay_idle:
-            # What answers the next one may be another server.
-            self._note_loss()
+        if self._alone is not None:
+            self._alone.let_go()
+            self.engine.dispose()
 
     async def rows_alone(self, statement: str, parameters: Mapping[str, Any]) -> list[tuple[Any, ...]]:
         """As `Session.rows`, of a statement that is a transaction by itself, over the running loop's own connection."""

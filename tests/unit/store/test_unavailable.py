@@ -332,14 +332,14 @@ def test_where_connections_are_scarce_a_process_does_with_one_for_a_minute(postg
     assert postgresql_database.asks_alone
 
 
-def test_a_connection_that_is_given_back_may_be_followed_by_one_to_another_server(postgresql_database, loop):
+def test_a_connection_that_is_let_go_in_mid_work_counts_as_lost(postgresql_database, loop):
+    """What answers the next one may be another server."""
     loop.run(postgresql_database.rows_alone("SELECT 1", {}))
     before = postgresql_database.losses
-    postgresql_database.give_back()
-    assert postgresql_database.losses > before
-    before = postgresql_database.losses
-    postgresql_database.give_back()
-    assert postgresql_database.losses == before
+    postgresql_database.run_short()
+    assert postgresql_database.losses == before + 1
+    postgresql_database.run_short()
+    assert postgresql_database.losses == before + 1
 
 
 def test_a_connection_in_use_is_not_let_go(postgresql_database, loop):
