@@ -330,12 +330,14 @@ class TestValkey:
         rate, one, other = 10, ValkeyPace(server.url), ValkeyPace(server.url)
         reserve(one, "b", rate, 1)
         time.sleep(0.5)
+        begun = time.monotonic()
         taken = reserve(one, "b", rate, 20)
         clock.step(seconds)
-        # Beside the twenty that it knows of.
+        # Beside the twenty that it knows of; a busy machine takes its time between the two.
         again = reserve(one, "b", rate, 10)
-        assert again >= taken + 1 - BURST_SECONDS - 0.05
-        assert reserve(one, "b", rate, 10) >= again + 1 - 0.2
+        assert again >= taken + 1 - BURST_SECONDS - 0.05 - (time.monotonic() - begun)
+        begun = time.monotonic()
+        assert reserve(one, "b", rate, 10) >= again + 1 - 0.2 - (time.monotonic() - begun)
         # To one that knows of nothing.
         clock.step(seconds)
         assert reserve(other, "b", rate, 10) >= 1 - BURST_SECONDS - 0.05

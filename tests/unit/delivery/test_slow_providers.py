@@ -217,9 +217,12 @@ def test_no_group_is_as_large_as_before_and_no_wait_as_long_once_a_rate_was_lowe
     while len(sink.entries()) < 300:
         time.sleep(0.05)
     set_rate(run, after)
-    # Until everybody knows of it.
-    since = time.time() + 2.0
-    time.sleep(2.0 + seconds)
+    while any(worker.limits.rate(INSTALLATION) != after for worker in workers):
+        time.sleep(0.05)
+    # What had its tokens by then is on its way.
+    time.sleep(1.0)
+    since = time.time()
+    time.sleep(seconds)
     for worker in workers:
         worker.stop = True
     for thread in threads:
