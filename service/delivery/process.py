@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 from service.delivery.dispatch import Dispatcher
 from service.delivery.postman import NoticeSender
+from service.delivery.rest import Rest
 from service.pace.places import Places
 from service.store import Database, batches
 
@@ -28,7 +27,11 @@ class SendingProcess:
     postman: NoticeSender
     places: Places
     database: Database
-    _rest: threading.Timer | None = field(default=None, init=False)
+    _rest: Rest = field(init=False)
+
+    def __post_init__(self) -> None:
+        """From now on it rests."""
+        self._rest = Rest(self.database.give_back, _REST_SECONDS)
 
     def send_batch(self, batch: int) -> bool:
         """Whether the batch was sent here.
@@ -36,7 +39,7 @@ class SendingProcess:
         Whoever gives a place free rings for another batch afterwards. A hint that finds no place is put back where that
         ring finds it, and then asks once more: the place may have been given free, and the bell rung, in between.
         """
-        with self._at_work():
+        with self._work():
             sent = self._in_place(batch)
             if sent is None:
                 with self.database.begin() as session:
@@ -53,28 +56,15 @@ class SendingProcess:
 
     def send_notice(self, notice: int) -> bool:
         """Whether the relay took the notice now."""
-        with self._at_work():
+        with self._work():
             return self.loop.run_until_complete(self.postman.send(notice))
 
-    @contextmanager
-    def _at_work(self) -> Iterator[None]:
-        self._wake_up()
-        try:
-            yield
-        finally:
-            # Nobody knows when there is work here again, and others may wait for a connection.
-            self._rest = threading.Timer(0 if self.database.scarce else _REST_SECONDS, self.database.give_back)
-            self._rest.daemon = True
-            self._rest.start()
-
-    def _wake_up(self) -> None:
-        if self._rest is not None:
-            self._rest.cancel()
-            self._rest.join()
+    def _work(self) -> AbstractContextManager[None]:
+        return self._rest.interrupted(short=lambda: self.database.scarce)
 
     def close(self) -> None:
         """End the sessions politely; nothing is left uncertain."""
-        self._wake_up()
-        self.loop.run_until_complete(self.dispatcher.lines.close())
-        self.dispatcher.offload.close()
-        self.loop.close()
+        with self._work():
+            self.loop.run_until_complete(self.dispatcher.lines.close())
+            self.dispatcher.offload.close()
+            self.loop.close()
