@@ -15,6 +15,7 @@ from service import log, queue
 from service.audience import reminding
 from service.audience import signup as signing_up
 from service.bootstrap import preload, services
+from service.delivery.rest import Rest
 from service.delivery.stopping import StopFlag
 from service.domain.errors import ConfigurationError
 from service.embedded.companion import Companion
@@ -31,6 +32,10 @@ _places: Places | None = None
 _process: SendingProcess | None = None
 _parts: Services | None = None
 
+_rest: Rest | None = None
+
+# Seconds without work after which a process keeps no connection to the database.
+_REST_SECONDS = 5.0
 # Seconds between two looks whether the sweep beside this worker is still there.
 _LOOK_AFTER_SWEEP = 5
 
@@ -52,6 +57,14 @@ def sending() -> SendingProcess:
         assert _places is not None
         _process = parts().sending_process(_places, _stopping.is_set)
     return _process
+
+
+def rest() -> Rest:
+    """The rest of this process between two tasks, made with its first."""
+    global _rest  # noqa: PLW0603  # one process, one rest
+    if _rest is None:
+        _rest = Rest(parts().database.give_back, _REST_SECONDS)
+    return _rest
 
 
 @shared_task(name=queue.SEND_BATCH)  # type: ignore[untyped-decorator]
@@ -155,12 +168,12 @@ def _tell_first(number: signal.Signals) -> None:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def on_fork(**_kwargs: Any) -> None:
     """A child starts with nothing of its parent's that is open: no connection, no journal, no loop."""
-    global _process  # noqa: PLW0603  # made anew in this process
+    global _process, _rest  # noqa: PLW0603  # made anew in this process
     if _parent is not None and os.getppid() != _parent:
         # It died before Celery had bound this process to it. Nobody would ever end one that waits for its hints:
         # each of its siblings holds the others' pipes open.
         os._exit(1)
-    _process = None
+    _process = _rest = None
     # Some supervisors tell a whole group to stop. The parent does that in good order: see `on_stop`.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
@@ -171,9 +184,23 @@ def on_stop(**_kwargs: Any) -> None:
     _stopping.set()
 
 
+@signals.task_prerun.connect  # type: ignore[untyped-decorator]
+def on_task(**_kwargs: Any) -> None:
+    """A task has its connections for itself."""
+    rest().end()
+
+
+@signals.task_postrun.connect  # type: ignore[untyped-decorator]
+def on_task_done(**_kwargs: Any) -> None:
+    """Nobody knows when there is work here again, and others may wait for a connection."""
+    rest().begin(at_once=parts().database.scarce)
+
+
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 def on_exit(**_kwargs: Any) -> None:
     """Leave nothing open."""
+    if _rest is not None:
+        _rest.end()
     if _process is not None:
         _process.close()
 

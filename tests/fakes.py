@@ -51,30 +51,32 @@ class FakePace:
         if self.away:
             raise PaceAwayError("away")
         given = {bucket: self._given_with(bucket, rate, count) for bucket, rate in rates.items()}
-        waits = {bucket: instant - self.now for bucket, instant in given.items()}
+        waits = {bucket: instant - self.now for bucket, (instant, _) in given.items()}
         for bucket, rate in rates.items():
-            self._given.setdefault(bucket, (given[bucket] - max(count, 0) / rate, rate))
+            self._given.setdefault(bucket, (given[bucket][0] - max(count, 0) / rate, rate))
         if max(waits.values(), default=0.0) <= patience:
-            for bucket, instant in given.items():
-                self._given[bucket] = (instant, rates[bucket])
-                self._outstanding[bucket] = max(0.0, waits[bucket] * rates[bucket])
+            self._given.update(given)
+            self._outstanding.update({name: max(0.0, waits[name] * rate) for name, (_, rate) in given.items()})
         return waits
 
     def at_hand(self, rates: Mapping[str, float], count: int) -> None:
         """Takes nothing ahead."""
         return
 
-    def _given_with(self, bucket: str, rate: float, count: int) -> float:
-        """Up to when tokens are given away once `count` more are."""
+    def _given_with(self, bucket: str, rate: float, count: int) -> tuple[float, float]:
+        """Up to when tokens are given away once `count` more are, and at which rate they are."""
+        step = count / rate
         if bucket in self._given:
             given, before = self._given[bucket]
+            if count <= 0:
+                step, rate = count / max(rate, before), before
             left = given - self.now
             if left > 0 and (before < rate or left > 10):
                 given = self.now + left * before / rate
         else:
             given = self.now + self._outstanding.get(bucket, 0.0) / rate
         given = max(given, self.now - max(BURST_SECONDS, 1 / rate))
-        return max(given + count / rate, min(given, self.now))
+        return max(given + step, min(given, self.now)), rate
 
     def advance(self, seconds: float) -> None:
         self.now += seconds

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from time import monotonic
 
 from service import log
@@ -13,7 +12,7 @@ _log = log.get("process")
 
 
 class Rest:
-    """Calls `give_back` once there has been no work for `seconds`; for a process that stands still between two calls.
+    """Calls `give_back` once there has been no work for `seconds`; for a process that stands still between two tasks.
 
     Its thread is there from the beginning: to begin one for each rest fails where memory is short, or never returns.
     """
@@ -25,20 +24,16 @@ class Rest:
         self._changed = threading.Condition()
         threading.Thread(target=self._watch, name="rest", daemon=True).start()
 
-    @contextmanager
-    def interrupted(self, *, short: Callable[[], bool]) -> Iterator[None]:
-        """Work, during which nothing is given back; where it was `short` of what others want, the rest begins at once.
-
-        Waits where something is being given back just now.
-        """
+    def end(self) -> None:
+        """There is work, and nothing is given back any more; waits where something is being given back just now."""
         with self._changed:
             self._begins_at = None
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._begins_at = monotonic() + (0.0 if short() else self._seconds)
-                self._changed.notify()
+
+    def begin(self, *, at_once: bool) -> None:
+        """The work is done; `at_once` where others are known to want what is given back."""
+        with self._changed:
+            self._begins_at = monotonic() + (0.0 if at_once else self._seconds)
+            self._changed.notify()
 
     def _watch(self) -> None:
         with self._changed:

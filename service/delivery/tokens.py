@@ -86,13 +86,22 @@ class Tokens:
                     self.routes.out_of_tokens(line, longest)
                     return False
                 patience = FOR_EVER  # what is short is short for every relay
-            elif await self._until_good(waits, rates, lambda: self.rates(line, mailing_rate())):
-                return True
             else:
+                return await self._used(waits, rates, count, lambda: self.rates(line, mailing_rate()))
+        return True
+
+    async def _used(
+        self, waits: dict[str, float], rates: dict[str, float], count: int, now: Callable[[], dict[str, float]]
+    ) -> bool:
+        """Wait for tokens that were taken, and give back what is not to be used: False where a rate has changed."""
+        good = False
+        try:
+            good = await self._until_good(waits, rates, now)
+        finally:
+            if not good or self.stopping():
                 # Or all would wait for them, at a lower rate for as much longer.
                 await self._ask(rates, -count)
-                return False
-        return True
+        return good
 
     async def _reserve(self, rates: dict[str, float], count: int, patience: float) -> dict[str, float]:
         at_hand = self.pace.at_hand(rates, count) if patience == FOR_EVER else None

@@ -31,17 +31,17 @@ _STOCKS = 16
 # n tokens at rate r moves it by n/r; the caller waits until that instant. Where the rate has changed, the tokens that
 # are given away but not good yet are counted at the new one; not so where it is lower and they are good within ten
 # seconds, for who has them uses them when they were promised, or, once the change is known, not at all: a group of the
-# old rate would stop all for minutes. Only Valkey's clock counts, so hosts need not agree on the time. Of several
-# buckets all give or none does: none where one would make the caller wait for longer than its patience. A bucket that
-# is new begins to fill even so. Fewer than no tokens are given back, at most as many as are not good yet: time that
-# went by unused is no credit.
+# old rate would stop all for minutes. Who takes none leaves the rate as it is: it may be one of which he has not heard.
+# Only Valkey's clock counts, so hosts need not agree on the time. Of several buckets all give or none does: none where
+# one would make the caller wait for longer than its patience. A bucket that is new begins to fill even so. Fewer than
+# no tokens are given back, at most as many as are not good yet: time that went by unused is no credit.
 # Beside it stands what guards it: the instant of the last question, the one at which the bucket was made, up to when
 # tokens count that were given away before that, and how often some were given back. Workers of an older release know
 # of the first value alone, so it keeps its form. Where the clock was set back since that question, the bucket goes back
 # with it. A caller tells what it knows to be given away. Of a bucket that is gone this is all that is left: what was
 # promised beyond its end is added to the new one once, by whoever knows of it, and who makes the new one counts as much
 # as there was when it last asked, for others have asked since. Of the same bucket, as long as nothing was given back,
-# it shows that the clock was set forward (a tenth of a second may have gone by on the way).
+# it shows that the clock was set forward, if by more than a question may have been on its way.
 # KEYS: the buckets, then what guards each. ARGV: tokens, burst, seconds to keep, patience; then for each bucket the
 # rate; what the caller knows: for how many seconds tokens are given away, how many those were when it asked, at which
 # rate, and of which bucket (when it was made, how often some were given back).
@@ -61,7 +61,7 @@ for i = 1, buckets do
   local rate, left, before = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), tonumber(ARGV[at + 3])
   local stored, guard = redis.call('GET', KEYS[i]), redis.call('GET', KEYS[buckets + i])
   local given, made, promised, returned = now, string.format('%.6f', now), now, 0
-  local back = 0
+  local back, step = 0, count / rate
   if stored and guard then
     local last
     last, made, promised, returned = string.match(guard, '^(%S+) (%S+) (%S+) (%S+)$')
@@ -72,22 +72,28 @@ for i = 1, buckets do
   end
   if stored then
     local instant, its = string.match(stored, '^(%S+) (%S+)$')
-    given = now + counted(tonumber(instant) - back - now, tonumber(its), rate)
+    its = tonumber(its)
+    if count <= 0 then
+      step = count / math.max(rate, its)
+      rate = its
+    end
+    given = now + counted(tonumber(instant) - back - now, its, rate)
+    if not guard then promised = given end
   end
   local told = now + counted(left, before, rate)
   if made == ARGV[at + 4] then
-    if returned == tonumber(ARGV[at + 5]) then given = math.max(given, told - 0.1) end
+    if returned == tonumber(ARGV[at + 5]) and told - given > 2.5 then given = told end
   elseif told > promised then
     given = given + told - promised
     promised = told
   end
   given = math.max(given, now - math.max(burst, 1 / rate))
   unused[i] = string.format('%.6f %.9g', given, rate)
-  given = math.max(given + count / rate, math.min(given, now))
+  given = math.max(given + step, math.min(given, now))
   if count < 0 then returned = returned + 1 end
   values[i] = string.format('%.6f %.9g', given, rate)
   guards[i] = string.format('%.6f %s %.6f %d', now, made, promised, returned)
-  answer[i] = {tostring(given - now), made, returned}
+  answer[i] = {tostring(given - now), tostring(rate), made, returned}
   if given - now > longest then longest = given - now end
 end
 if longest > tonumber(ARGV[4]) then values = unused end
@@ -218,22 +224,24 @@ class ValkeyPace:
         return max(0, int(most / count) - 1) * count
 
     def _ask(self, rates: Mapping[str, float], count: int, patience: float) -> dict[str, float]:
-        # From before the question on, or what is told would grow from one question to the next.
+        # What is told of is older by the time it is heard, never newer.
         asked_at = time.monotonic()
         arguments: list[float | str] = [count, BURST_SECONDS, _KEEP_SECONDS, patience]
         for bucket, rate in rates.items():
             known = self._known.get(bucket, _NOTHING)
-            arguments += (rate, known.until - asked_at, known.wait, known.rate, known.made, known.returned)
+            # A bucket that nobody has used for so long is gone by itself, and others have asked for nothing since.
+            wait = known.wait if asked_at - (known.until - known.wait) < _KEEP_SECONDS else -FOR_EVER
+            arguments += (rate, known.until - asked_at, wait, known.rate, known.made, known.returned)
         keys = [f"tydzen:pace:{bucket}" for bucket in rates]
         try:
             said = self._reserve(keys=[*keys, *(f"{key}:guard" for key in keys)], args=arguments)
         except (RedisError, OSError) as error:
             raise PaceAwayError(f"Valkey is away ({type(error).__name__}); sending waits until it is back") from None
-        waits = {bucket: float(wait) for bucket, (wait, _, _) in zip(rates, said, strict=True)}
+        waits = {bucket: float(wait) for bucket, (wait, *_) in zip(rates, said, strict=True)}
         taken = max(waits.values(), default=0.0) <= patience
-        for (bucket, rate), (_, made, returned) in zip(rates.items(), said, strict=True):
-            given = waits[bucket] - (0.0 if taken else count / rate)
-            self._known[bucket] = _Known(asked_at + given, given, rate, made.decode(), int(returned))
+        for bucket, (_, its, made, returned) in zip(rates, said, strict=True):
+            given = waits[bucket] - (0.0 if taken else count / rates[bucket])
+            self._known[bucket] = _Known(asked_at + given, given, float(its), made.decode(), int(returned))
         return waits
 
     def close(self) -> None:

@@ -36,8 +36,8 @@ def _require_known(options: Collection[str]) -> None:
 
     known = [one.keyword.decode() for one in pq.Conninfo.get_defaults()]
     for option in sorted(set(options).difference(known)):
-        # Of a password that was not encoded as URLs want it a part may have come here.
-        named = option if option.isidentifier() else "of that name"
         meant = difflib.get_close_matches(option, known, 1)
-        mend = f"is {meant[0]} meant?" if meant else "see the parameters of libpq"
+        # Of a password that was not encoded as URLs want it a part may have come here.
+        named = option if meant else "of that name"
+        mend = f"is {meant[0]} meant?" if meant else "see the parameters of libpq, and encode ? and @ in a password"
         raise ConfigurationError(f"TYDZEN_DATABASE_URL: PostgreSQL has no option {named}; {mend}")

@@ -7,7 +7,9 @@ import uuid
 
 import pytest
 import sqlalchemy as sa
+from celery import Celery
 
+from service.queue import ANSWER_SIGNUP, CeleryBell, celery_settings
 from tests.chaos.test_faults import is_sent, url_of
 from tests.chaos.test_scarcity import everybody_has_one, sending
 
@@ -32,6 +34,12 @@ def role(made, connections):
             session.execute(sa.text(f"DROP ROLE {name}"))
 
 
+def bell_of(made):
+    app = Celery("tydzen", set_as_current=False)
+    app.conf.update(celery_settings(made.environment["TYDZEN_REDIS_URL"]))
+    return CeleryBell(app)
+
+
 @pytest.mark.parametrize("connections", [2, 3, 6])
 def test_too_few_connections_to_the_database_cost_time_and_no_letters(postgresql_database, tmp_path, connections):
     with (
@@ -45,7 +53,7 @@ def test_too_few_connections_to_the_database_cost_time_and_no_letters(postgresql
         assert "away or busy (OperationalError)" in worker.log.read_text("utf-8", "replace")
 
 
-def test_a_worker_without_work_keeps_no_connection_in_the_processes_that_send(postgresql_database, tmp_path):
+def test_a_worker_without_work_keeps_no_connection_in_its_processes(postgresql_database, tmp_path):
     with (
         sending(tmp_path / "run", url_of(postgresql_database), 300) as made,
         role(made, 30) as (name, url),
@@ -61,4 +69,10 @@ def test_a_worker_without_work_keeps_no_connection_in_the_processes_that_send(po
         made.wait_for(lambda: connections() >= 5, 60)
         made.wait_for(lambda: is_sent(made, mailing), 60)
         # The sweep beside the worker may keep one.
+        made.wait_for(lambda: connections() <= 1, 20)
+        # A hint about a sign-up that is gone: it takes a connection to see that.
+        bell = bell_of(made)
+        for _ in range(20):
+            assert bell.ring(ANSWER_SIGNUP, 1_000_000)
+        made.wait_for(lambda: connections() > 1, 20)
         made.wait_for(lambda: connections() <= 1, 20)

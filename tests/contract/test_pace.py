@@ -156,11 +156,22 @@ def test_tokens_that_are_given_back_are_there_for_the_next_who_asks(world, soon)
     reserve(one, "b", 1, 10)
     reserve(other, "b", 1, 10)
     # At another rate meanwhile: ten tokens are ten, and twenty were given away.
-    assert soon(reserve(third, "b", 0.5, 1), 42)
-    assert soon(reserve(one, "b", 1, -10), 11)
-    assert soon(reserve(third, "b", 1, 0), 11)
+    assert soon(reserve(third, "b", 0.5, 1) / 2, 21)
+    # Who gives back does not say how long the tokens of others last; his own are worth what he was to wait for them.
+    assert soon(reserve(one, "b", 1, -10) / 2, 16)
+    assert soon(reserve(third, "b", 1, 0) / 2, 16)
     reserve(other, "b", 1, -10)
-    assert soon(reserve(one, "b", 1, 1), 2)
+    assert soon(reserve(one, "b", 0.5, 1) / 2, 12)
+
+
+def test_who_has_not_heard_of_a_lower_rate_and_gives_back_leaves_the_others_what_they_wait_for(world, soon):
+    late, one, other = world.paces
+    reserve(late, "b", 20, 5)
+    reserve(one, "b", 0.1, 1)
+    assert soon(reserve(other, "b", 0.1, 1), 20.25)
+    assert soon(reserve(late, "b", 20, -5), 20)
+    assert soon(reserve(late, "b", 20, 0), 20)
+    assert soon(reserve(other, "b", 0.1, 0), 20)
 
 
 def test_more_than_is_given_away_cannot_be_given_back(world, pace, soon):
@@ -306,6 +317,33 @@ class TestValkey:
         assert soon.as_told(reserve(paces[0], "b", 1, 1), 12)
         for pace in paces:
             pace.close()
+
+    def test_a_bucket_that_went_by_itself_leaves_no_debt(self, valkey, monkeypatch):
+        pace, now = ValkeyPace(valkey.url), time.monotonic
+        for hours in range(1, 5):
+            assert SOON(1, abs=0.001) == reserve(pace, "b", 1, 1)
+            valkey.command("DEL", "tydzen:pace:b", "tydzen:pace:b:guard")
+            monkeypatch.setattr("service.pace.bucket.time.monotonic", lambda hours=hours: now() + 3700 * hours)
+        pace.close()
+
+    def test_a_question_that_is_long_on_its_way_makes_nobody_wait_longer(self, valkey, monkeypatch):
+        pace, now = ValkeyPace(valkey.url), time.monotonic
+        soon = Soon()
+        assert soon(reserve(pace, "b", 1, 60), 60)
+        for late in (0.3, 0.0) * 10:
+            # As it is when the process stands still between its look at the clock and Valkey's.
+            with monkeypatch.context() as patched:
+                patched.setattr("service.pace.bucket.time.monotonic", lambda late=late: now() - late)
+                assert soon(reserve(pace, "b", 1, 0), 60)
+        pace.close()
+
+    def test_a_guard_that_is_lost_by_itself_doubles_nothing(self, valkey):
+        pace = ValkeyPace(valkey.url)
+        soon = Soon()
+        assert soon(reserve(pace, "b", 1, 30), 30)
+        valkey.command("DEL", "tydzen:pace:b:guard")
+        assert soon.as_told(reserve(pace, "b", 1, 0), 30)
+        pace.close()
 
     @pytest.fixture
     def stepped(self, tmp_path, monkeypatch):

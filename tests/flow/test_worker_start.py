@@ -184,6 +184,15 @@ def test_an_option_that_no_postgresql_knows_is_named_at_any_command(tydzen, monk
     assert "canary" not in out + err
 
 
+def test_what_may_be_a_part_of_a_password_is_named_as_no_option(tydzen, monkeypatch):
+    # As whoever does not encode it writes it: p@Xy?Zk3Qw==
+    monkeypatch.setenv("TYDZEN_DATABASE_URL", "postgresql://me:p@Xy?Zk3Qw==@127.0.0.1:1/x")
+    code, out, err = tydzen("subscriber", "stats")
+    assert code == 1
+    assert "TYDZEN_DATABASE_URL: PostgreSQL has no option of that name" in err
+    assert "Zk3Qw" not in out + err
+
+
 def test_the_doctor_names_an_option_that_no_postgresql_knows_and_goes_on(tydzen, monkeypatch):
     monkeypatch.setenv("TYDZEN_DATABASE_URL", "postgresql://me:canary@127.0.0.1:1/x?conect_timeout=5")
     code, out, err = tydzen("doctor", "--json")

@@ -3,8 +3,6 @@
 import queue
 import time
 
-import pytest
-
 from service.delivery.rest import Rest
 
 LONG = 3600.0
@@ -30,19 +28,12 @@ class Given:
         return self._instants.empty()
 
 
-def long_enough():
-    return False
-
-
-def short():
-    return True
-
-
 def test_a_rest_of_so_many_seconds_gives_back_once():
     given = Given()
     rest = Rest(given.back, 0.3)
-    with rest.interrupted(short=long_enough):
-        ended = time.monotonic()
+    rest.end()
+    ended = time.monotonic()
+    rest.begin(at_once=False)
     assert given.instant() >= ended + 0.3
     time.sleep(0.5)
     assert given.nothing
@@ -52,29 +43,35 @@ def test_nothing_is_given_back_before_there_was_work_while_there_is_or_soon_afte
     given = Given()
     rest = Rest(given.back, 0.1)
     time.sleep(0.3)
-    with rest.interrupted(short=short):
-        time.sleep(0.3)
-        assert given.nothing
-    given.instant()
+    rest.end()
+    time.sleep(0.3)
+    assert given.nothing
     rest = Rest(given.back, LONG)
-    with rest.interrupted(short=long_enough):
-        pass
+    rest.begin(at_once=False)
     time.sleep(0.3)
     assert given.nothing
 
 
-def test_who_was_short_of_what_others_want_gives_back_at_once_also_where_the_work_failed():
+def test_work_ends_a_rest_that_has_given_nothing_back_yet():
     given = Given()
-    rest = Rest(given.back, LONG)
-    with pytest.raises(ZeroDivisionError), rest.interrupted(short=short):
-        raise ZeroDivisionError
+    rest = Rest(given.back, 0.2)
+    for _ in range(20):
+        rest.begin(at_once=False)
+        rest.end()
+    time.sleep(0.5)
+    assert given.nothing
+
+
+def test_where_others_are_known_to_want_it_it_is_given_back_at_once():
+    given = Given()
+    Rest(given.back, LONG).begin(at_once=True)
     given.instant()
 
 
-def test_where_giving_back_fails_the_next_rest_tries_again(capsys):
+def test_where_giving_back_fails_the_next_rest_tries_again():
     given = Given(trouble=MemoryError())
     rest = Rest(given.back, LONG)
     for _ in range(2):
-        with rest.interrupted(short=short):
-            pass
+        rest.begin(at_once=True)
         given.instant()
+        rest.end()

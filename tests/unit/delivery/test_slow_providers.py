@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 import sqlalchemy as sa
 
-from service.delivery import progress, release
+from service.delivery import control, progress, release
 from service.delivery.recovery import Recovery
 from service.domain.limits import INSTALLATION, Limit, provider_scope, relay_scope
 from service.domain.weeks import Week
@@ -243,11 +243,13 @@ def test_tokens_of_a_rate_of_before_are_given_back_and_who_waited_behind_them_wa
     worker.dispatcher.pace = pace = ValkeyPace(valkey.url)
     scope, seen = INSTALLATION, {}
     set_rate(run, 1.0)
+    since = time.monotonic()
     reserve(other, scope, 1.0, 30)
 
     def meanwhile():
         # The first letter of this process waits behind thirty of another one, which gives them back.
-        while reserve(other, scope, 1.0, 0) < 30:
+        while time.monotonic() + reserve(other, scope, 1.0, 0) < since + 30.5:
+            assert time.monotonic() < since + 25
             time.sleep(0.05)
         began = time.monotonic()
         reserve(other, scope, 1.0, -30)
@@ -269,6 +271,35 @@ def test_tokens_of_a_rate_of_before_are_given_back_and_who_waited_behind_them_wa
     assert seen["sent"] < 5
     assert 10 < seen["wait"] < 21
     assert seen["anew"] <= 25
+
+
+@pytest.mark.parametrize("why", ["the mailing is paused", "the worker must stop"])
+def test_tokens_of_a_run_that_ends_while_it_waits_for_them_are_given_back(sqlite_database, tmp_path, sink, valkey, why):
+    run = Run(sqlite_database, readers=20)
+    worker, other = Worker(run, tmp_path, sink, lease=3.0), ValkeyPace(valkey.url)
+    worker.dispatcher.pace = pace = ValkeyPace(valkey.url)
+    set_rate(run, 0.1)
+    since = time.monotonic()
+    reserve(other, INSTALLATION, 0.1, 30)
+
+    def ends_at():
+        return time.monotonic() + reserve(other, INSTALLATION, 0.1, 0) - since
+
+    def meanwhile():
+        while ends_at() < 305:
+            assert time.monotonic() < since + 100
+            time.sleep(0.05)
+        if why == "the worker must stop":
+            worker.stop = True
+            return
+        with run.database.begin() as session:
+            control.pause(session, run.mailing, actor="test", now=run.now)
+
+    worker.send(meanwhile=meanwhile)
+    assert ends_at() < 305
+    assert not sink.entries()
+    pace.close()
+    other.close()
 
 
 def set_rate(run, rate):
