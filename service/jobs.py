@@ -31,7 +31,6 @@ _parent: int | None = None  # whose pool this process is of
 _places: Places | None = None
 _process: SendingProcess | None = None
 _parts: Services | None = None
-
 _rest: Rest | None = None
 
 # Seconds without work after which a process keeps no connection to the database.
