@@ -129,6 +129,12 @@ class Channel(asyncio.Protocol):
         """Whether the transport knows already that what is written now goes nowhere."""
         return self._transport is None or self._transport.is_closing()
 
+    @property
+    def handle(self) -> int:
+        """The number of its socket in this process; -1 where there is none."""
+        raw = self._transport.get_extra_info("socket") if self._transport is not None else None
+        return -1 if raw is None else int(raw.fileno())
+
     def abort(self, text: str) -> None:
         """Break the connection now, without a word to the relay."""
         if self._transport is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections.abc import Callable
 
 from service.domain.replies import Phase
@@ -15,7 +16,14 @@ from service.mail.transaction import LoginWanted
 
 _BACK_OFF = (0.0, 0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0)  # seconds; the last repeats
 _LOCKED_OUT = (60.0, 120.0, 300.0, 600.0)  # seconds after a login that was refused: accounts get locked
+_SPARE_HANDLES = 16  # that sessions leave to the database, the journal and the books, which are opened now and then
 _ENOUGH = 30.0  # seconds for which a relay that refuses one session more is not asked for it again
+
+
+def short_of_handles(newest: int) -> bool:
+    """Whether this process may open hardly any file more, by the newest that it has: the lowest free number is it."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return most != resource.RLIM_INFINITY and newest >= most - _SPARE_HANDLES
 
 
 class Opener:
@@ -130,6 +138,10 @@ class Opener:
             )
         except SessionError as error:
             self._not_let_in(error)
+            return
+        if self._present() and short_of_handles(channel.handle):
+            channel.abort("too few file handles")
+            self._enough_until = asyncio.get_running_loop().time() + _ENOUGH
             return
         self.trouble = None
         if self._unproven is not None:
