@@ -447,21 +447,27 @@ def test_tokens_that_are_given_back_take_along_what_was_taken_ahead(valkey):
 
 
 def test_tokens_that_are_taken_ahead_are_not_good_before_valkey_said_so(valkey):
-    pace, other = ValkeyPace(valkey.url), ValkeyPace(valkey.url)
-    for _ in range(3):
-        reserve(pace, "b", 200, 10)
-    given = reserve(other, "b", 200, 100) + time.monotonic()
-    ask, asked = pace._reserve, []
+    other = ValkeyPace(valkey.url)
+    # Where this process stands still between two questions, nothing is taken ahead: then once more.
+    for number in range(5):
+        pace, bucket, asked = ValkeyPace(valkey.url), f"b{number}", []
+        for _ in range(3):
+            reserve(pace, bucket, 200, 10)
+        given = reserve(other, bucket, 200, 100) + time.monotonic()
+        ask = pace._reserve
 
-    def late(**how):
-        asked.append(how)
-        time.sleep(0.3)
-        return ask(**how)
+        def late(ask=ask, asked=asked, **how):
+            asked.append(how)
+            time.sleep(0.3)
+            return ask(**how)
 
-    pace._reserve = late
-    reserve(pace, "b", 200, 10)
-    wait = reserve(pace, "b", 200, 10)
+        pace._reserve = late
+        reserve(pace, bucket, 200, 10)
+        wait = reserve(pace, bucket, 200, 10)
+        good_at = time.monotonic() + wait
+        pace.close()
+        if len(asked) == 1:
+            break
     assert len(asked) == 1
-    assert time.monotonic() + wait >= given + 20 / 200 - 0.02
-    pace.close()
+    assert good_at >= given + 20 / 200 - 0.02
     other.close()
